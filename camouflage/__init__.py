@@ -1,0 +1,1 @@
+"""The method of CAMOUFLaGE in torch and numpy: no host, no network, no nodes."""

@@ -1,0 +1,125 @@
+"""The weights registry: every file that a pipeline needs, where it lives, where it comes from, under which licence.
+
+This table is the only place that names a weight file. The loaders, the error texts, the demo command, the
+miniature builder and the README's table all read it. Standard library only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_HUB = "https://huggingface.co/"
+_CONTROLNETS = _HUB + "comfyanonymous/ControlNet-v1-1_fp16_safetensors/resolve/main/"
+_ANNOTATORS = _HUB + "lllyasviel/Annotators/resolve/main/"
+_DEPTH = _HUB + "depth-anything/Depth-Anything-V2-Small-hf/resolve/main/"
+_SEGMENTATION = _HUB + "openmmlab/upernet-convnext-small/resolve/main/"
+_CAPTION = _HUB + "Salesforce/blip-image-captioning-base/resolve/main/"
+_OPENPOSE = "CMU OpenPose (academic research only, no redistribution)"
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One file.
+
+    Attributes:
+        role: what the file is for; files that are loaded together share it.
+        file: path below ``folder``, with forward slashes.
+        folder: key of the host's model folders (``folder_paths``); ``camouflage`` is ``models/camouflage``.
+        url: where to download it by hand; None when it has to be trained.
+        licence: name of the licence of the weights (not of the code around them).
+        commercial: True, False, or None where the licence does not say.
+        size: bytes; None where unknown.
+        sha256: hex digest; None where unknown. A file with another digest is refused, unless the administrator
+            lists it in ``models/camouflage/SHA256SUMS``.
+        pipelines: the pipelines that cannot run without it.
+    """
+
+    role: str
+    file: str
+    folder: str
+    url: str | None
+    licence: str
+    commercial: bool | None
+    size: int | None = None
+    sha256: str | None = None
+    pipelines: tuple[str, ...] = ("base",)
+
+    @property
+    def path(self) -> str:
+        """Path below the host's ``models`` folder."""
+        return f"{self.folder}/{self.file}"
+
+    @property
+    def accepted_files(self) -> tuple[str, ...]:
+        """File names that will do, the preferred first: instead of a pickled model, one in safetensors beside it."""
+        if self.file.endswith("/pytorch_model.bin"):
+            return self.file.replace("/pytorch_model.bin", "/model.safetensors"), self.file
+        return (self.file,)
+
+
+def _controlnet(role: str, file: str, size: int | None = None) -> Weight:
+    return Weight(role, file, "controlnet", _CONTROLNETS + file, "OpenRAIL", True, size)
+
+
+def _in_folder(role: str, name: str, url: str, licence: str, model: Weight, *small: str) -> tuple[Weight, ...]:
+    """A model folder: its small files (no digests: the hub reformats them now and then) and its weights."""
+    return (*(Weight(role, f"{role}/{name}/{file}", "camouflage", url + file, licence, True) for file in small), model)
+
+
+REGISTRY: tuple[Weight, ...] = (
+    Weight("checkpoint", "Realistic_Vision_V5.1_fp16-no-ema.safetensors", "checkpoints",
+           _HUB + "SG161222/Realistic_Vision_V5.1_noVAE/resolve/main/Realistic_Vision_V5.1_fp16-no-ema.safetensors",
+           "CreativeML OpenRAIL-M", None),
+    Weight("vae", "vae-ft-mse-840000-ema-pruned.safetensors", "vae",
+           _HUB + "stabilityai/sd-vae-ft-mse-original/resolve/main/vae-ft-mse-840000-ema-pruned.safetensors",
+           "MIT", True, 334641190, "735e4c3a447a3255760d7f86845f09f937809baa529c17370d83e4c3758f3c75"),
+    _controlnet("depth controlnet", "control_v11f1p_sd15_depth_fp16.safetensors", 722601100),
+    _controlnet("normal controlnet", "control_v11p_sd15_normalbae_fp16.safetensors"),
+    _controlnet("segmentation controlnet", "control_v11p_sd15_seg_fp16.safetensors"),
+    _controlnet("pose controlnet", "control_v11p_sd15_openpose_fp16.safetensors", 722601100),
+    _controlnet("lineart controlnet", "control_v11p_sd15_lineart_fp16.safetensors"),
+    _controlnet("identity controlnet", "control_v11f1e_sd15_tile_fp16.safetensors", 722601104),
+    Weight("identity controlnet (4-channel)", "camouflage_identity_sd15.safetensors", "controlnet", None,
+           "yours: it has to be trained", None, pipelines=()),
+    *_in_folder("depth", "Depth-Anything-V2-Small-hf", _DEPTH, "Apache-2.0",
+                Weight("depth", "depth/Depth-Anything-V2-Small-hf/model.safetensors", "camouflage",
+                       _DEPTH + "model.safetensors", "Apache-2.0", True, 99173660,
+                       "3152477ce0d8d6978d76b995120de97cb5b928701fd0f817769f59e249a16b70"),
+                "config.json", "preprocessor_config.json"),
+    Weight("normal", "normal/scannet.pt", "camouflage", _ANNOTATORS + "scannet.pt", "MIT", True, None,
+           "03dbf1600c51ee3d45c29f77b77bf1a3b7a24c3452dba62a4ae658f37330c209"),
+    *_in_folder("segmentation", "upernet-convnext-small", _SEGMENTATION, "MIT",
+                Weight("segmentation", "segmentation/upernet-convnext-small/pytorch_model.bin", "camouflage",
+                       _SEGMENTATION + "pytorch_model.bin", "MIT", True, None,
+                       "76c163aa531ab7edfb3a77bbcc039e340645aa0ffe2b0ffcfc68755f550c76ea"),
+                "config.json", "preprocessor_config.json"),
+    Weight("pose", "pose/body_pose_model.pth", "camouflage", _ANNOTATORS + "body_pose_model.pth", _OPENPOSE, False,
+           209267595, "25a948c16078b0f08e236bda51a385d855ef4c153598947c28c0d47ed94bb746"),
+    Weight("pose", "pose/hand_pose_model.pth", "camouflage", _ANNOTATORS + "hand_pose_model.pth", _OPENPOSE, False,
+           147341049, "b76b00d1750901abd07b9f9d8c98cc3385b8fe834a26d4b4f0aad439e75fc600"),
+    Weight("pose", "pose/facenet.pth", "camouflage", _ANNOTATORS + "facenet.pth", _OPENPOSE, False,
+           153718792, "8beb52e548624ffcc4aed12af7aee7dcbfaeea420c75609fee999fe7add79d43"),
+    Weight("lineart", "lineart/sk_model.pth", "camouflage", _ANNOTATORS + "sk_model.pth", "MIT", True,
+           17173511, "c686ced2a666b4850b4bb6ccf0748031c3eda9f822de73a34b8979970d90f0c6"),
+    Weight("lineart", "lineart/sk_model2.pth", "camouflage", _ANNOTATORS + "sk_model2.pth", "MIT", True,
+           17173511, "30a534781061f34e83bb9406b4335da4ff2616c95d22a585c1245aa8363e74e0"),
+    *_in_folder("caption", "blip-image-captioning-base", _CAPTION, "BSD-3-Clause",
+                Weight("caption", "caption/blip-image-captioning-base/pytorch_model.bin", "camouflage",
+                       _CAPTION + "pytorch_model.bin", "BSD-3-Clause", True, 989820849,
+                       "d6638651a5526cc2ede56f2b5104d6851b0755816d220e5e046870430180c767"),
+                "config.json", "preprocessor_config.json", "tokenizer_config.json", "vocab.txt",
+                "special_tokens_map.json", "tokenizer.json"),
+)
+
+
+def of_role(role: str) -> tuple[Weight, ...]:
+    """All files of a role, in the order of the table. Raises KeyError for an unknown role."""
+    found = tuple(weight for weight in REGISTRY if weight.role == role)
+    if not found:
+        raise KeyError(f"no weight has the role {role!r}; known roles: {sorted({w.role for w in REGISTRY})}")
+    return found
+
+
+def needed_by(pipeline: str) -> tuple[Weight, ...]:
+    """All files without which ``pipeline`` ("base" or "light") cannot run."""
+    return tuple(weight for weight in REGISTRY if pipeline in weight.pipelines)

@@ -1,0 +1,193 @@
+"""Annotators: IMAGE to control maps, caption, and the working size."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..host.annotators import controlnet_aux_models, transformers_models
+from ..host.prepare import prepare
+from ..host.weights import model_folders
+from .common import ANNOTATE, image_input, one_of, resolution_input
+
+_FITS = ["crop", "stretch"]
+_LINEART_STYLES = ["fine", "coarse", "standard"]
+
+
+class CamouflagePrepareImage(io.ComfyNode):
+    """Brings a photo to the size that the pipelines sample at."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CamouflagePrepareImage", display_name="Prepare Image", category=ANNOTATE,
+            description="Scales a photo to the working size: longer side as given, both sides multiples of 64 px, "
+                        "aspect kept, Lanczos. Connect its picture to everything that looks at the original, and its "
+                        "width and height to the empty latent.",
+            inputs=[
+                image_input("to prepare"),
+                io.Int.Input("size", default=768, min=64, max=4096, step=64,
+                             tooltip="Pixels of the longer side, 64 to 4096. 768 is the paper's size for SD 1.5."),
+                io.Combo.Input("fit", options=_FITS, default="crop",
+                               tooltip="How the rounding to 64 px is made up for: 'crop' keeps proportions and cuts a "
+                                       "few pixels at the border, 'stretch' keeps every pixel and changes proportions "
+                                       "by a few percent. Our choice; the paper's pictures are square."),
+            ],
+            outputs=[
+                io.Image.Output("IMAGE", display_name="image", tooltip="The pictures at working size, RGB."),
+                io.Int.Output("WIDTH", display_name="width", tooltip="Their width in px, a multiple of 64."),
+                io.Int.Output("HEIGHT", display_name="height", tooltip="Their height in px, a multiple of 64."),
+            ])
+
+    @classmethod
+    def execute(cls, image: io.Image.Type, size: int, fit: str) -> io.NodeOutput:
+        prepared = prepare(image, size, crop=one_of(fit, _FITS, "fit") == "crop")
+        return io.NodeOutput(prepared, prepared.shape[2], prepared.shape[1])
+
+
+class CamouflageDepthMap(io.ComfyNode):
+    """Depth map."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CamouflageDepthMap", display_name="Depth Map", category=ANNOTATE,
+            description="How near everything is: white is near, black is far, each picture stretched to the full "
+                        "range. For the ControlNet control_v11f1p_sd15_depth.",
+            inputs=[
+                image_input("to look at"), resolution_input(),
+                io.Combo.Input("model", options=model_folders("depth"),
+                               tooltip="Folder in models/camouflage/depth with a transformers depth model "
+                                       "(config.json, safetensors)."),
+            ],
+            outputs=[io.Image.Output("IMAGE", display_name="depth map",
+                                     tooltip="One map a picture, grey, at the picture's size.")])
+
+    @classmethod
+    def execute(cls, image: io.Image.Type, resolution: int, model: str) -> io.NodeOutput:
+        return io.NodeOutput(transformers_models.depth_maps(image, model, resolution))
+
+
+class CamouflageNormalMap(io.ComfyNode):
+    """Surface normal map."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CamouflageNormalMap", display_name="Normal Map", category=ANNOTATE,
+            description="Which way every surface faces (NormalBae). For the ControlNet control_v11p_sd15_normalbae. "
+                        "Weights: models/camouflage/normal.",
+            inputs=[image_input("to look at"), resolution_input()],
+            outputs=[io.Image.Output("IMAGE", display_name="normal map",
+                                     tooltip="One map a picture at the picture's size; red, green, blue are x, y, z.")])
+
+    @classmethod
+    def execute(cls, image: io.Image.Type, resolution: int) -> io.NodeOutput:
+        return io.NodeOutput(controlnet_aux_models.normal_maps(image, resolution))
+
+
+class CamouflageSegmentationMap(io.ComfyNode):
+    """Semantic segmentation map."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CamouflageSegmentationMap", display_name="Segmentation Map", category=ANNOTATE,
+            description="What everything is: one colour for each of the 150 classes of ADE20K. For the ControlNet "
+                        "control_v11p_sd15_seg.",
+            inputs=[
+                image_input("to look at"), resolution_input(),
+                io.Combo.Input("model", options=model_folders("segmentation"),
+                               tooltip="Folder in models/camouflage/segmentation with a transformers model trained on "
+                                       "ADE20K (UperNet, SegFormer, Mask2Former or OneFormer; config.json, "
+                                       "safetensors)."),
+            ],
+            outputs=[io.Image.Output("IMAGE", display_name="segmentation map",
+                                     tooltip="One map a picture at the picture's size, palette colours only.")])
+
+    @classmethod
+    def execute(cls, image: io.Image.Type, resolution: int, model: str) -> io.NodeOutput:
+        return io.NodeOutput(transformers_models.segmentation_maps(image, model, resolution))
+
+
+class CamouflagePoseMap(io.ComfyNode):
+    """OpenPose skeletons."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CamouflagePoseMap", display_name="Pose Map", category=ANNOTATE,
+            description="How everybody stands: OpenPose skeletons on black. For the ControlNet "
+                        "control_v11p_sd15_openpose. Weights: models/camouflage/pose (non-commercial licence).",
+            inputs=[
+                image_input("to look at"), resolution_input(),
+                io.Boolean.Input("hands", default=True, tooltip="Also draw the fingers where hands are found."),
+                io.Boolean.Input("face", default=False,
+                                 tooltip="Also draw 70 keypoints of each face. Off by default: the shape of a face "
+                                         "describes a person and helps to recognise them."),
+            ],
+            outputs=[io.Image.Output("IMAGE", display_name="pose map",
+                                     tooltip="One map a picture at the picture's size; black where nobody is found.")])
+
+    @classmethod
+    def execute(cls, image: io.Image.Type, resolution: int, hands: bool, face: bool) -> io.NodeOutput:
+        return io.NodeOutput(controlnet_aux_models.pose_maps(image, resolution, hands, face))
+
+
+class CamouflageLineartMap(io.ComfyNode):
+    """Line drawing."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CamouflageLineartMap", display_name="Lineart Map", category=ANNOTATE,
+            description="The picture as a line drawing, white on black. For the ControlNet "
+                        "control_v11p_sd15_lineart. Lines describe faces, so the scene control lets go of them after "
+                        "half of the steps.",
+            inputs=[
+                image_input("to draw"), resolution_input(),
+                io.Combo.Input("style", options=_LINEART_STYLES, default="coarse",
+                               tooltip="'fine' and 'coarse' draw with a network (weights: models/camouflage/lineart); "
+                                       "coarse keeps less of a face. 'standard' needs no weights and compares with a "
+                                       "blur. Our choice; the paper does not say."),
+            ],
+            outputs=[io.Image.Output("IMAGE", display_name="lineart map",
+                                     tooltip="One drawing a picture at the picture's size, white on black.")])
+
+    @classmethod
+    def execute(cls, image: io.Image.Type, resolution: int, style: str) -> io.NodeOutput:
+        return io.NodeOutput(controlnet_aux_models.lineart_maps(image, resolution,
+                                                                one_of(style, _LINEART_STYLES, "style")))
+
+
+class CamouflageCaption(io.ComfyNode):
+    """BLIP caption."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CamouflageCaption", display_name="Caption", category=ANNOTATE,
+            description="Says in words what a picture shows (BLIP), as the prompt. One caption a picture; for a batch "
+                        "connect it to 'Encode Captions', which gives every picture its own.",
+            inputs=[
+                image_input("to describe"),
+                io.Combo.Input("model", options=model_folders("caption"),
+                               tooltip="Folder in models/camouflage/caption with a BLIP captioning model (config.json, "
+                                       "safetensors)."),
+                io.String.Input("prefix", default="", multiline=False,
+                                tooltip="Words that the caption starts with, for instance 'a photo of'. Empty: none."),
+                io.Int.Input("max_tokens", default=40, min=5, max=75, step=1,
+                             tooltip="Longest caption in tokens, 5 to 75; CLIP reads 75 at once."),
+                io.Int.Input("beams", default=3, min=1, max=10, step=1,
+                             tooltip="Captions that are weighed against each other, 1 to 10; 1 is the fastest. Never "
+                                     "random: the same picture gives the same words."),
+            ],
+            outputs=[io.String.Output("STRING", display_name="caption", is_output_list=True,
+                                      tooltip="A list with one caption a picture, in the order of the batch.")])
+
+    @classmethod
+    def execute(cls, image: io.Image.Type, model: str, prefix: str, max_tokens: int, beams: int) -> io.NodeOutput:
+        return io.NodeOutput(transformers_models.captions(image, model, prefix, max_tokens, beams))
+
+
+NODES = [CamouflagePrepareImage, CamouflageDepthMap, CamouflageNormalMap, CamouflageSegmentationMap,
+         CamouflagePoseMap, CamouflageLineartMap, CamouflageCaption]

@@ -1,0 +1,132 @@
+"""Controls: caption and maps into CONDITIONING."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..camouflage.errors import CamouflageError
+from ..host.conditioning import encode_batch
+from ..host.control import SceneMap, apply_identity, apply_scene
+from .common import CONTROL
+
+_OURS = "Our choice; the paper gives no value."
+_PAPER = "The paper's value."
+# name, what it keeps, default strength, where that comes from
+_CONTROLS = (
+    ("depth", "how near everything is", 0.5, _PAPER),
+    ("normal", "which way surfaces face", 0.3, _PAPER),
+    ("segmentation", "what everything is", 0.5, _OURS),
+    ("pose", "how everybody stands", 0.8, _OURS),
+    ("lineart", "the lines of the picture", 0.3, _OURS),
+)
+
+
+class CamouflageEncodeCaptions(io.ComfyNode):
+    """Captions to CONDITIONING, one a picture."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CamouflageEncodeCaptions", display_name="Encode Captions", category=CONTROL,
+            description="Encodes a list of captions into one conditioning in which every picture of the batch has its "
+                        "own. For one caption it is the same as CLIP Text Encode.",
+            is_input_list=True,
+            inputs=[
+                io.Clip.Input("clip", tooltip="The text encoder of the checkpoint."),
+                io.String.Input("captions", force_input=True,
+                                tooltip="One caption a picture, in the order of the batch (from 'Caption')."),
+                io.String.Input("suffix", default="", multiline=True,
+                                tooltip="Words appended to every caption, for instance 'photo, sharp focus'. "
+                                        "Empty: none, as in the paper."),
+            ],
+            outputs=[io.Conditioning.Output("CONDITIONING", display_name="conditioning",
+                                            tooltip="One conditioning whose batch is the captions.")])
+
+    @classmethod
+    def execute(cls, clip: list, captions: list[str], suffix: list[str]) -> io.NodeOutput:
+        if not captions:
+            raise CamouflageError("'captions' is an empty list; connect 'Caption'.")
+        ending = suffix[0].strip()
+        texts = [f"{caption}, {ending}" if ending else caption for caption in captions]
+        return io.NodeOutput(encode_batch(clip[0], texts))
+
+
+class CamouflageSceneControl(io.ComfyNode):
+    """Five ControlNets that keep the scene."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        maps: list = []
+        for name, keeps, strength, source in _CONTROLS:
+            maps += [
+                io.Image.Input(f"{name}_map", optional=True,
+                               tooltip=f"The {name} map: {keeps}. Leave out together with its ControlNet."),
+                io.ControlNet.Input(f"{name}_control_net", optional=True,
+                                    tooltip=f"The ControlNet that reads the {name} map; same family as the model."),
+                io.Float.Input(f"{name}_strength", default=strength, min=0.0, max=10.0, step=0.05,
+                               tooltip=f"How strongly the {name} map steers, 0 to 10; 0 leaves it out. Default "
+                                       f"{strength}. {source}"),
+            ]
+        return io.Schema(
+            node_id="CamouflageSceneControl", display_name="Scene Control", category=CONTROL,
+            description="Keeps the scene with up to five ControlNets that never see the pixels: depth, surface "
+                        "normals, segmentation, pose, lineart. The same as a chain of five Apply ControlNet nodes, in "
+                        "this order.",
+            inputs=[
+                io.Conditioning.Input("positive", tooltip="Conditioning of the caption."),
+                io.Conditioning.Input("negative", tooltip="Conditioning of the negative prompt."),
+                *maps,
+                io.Float.Input("lineart_end_percent", default=0.5, min=0.0, max=1.0, step=0.01,
+                               tooltip="Part of the steps after which lineart lets go, 0 to 1; 0 leaves it out, 1 "
+                                       f"keeps it to the end. 0.5: {_PAPER} Lines would bring the face back."),
+                io.Vae.Input("vae", optional=True,
+                             tooltip="Only for ControlNets that encode their map (SD3, Flux); SD 1.5 needs none."),
+            ],
+            outputs=[
+                io.Conditioning.Output("POSITIVE", display_name="positive", tooltip="Positive with all controls."),
+                io.Conditioning.Output("NEGATIVE", display_name="negative", tooltip="Negative with all controls."),
+            ])
+
+    @classmethod
+    def execute(cls, positive: io.Conditioning.Type, negative: io.Conditioning.Type, lineart_end_percent: float,
+                vae: io.Vae.Type | None = None, **inputs: object) -> io.NodeOutput:
+        maps = [SceneMap(name, inputs.get(f"{name}_map"), inputs.get(f"{name}_control_net"),  # type: ignore[arg-type]
+                         inputs[f"{name}_strength"],  # type: ignore[arg-type]
+                         lineart_end_percent if name == "lineart" else 1.0)
+                for name, *_ in _CONTROLS]
+        return io.NodeOutput(*apply_scene(positive, negative, maps, vae))
+
+
+class CamouflageIdentityControl(io.ComfyNode):
+    """The control that knows the original."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CamouflageIdentityControl", display_name="Identity Control", category=CONTROL,
+            description="Makes the conditioning that the guidance moves away from: an empty prompt and a ControlNet "
+                        "that sees the original and would give it back. Never connect it as positive.",
+            inputs=[
+                io.Conditioning.Input("conditioning", tooltip="Conditioning of the empty prompt, without controls."),
+                io.ControlNet.Input("control_net",
+                                    tooltip="A ControlNet that reconstructs its hint. One with 4 hint channels sees "
+                                            "the VAE encoding, as in the paper; one with 3 sees the picture (the "
+                                            "public tile ControlNet is the stand-in). Which one it is, is read from "
+                                            "the file."),
+                io.Image.Input("image", tooltip="The original at working size, from 'Prepare Image'."),
+                io.Float.Input("strength", default=1.0, min=0.0, max=10.0, step=0.05,
+                               tooltip="How strongly the original is rebuilt, 0 to 10; 0 leaves the control out and "
+                                       "the guidance then moves away from an unconditioned prediction. Our choice: 1."),
+                io.Vae.Input("vae", optional=True,
+                             tooltip="Needed for a ControlNet with 4 hint channels: the VAE of the sampled model."),
+            ],
+            outputs=[io.Conditioning.Output("IDENTITY", display_name="identity",
+                                            tooltip="For 'identity' of the guider or the guidance patch.")])
+
+    @classmethod
+    def execute(cls, conditioning: io.Conditioning.Type, control_net: io.ControlNet.Type, image: io.Image.Type,
+                strength: float, vae: io.Vae.Type | None = None) -> io.NodeOutput:
+        return io.NodeOutput(apply_identity(conditioning, control_net, image, strength, vae))
+
+
+NODES = [CamouflageEncodeCaptions, CamouflageSceneControl, CamouflageIdentityControl]

@@ -1,0 +1,98 @@
+"""Anonymization guidance: as a GUIDER and as a MODEL patch."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..camouflage.errors import CamouflageError
+from ..host.guidance import IdentityGuidance
+from ..host.messages import warn
+from .common import GUIDE
+
+_FORMULA = "D = D_identity + a_s * (D_text - D_identity)"
+
+
+def _knobs() -> list:
+    return [
+        io.Float.Input("anonymization_scale", default=1.25, min=0.0, max=3.0, step=0.05,
+                       tooltip=f"a_s in {_FORMULA}, 0 to 3. 0 gives the original back (never safe), 1 is no guidance "
+                               "and costs nothing, above 1 moves away from the original. 1.25 is the paper's value. "
+                               "Some write a_s - 1 for the same thing."),
+        io.Float.Input("start_percent", default=0.0, min=0.0, max=1.0, step=0.01,
+                       tooltip="Part of the sampling at which the guidance starts, 0 to 1; before it a_s is 1. "
+                               "0: from the start, as in the paper."),
+        io.Float.Input("end_percent", default=1.0, min=0.0, max=1.0, step=0.01,
+                       tooltip="Part of the sampling at which the guidance ends, 0 to 1; after it a_s is 1. "
+                               "1: to the end, as in the paper; 0 is no guidance."),
+        io.Mask.Input("mask", optional=True,
+                      tooltip="Confines the guidance, in picture space: a_s where the mask is 1, no guidance where it "
+                              "is 0, in between accordingly. One mask for all pictures or one each. Without it the "
+                              "guidance acts everywhere, as in the paper."),
+    ]
+
+
+def _identity_input() -> io.Conditioning.Input:
+    return io.Conditioning.Input("identity", tooltip="What to move away from, from 'Identity Control'. Any conditioning "
+                                                     "of this model works.")
+
+
+def _guidance(identity: list, anonymization_scale: float, start_percent: float, end_percent: float,
+              mask: io.Mask.Type | None) -> IdentityGuidance:
+    if not 0.0 <= anonymization_scale <= 3.0:
+        raise CamouflageError(f"'anonymization_scale' is {anonymization_scale}, but must lie between 0 and 3.")
+    if anonymization_scale < 1.0:
+        warn(f"Anonymization scale {anonymization_scale:g} is below 1: the result moves TOWARDS the original, persons "
+             "can be recognised. Use more than 1 (the paper: 1.25).")
+    return IdentityGuidance(identity, anonymization_scale, start_percent, end_percent, mask)
+
+
+class CamouflageGuider(io.ComfyNode):
+    """Guider for SamplerCustomAdvanced."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CamouflageGuider", display_name="CAMOUFLaGE Guider", category=GUIDE,
+            description="Classifier-free guidance plus guidance away from the original, for SamplerCustomAdvanced: "
+                        f"{_FORMULA}. Works with any model of the host; nothing in it assumes SD 1.5.",
+            inputs=[
+                io.Model.Input("model", tooltip="The diffusion model, with all its patches and LoRAs."),
+                io.Conditioning.Input("positive", tooltip="What to show, from 'Scene Control'."),
+                io.Conditioning.Input("negative", tooltip="What to avoid, from 'Scene Control'."),
+                _identity_input(),
+                io.Float.Input("cfg", default=7.0, min=0.0, max=100.0, step=0.1, round=0.01,
+                               tooltip="Classifier-free guidance between negative and positive, 0 to 100; 1 leaves "
+                                       "the negative out. 7 is our choice."),
+                *_knobs(),
+            ],
+            outputs=[io.Guider.Output("GUIDER", display_name="guider", tooltip="For SamplerCustomAdvanced.")])
+
+    @classmethod
+    def execute(cls, model: io.Model.Type, positive: io.Conditioning.Type, negative: io.Conditioning.Type,
+                identity: io.Conditioning.Type, cfg: float, anonymization_scale: float, start_percent: float,
+                end_percent: float, mask: io.Mask.Type | None = None) -> io.NodeOutput:
+        guidance = _guidance(identity, anonymization_scale, start_percent, end_percent, mask)
+        return io.NodeOutput(guidance.guider(model, positive, negative, cfg))
+
+
+class CamouflageGuidance(io.ComfyNode):
+    """The same guidance as a MODEL patch."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CamouflageGuidance", display_name="CAMOUFLaGE Guidance", category=GUIDE,
+            description="The guidance away from the original as a model patch, for KSampler and any other sampler or "
+                        f"guider: {_FORMULA}, where D_text is what that sampler predicts by itself.",
+            inputs=[io.Model.Input("model", tooltip="The diffusion model; it is cloned, never changed."),
+                    _identity_input(), *_knobs()],
+            outputs=[io.Model.Output("MODEL", display_name="model", tooltip="The model with the guidance.")])
+
+    @classmethod
+    def execute(cls, model: io.Model.Type, identity: io.Conditioning.Type, anonymization_scale: float,
+                start_percent: float, end_percent: float, mask: io.Mask.Type | None = None) -> io.NodeOutput:
+        guidance = _guidance(identity, anonymization_scale, start_percent, end_percent, mask)
+        return io.NodeOutput(guidance.attach(model))
+
+
+NODES = [CamouflageGuider, CamouflageGuidance]

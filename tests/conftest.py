@@ -1,0 +1,90 @@
+"""Fixtures: the pack without a host, the miniature weights, a real ComfyUI in process and over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:
+    sys.path.append(str(ROOT))  # last: the host's own `nodes` module must win over our folder of that name
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# `pack.camouflage...` is importable without a host, under a name that no host module has.
+_alias = types.ModuleType("pack")
+_alias.__path__ = [str(ROOT)]
+sys.modules.setdefault("pack", _alias)
+
+
+@pytest.fixture(scope="session")
+def cache() -> Path:
+    """Where everything that is built once lives."""
+    return Path(os.environ.get("CAMOUFLAGE_CACHE") or Path.home() / ".cache" / "camouflage")
+
+
+@pytest.fixture(scope="session")
+def comfyui() -> Path:
+    """Folder of a real ComfyUI."""
+    path = os.environ.get("CAMOUFLAGE_COMFYUI") or os.environ.get("COMFYUI_PATH")
+    if not path:
+        pytest.exit("run the tests with `python run.py test`: it finds or gets a ComfyUI", returncode=2)
+    return Path(path)
+
+
+@pytest.fixture(scope="session")
+def miniature_models(cache: Path) -> Path:
+    """A `models` folder of seeded random weights in the published layouts."""
+    from tools import miniature
+
+    return miniature.ensure(cache)
+
+
+@pytest.fixture(scope="session")
+def host(comfyui: Path, miniature_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+    """The host in this process, with the pack loaded by the host's own loader.
+
+    Attributes: `nodes` (the host's node classes by id), `run(node_id, **inputs)` -> tuple of outputs,
+    `module(name)` -> a module of the loaded pack, such as "host.guidance".
+    """
+    sys.path.insert(0, str(comfyui))
+    import comfy.cli_args
+
+    comfy.cli_args.args.cpu = True
+    comfy.cli_args.args.base_directory = str(tmp_path_factory.mktemp("base"))
+    import folder_paths
+    import nodes
+
+    for key in ("checkpoints", "controlnet", "vae", "camouflage"):
+        folder_paths.add_model_folder_path(key, str(miniature_models / key), is_default=True)
+    asyncio.run(nodes.init_builtin_extra_nodes())
+    assert asyncio.run(nodes.load_custom_node(str(ROOT)))
+    package = str(ROOT).replace(".", "_x_")
+
+    def defaults(node: type) -> dict:
+        values = {}
+        for socket in node.GET_SCHEMA().inputs:
+            default = getattr(socket, "default", None)
+            if default is None and getattr(socket, "options", None):
+                default = socket.options[0]
+            if default is not None:
+                values[socket.id] = default
+        return values
+
+    def run(node_id: str, **inputs: object) -> tuple:
+        node = nodes.NODE_CLASS_MAPPINGS[node_id]
+        if hasattr(node, "define_schema"):  # V3: defaults of the schema fill in what is not given
+            result = node.EXECUTE_NORMALIZED(**{**defaults(node), **inputs})
+            return tuple(result.result or ())
+        return getattr(node(), node.FUNCTION)(**inputs)
+
+    yield SimpleNamespace(nodes=nodes.NODE_CLASS_MAPPINGS, run=run,
+                          module=lambda name: importlib.import_module(f".{name}", package))
