@@ -83,7 +83,9 @@ class IdentityGuidance:
         return executor(noise, *args, **kwargs)
 
     def _conditioning(self) -> list:
-        return node_helpers.conditioning_set_values(self.identity, {"prompt_type": "negative"})
+        # The key marks our entries: for a regional prompt the host adds entries of its own to every branch, with the
+        # region's controls instead of the identity control, and those would only dilute the identity.
+        return node_helpers.conditioning_set_values(self.identity, {"prompt_type": "negative", self.key: True})
 
     def _scales(self, shape: torch.Size) -> float | torch.Tensor:
         if self.mask is None:
@@ -117,8 +119,9 @@ class _Run:
         model_options = {} if model_options is None else model_options
         text = executor(x, timestep, model_options, seed)
         sigma = float(timestep[0])
-        conds = [c for c in self.guider.conds[self.guidance.key]
-                 if not (sigma > c.get("timestep_start", sigma) or sigma < c.get("timestep_end", sigma))]
+        key = self.guidance.key
+        conds = [c for c in self.guider.conds[key] if key in c
+                 and c.get("timestep_end", sigma) <= sigma <= c.get("timestep_start", sigma)]
         if not conds or not self._active(sigma):
             return text
         _, identity = comfy.samplers.calc_cond_batch(self.guider.inner_model, [None, conds], x, timestep,

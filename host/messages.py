@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 logger = logging.getLogger("camouflage")
 
@@ -25,9 +26,9 @@ def warn(text: str) -> None:
 
 def show(text: str) -> None:
     """Shows ``text`` on the executing node; does nothing where there is no server (in process)."""
-    from server import PromptServer
-
-    server = getattr(PromptServer, "instance", None)
+    # Looked up, not imported: importing it would start to build a web application where there is none.
+    prompt_server = getattr(sys.modules.get("server"), "PromptServer", None)
+    server = getattr(prompt_server, "instance", None)
     node_id = executing_node()
     if server is not None and node_id is not None:
         server.send_progress_text(text, node_id)

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
+from in_host import enter_host, host_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
@@ -34,10 +36,7 @@ def cache() -> Path:
 @pytest.fixture(scope="session")
 def comfyui() -> Path:
     """Folder of a real ComfyUI."""
-    path = os.environ.get("CAMOUFLAGE_COMFYUI") or os.environ.get("COMFYUI_PATH")
-    if not path:
-        pytest.exit("run the tests with `python run.py test`: it finds or gets a ComfyUI", returncode=2)
-    return Path(path)
+    return host_folder()
 
 
 @pytest.fixture(scope="session")
@@ -49,16 +48,15 @@ def miniature_models(cache: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def host(comfyui: Path, miniature_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+def host(miniature_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     """The host in this process, with the pack loaded by the host's own loader.
 
     Attributes: `nodes` (the host's node classes by id), `run(node_id, **inputs)` -> tuple of outputs,
     `module(name)` -> a module of the loaded pack, such as "host.guidance".
     """
-    sys.path.insert(0, str(comfyui))
+    enter_host()
     import comfy.cli_args
 
-    comfy.cli_args.args.cpu = True
     comfy.cli_args.args.base_directory = str(tmp_path_factory.mktemp("base"))
     import folder_paths
     import nodes
@@ -81,10 +79,11 @@ def host(comfyui: Path, miniature_models: Path, tmp_path_factory: pytest.TempPat
 
     def run(node_id: str, **inputs: object) -> tuple:
         node = nodes.NODE_CLASS_MAPPINGS[node_id]
-        if hasattr(node, "define_schema"):  # V3: defaults of the schema fill in what is not given
-            result = node.EXECUTE_NORMALIZED(**{**defaults(node), **inputs})
-            return tuple(result.result or ())
-        return getattr(node(), node.FUNCTION)(**inputs)
+        with torch.inference_mode():  # as the host executes nodes
+            if hasattr(node, "define_schema"):  # V3: defaults of the schema fill in what is not given
+                result = node.EXECUTE_NORMALIZED(**{**defaults(node), **inputs})
+                return tuple(result.result or ())
+            return getattr(node(), node.FUNCTION)(**inputs)
 
     yield SimpleNamespace(nodes=nodes.NODE_CLASS_MAPPINGS, run=run,
                           module=lambda name: importlib.import_module(f".{name}", package))

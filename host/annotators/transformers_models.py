@@ -28,7 +28,7 @@ def _load(role: str, folder_name: str, model_class: str, processor_class: str) -
     def build() -> Network[Any]:
         def load() -> Network[Any]:
             model = getattr(transformers, model_class).from_pretrained(
-                folder, local_files_only=True, use_safetensors=safe, torch_dtype=compute_dtype())
+                folder, local_files_only=True, use_safetensors=safe).to(compute_dtype())
             processor = getattr(transformers, processor_class).from_pretrained(folder, local_files_only=True)
             return Network((model, processor), [model])
         return checked(files, load)

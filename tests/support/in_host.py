@@ -1,0 +1,58 @@
+"""Makes a real ComfyUI importable, and small helpers for tests that sample with it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+SIZE = 128  # px of the pictures that tests sample; latents are 16 x 16
+
+
+def host_folder() -> Path:
+    """Folder of a real ComfyUI."""
+    path = os.environ.get("CAMOUFLAGE_COMFYUI") or os.environ.get("COMFYUI_PATH")
+    if not path:
+        pytest.exit("run the tests with `python run.py test`: it finds or gets a ComfyUI", returncode=2)
+    return Path(path)
+
+
+def enter_host() -> None:
+    """Puts the host first on the module path (it has its own `nodes`) and keeps it on the CPU."""
+    path = str(host_folder())
+    if sys.path[0] != path:
+        sys.path.insert(0, path)
+    import comfy.cli_args
+
+    comfy.cli_args.args.cpu = True
+
+
+def pictures(seed: int, batch: int = 1, height: int = SIZE, width: int = SIZE) -> torch.Tensor:
+    """Smooth random pictures, B x H x W x 3."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(batch, 3, 6, 6, generator=generator)
+    return torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1).movedim(1, -1)
+
+
+def difference(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Largest absolute difference; both must be finite."""
+    assert torch.isfinite(a).all() and torch.isfinite(b).all()
+    assert a.shape == b.shape
+    return float((a - b).abs().max())
+
+
+class Calls:
+    """Counts the evaluations of a network while it is entered."""
+
+    def __init__(self, module: torch.nn.Module):
+        self.module, self.count = module, 0
+
+    def __enter__(self) -> Calls:
+        self.handle = self.module.register_forward_hook(lambda *_: setattr(self, "count", self.count + 1))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.handle.remove()
