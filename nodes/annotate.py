@@ -22,7 +22,7 @@ class CamouflagePrepareImage(io.ComfyNode):
             node_id="CamouflagePrepareImage", display_name="Prepare Image", category=ANNOTATE,
             description="Scales a photo to the working size: longer side as given, both sides multiples of 64 px, "
                         "aspect kept, Lanczos. Connect its picture to everything that looks at the original, and its "
-                        "width and height to the empty latent.",
+                        "width, height and batch size to the empty latent.",
             inputs=[
                 image_input("to prepare"),
                 io.Int.Input("size", default=768, min=64, max=4096, step=64,
@@ -36,12 +36,13 @@ class CamouflagePrepareImage(io.ComfyNode):
                 io.Image.Output("IMAGE", display_name="image", tooltip="The pictures at working size, RGB."),
                 io.Int.Output("WIDTH", display_name="width", tooltip="Their width in px, a multiple of 64."),
                 io.Int.Output("HEIGHT", display_name="height", tooltip="Their height in px, a multiple of 64."),
+                io.Int.Output("BATCH_SIZE", display_name="batch_size", tooltip="How many pictures there are."),
             ])
 
     @classmethod
     def execute(cls, image: io.Image.Type, size: int, fit: str) -> io.NodeOutput:
         prepared = prepare(image, size, crop=one_of(fit, _FITS, "fit") == "crop")
-        return io.NodeOutput(prepared, prepared.shape[2], prepared.shape[1])
+        return io.NodeOutput(prepared, prepared.shape[2], prepared.shape[1], prepared.shape[0])
 
 
 class CamouflageDepthMap(io.ComfyNode):
