@@ -1,0 +1,130 @@
+"""run.py: finding the host, the environment's key, the lock, the command line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+import run
+
+
+def fake_comfyui(folder: Path) -> Path:
+    (folder / "comfy").mkdir(parents=True)
+    (folder / "main.py").write_text("")
+    (folder / "requirements.txt").write_text("torch\ntorchaudio\nTorchaudio>=2\naiohttp>=3\n")
+    return folder
+
+
+def test_the_named_host_goes_before_the_environment_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = fake_comfyui(tmp_path / "first"), fake_comfyui(tmp_path / "second")
+    monkeypatch.setenv("COMFYUI_PATH", str(second))
+    assert run.find_host(str(first)) == first
+    assert run.find_host(None) == second
+
+
+@pytest.mark.parametrize(("chosen", "variable"), [("{}", ""), (None, "{}")])
+def test_a_folder_without_comfyui_is_refused_by_name(chosen: str | None, variable: str, tmp_path: Path,
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMFYUI_PATH", variable.format(tmp_path))
+    with pytest.raises(run.Problem, match=r"has to name a ComfyUI folder, one with main\.py") as caught:
+        run.find_host(chosen and chosen.format(tmp_path))
+    assert str(tmp_path) in str(caught.value)
+    assert ("--comfyui" if chosen else "COMFYUI_PATH") in str(caught.value)
+
+
+def test_the_comfyui_that_the_pack_lies_in_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COMFYUI_PATH", raising=False)
+    host = fake_comfyui(tmp_path / "ComfyUI")
+    monkeypatch.setattr(run, "ROOT", host / "custom_nodes" / "any name")
+    assert run.find_host(None) == host
+    monkeypatch.setattr(run, "ROOT", tmp_path / "elsewhere" / "pack")
+    assert run.find_host(None) is None
+
+
+def test_the_environment_is_built_once_and_again_after_an_interruption(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    host, installs = fake_comfyui(tmp_path / "host"), []
+
+    def make_venv(folder: Path) -> None:
+        run.venv_python(folder).parent.mkdir(parents=True)
+        run.venv_python(folder).touch()
+
+    def pip(venv: Path, *arguments: str) -> None:
+        installs.append((venv, arguments))
+        if len(installs) == 1:
+            raise run.Problem("no network")
+
+    monkeypatch.setattr(run, "make_venv", make_venv)
+    monkeypatch.setattr(run, "pip", pip)
+    with pytest.raises(run.Problem, match="no network"):
+        run.environment(tmp_path, host)
+    python = run.environment(tmp_path, host)
+    assert len(installs) == 2, "half-built: rebuilt"
+    assert run.environment(tmp_path, host) == python
+    assert len(installs) == 2, "complete: used as it is"
+    venv, arguments = installs[1]
+    assert arguments[0] == "install"
+    assert arguments.count("-r") == 3
+    assert (venv / "requirements-0.txt").read_text() == "torch\naiohttp>=3\n"
+
+    capsys.readouterr()
+    (host / "requirements.txt").write_text("torch\nnew\n")
+    assert run.environment(tmp_path, host) != python, "other requirements, other environment"
+    assert "several minutes" in capsys.readouterr().out
+
+
+def test_the_lock_lets_one_in_at_a_time_and_dies_with_its_holder(tmp_path: Path) -> None:
+    path, order = tmp_path / "deep" / "x.lock", []
+    hold = f"import sys; sys.path.insert(0, {str(run.ROOT)!r}); import run, pathlib, time\n" \
+           f"with run.lock(pathlib.Path({str(path)!r})): print('held', flush=True); time.sleep(60)"
+    holder = subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+
+    def enter() -> None:
+        with run.lock(path):
+            order.append("entered")
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join(0.3)
+    assert order == []
+    holder.kill()
+    holder.wait()
+    thread.join(10)
+    assert order == ["entered"]
+
+
+@pytest.mark.parametrize(("name", "value"), [("--size", "63"), ("--steps", "0"), ("--seed", "-1"), ("--seed", "1.5")])
+def test_numbers_outside_their_range_are_refused(name: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run.main(["demo", name, value])
+    assert caught.value.code == 2
+    assert name in capsys.readouterr().err
+
+
+def test_a_missing_photo_stops_before_anything_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                            capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(run, "environment", lambda *_: pytest.fail("installed something"))
+    assert run.main(["demo", str(tmp_path / "none.jpg")]) == 2
+    assert f"There is no photo {tmp_path / 'none.jpg'}" in capsys.readouterr().err
+
+
+def test_commands_are_handed_over_with_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host, handed = fake_comfyui(tmp_path / "host"), []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CAMOUFLAGE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(run, "environment", lambda *_: Path("python"))
+    monkeypatch.setattr(run, "hand_over", lambda python, arguments, *_: handed.append(arguments) or 7)
+    (tmp_path / "-me.jpg").touch()
+    assert run.main(["demo", "--comfyui", str(host), "--steps", "3", "--", "-me.jpg"]) == 7
+    assert handed[0][:2] == ["-m", "tools.demo"]
+    options = run.make_parser().parse_args(["demo", *handed[0][2:]])
+    assert (options.photo, options.output) == (tmp_path / "-me.jpg", tmp_path / "camouflage-demo")
+    assert (options.steps, options.size, options.seed, options.weights) == (3, None, 0, "miniature")
+    assert run.main(["test", "--comfyui", str(host), "-k", "guider", "-x", "tests/tools"]) == 7
+    assert handed[1] == ["-m", "tools.check", "-k", "guider", "-x", "tests/tools"]
