@@ -6,16 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-
-from in_host import SIZE, enter_host, pictures
+from in_host import NETS, SIZE, enter_host, pictures
 
 enter_host()
-
-NETS = {"depth": "control_v11f1p_sd15_depth_fp16", "normal": "control_v11p_sd15_normalbae_fp16",
-        "segmentation": "control_v11p_sd15_seg_fp16", "pose": "control_v11p_sd15_openpose_fp16",
-        "lineart": "control_v11p_sd15_lineart_fp16", "tile": "control_v11f1e_sd15_tile_fp16",
-        "identity4": "camouflage_identity_sd15"}
-DEFAULT_STRENGTHS = {"depth": 0.5, "normal": 0.3, "segmentation": 0.5, "pose": 0.8, "lineart": 0.3}
 
 
 @pytest.fixture(scope="session")

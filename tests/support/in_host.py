@@ -11,6 +11,11 @@ import torch
 
 SIZE = 128  # px of the pictures that tests sample; latents are 16 x 16
 
+NETS = {"depth": "control_v11f1p_sd15_depth_fp16", "normal": "control_v11p_sd15_normalbae_fp16",
+        "segmentation": "control_v11p_sd15_seg_fp16", "pose": "control_v11p_sd15_openpose_fp16",
+        "lineart": "control_v11p_sd15_lineart_fp16", "tile": "control_v11f1e_sd15_tile_fp16",
+        "identity4": "camouflage_identity_sd15"}
+
 
 def host_folder() -> Path:
     """Folder of a real ComfyUI."""

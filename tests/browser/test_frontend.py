@@ -1,0 +1,226 @@
+"""The pack in ComfyUI's own frontend, driven by a real Chromium: what a person sees who opens the workflow."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+from comfy_cli.workflow_to_api import convert_ui_to_api
+
+from tools.check import BROWSERS
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="the Python package 'playwright' is not installed")
+
+ROOT = Path(__file__).resolve().parents[2]
+TEMPLATE = ROOT / "workflows" / "camouflage_base.json"
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+TITLE_ROOM = 1.4  # a group's title bar, in font sizes
+
+GEOMETRY = """() => ({
+    nodes: app.graph.nodes.map(node => ({
+        name: `${node.id} ${node.title}`, box: [...node.getBounding()],
+        size: [...node.size], least: [...node.computeSize()]})),
+    groups: app.graph.groups.map(group => ({
+        name: group.title, box: [...group._bounding], font: group.font_size})),
+})"""
+LOOK_AT = """id => {
+    const node = app.graph.getNodeById(id)
+    app.canvas.ds.scale = 1
+    app.canvas.ds.offset = [400 - node.pos[0], 200 - node.pos[1]]
+    app.canvas.setDirty(true, true)
+}"""
+NOTE_TEXT = """id => {
+    const text = app.graph.getNodeById(id).widgets[0].element.querySelector('.tiptap')
+    if (!text?.clientHeight) return null
+    return {room: text.getBoundingClientRect().bottom, used: text.lastElementChild.getBoundingClientRect().bottom}
+}"""
+WIRES_DRAWN = "() => [...app.graph.links.values()].every(link => link.path)"
+
+
+class Server(Protocol):
+    """A running ComfyUI with the pack and the miniature weights."""
+
+    url: str
+
+
+@dataclass
+class Frontend:
+    """An open page, and what went wrong on it."""
+
+    page: Page
+    errors: list[str] = field(default_factory=list)
+
+    def load(self, workflow: dict[str, Any]) -> None:
+        """Opens a workflow, as dropping its file does, and waits until its wires are drawn."""
+        self.page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
+        self.page.wait_for_function(WIRES_DRAWN)
+
+    def select(self, node_type: str) -> None:
+        """Selects the workflow's node of a type and brings it into view."""
+        node = self.page.evaluate("type => app.graph.nodes.find(node => node.type === type).id", node_type)
+        self.page.evaluate(LOOK_AT, node)
+        self.page.evaluate("id => app.canvas.selectNode(app.graph.getNodeById(id))", node)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A browser for this module only: Playwright's event loop would be in the way of other modules' asyncio.run."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip(f"no browser is on PATH (looked for {', '.join(BROWSERS)})")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def frontend(browser: Browser, server: Server, comfyui: Path) -> Iterator[Frontend]:
+    """The frontend in a fresh profile, ready for work; the workflow's example picture is where ComfyUI ships it."""
+    page = browser.new_page(viewport={"width": 1920, "height": 1080})
+    opened = Frontend(page)
+    page.on("console", lambda message: opened.errors.append(f"{message.text} [{message.location.get('url', '')}]")
+            if message.type == "error" else None)
+    page.on("pageerror", lambda error: opened.errors.append(f"uncaught: {error}"))
+    example = comfyui / "input" / "example.png"
+    page.request.post(f"{server.url}/upload/image", multipart={
+        "image": {"name": example.name, "mimeType": "image/png", "buffer": example.read_bytes()}, "overwrite": "true"})
+    page.request.post(f"{server.url}/settings", data={"Comfy.TutorialCompleted": True})
+    page.goto(server.url)
+    page.wait_for_function("() => window.app?.graph && window.app.vueAppReady")
+    yield opened
+    page.close()
+
+
+@pytest.fixture
+def workflow() -> dict[str, Any]:
+    return json.loads(TEMPLATE.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def pack(browser: Browser, server: Server) -> str:
+    """The folder name under which the server knows the pack's templates."""
+    page = browser.new_page()
+    templates = page.request.get(f"{server.url}/api/workflow_templates").json()
+    page.close()
+    owners = [name for name, workflows in templates.items() if TEMPLATE.stem in workflows]
+    assert len(owners) == 1
+    return owners[0]
+
+
+def overlap(a: list[float], b: list[float]) -> bool:
+    """Whether two boxes (left, top, width, height) share any area."""
+    return all(a[i] < b[i] + b[i + 2] and b[i] < a[i] + a[i + 2] for i in (0, 1))
+
+
+def test_the_workflow_opens_clean_and_means_what_the_server_gets(
+        frontend: Frontend, server: Server, workflow: dict[str, Any]) -> None:
+    frontend.load(workflow)
+    frontend.page.wait_for_timeout(1000)  # the dialogs come a moment after the graph
+    assert frontend.page.locator(".p-toast-message").all_inner_texts() == []
+    assert frontend.page.get_by_role("dialog").all_inner_texts() == []
+
+    shown = frontend.page.evaluate("async () => (await app.graphToPrompt()).output")
+    queued = convert_ui_to_api(workflow, frontend.page.request.get(f"{server.url}/object_info").json())
+    assert len(shown) == sum(node["type"] != "MarkdownNote" for node in workflow["nodes"])
+    assert {key: (node["class_type"], node["inputs"]) for key, node in shown.items()} == \
+        {key: (node["class_type"], node["inputs"]) for key, node in queued.items()}
+
+
+def test_a_missing_weight_is_named_with_its_folder(frontend: Frontend, workflow: dict[str, Any]) -> None:
+    changed = copy.deepcopy(workflow)
+    loader = next(node for node in changed["nodes"] if node["title"] == "Pose ControlNet")
+    loader["widgets_values"] = ["not_there.safetensors"]
+    loader["properties"]["models"][0]["name"] = "not_there.safetensors"
+    frontend.page.evaluate("workflow => app.loadGraphData(workflow)", changed)
+    dialog = frontend.page.get_by_role("dialog")
+    dialog.wait_for()
+    listed = [line for line in dialog.inner_text().splitlines() if " / " in line]
+    assert listed == ["controlnet / not_there.safetensors"]
+
+
+def test_the_layout_leaves_everything_readable(frontend: Frontend, workflow: dict[str, Any]) -> None:
+    frontend.load(workflow)
+    seen = frontend.page.evaluate(GEOMETRY)
+    nodes, groups = seen["nodes"], seen["groups"]
+    assert len(nodes) == len(workflow["nodes"])
+
+    pairs = [(a, b) for i, a in enumerate(nodes) for b in nodes[:i]]
+    assert [(a["name"], b["name"]) for a, b in pairs if overlap(a["box"], b["box"])] == []
+    assert not any(overlap(a["box"], b["box"]) for i, a in enumerate(groups) for b in groups[:i])
+    small = [(node["name"], node["size"], node["least"]) for node in nodes
+             if any(has < least for has, least in zip(node["size"], node["least"], strict=True))]
+    assert small == []
+
+    def holds(group: dict[str, Any], node: dict[str, Any]) -> bool:
+        (left, top, width, height), (x, y, w, h) = group["box"], node["box"]
+        top += TITLE_ROOM * group["font"]
+        return left <= x and x + w <= left + width and top <= y and y + h <= group["box"][1] + height
+
+    homes = {node["name"]: [group["name"] for group in groups if holds(group, node)] for node in nodes}
+    assert [name for name, home in homes.items() if len(home) != 1] == []
+    assert [group["name"][0] for group in sorted(groups, key=lambda group: group["box"][0])] == list("123456")
+
+
+def test_every_note_shows_its_whole_text(frontend: Frontend, workflow: dict[str, Any]) -> None:
+    frontend.load(workflow)
+    notes = [node for node in workflow["nodes"] if node["type"] == "MarkdownNote"]
+    assert notes
+    for note in notes:
+        frontend.page.evaluate(LOOK_AT, note["id"])
+        text = frontend.page.wait_for_function(NOTE_TEXT, arg=note["id"]).json_value()
+        assert text["used"] <= text["room"], f"note {note['title']!r} is cut off"
+
+
+def test_the_template_browser_shows_and_opens_the_workflow(
+        frontend: Frontend, pack: str, workflow: dict[str, Any]) -> None:
+    page = frontend.page
+    page.evaluate("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_text(pack, exact=True).click()
+    thumbnail = dialog.get_by_alt_text(TEMPLATE.stem)
+    thumbnail.wait_for()
+    page.wait_for_function("image => image.complete && image.naturalWidth >= 600", arg=thumbnail.element_handle())
+    assert TEMPLATE.with_suffix(".jpg").stat().st_size < 80_000
+    thumbnail.click()
+    page.wait_for_function("count => app.graph.nodes.length === count", arg=len(workflow["nodes"]))
+    dialog.wait_for(state="detached")
+    assert page.locator(".p-toast-message").all_inner_texts() == []
+
+
+def test_the_help_page_of_a_node_is_shown(frontend: Frontend, server: Server, pack: str,
+                                          workflow: dict[str, Any]) -> None:
+    page = frontend.page
+    for file in sorted((ROOT / "js" / "docs").glob("*/en.md")):
+        answer = page.request.get(f"{server.url}/extensions/{pack}/docs/{file.parent.name}/en.md")
+        assert answer.status == 200, file
+        assert answer.text() == file.read_text(encoding="utf-8")
+    frontend.load(workflow)
+    frontend.select("CamouflageGuider")
+    page.get_by_test_id("info-button").click()
+    shown = page.locator(".node-help-content")
+    text = (ROOT / "js" / "docs" / "CamouflageGuider" / "en.md").read_text(encoding="utf-8")
+    shown.get_by_text(text.split("\n\n")[0].replace("\n", " ")).wait_for()
+    assert shown.get_by_role("heading", name="Inputs").count() == 1
+    assert shown.get_by_text("anonymization_scale").count() > 0
+
+
+def test_nothing_on_the_console_comes_from_the_pack(frontend: Frontend, workflow: dict[str, Any]) -> None:
+    frontend.load(workflow)
+    frontend.select("CamouflageSceneControl")
+    frontend.page.get_by_test_id("info-button").click()
+    frontend.page.locator(".node-help-content").get_by_role("heading", name="Inputs").wait_for()
+    # The frontend asks its registry who owns a node; that fails without a network and is no fault of the node.
+    ours = [error for error in frontend.errors
+            if error.startswith("uncaught") or ("camouflage" in error.lower() and "api.comfy.org" not in error)]
+    assert ours == []

@@ -1,0 +1,260 @@
+"""The demo command: a photo goes through the shipped Base workflow in a real ComfyUI.
+
+Started by ``python run.py demo``, which describes the options. It queues ``workflows/camouflage_base.json`` itself,
+not a copy made for the demo, and finds the results by the titles of the workflow's nodes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+import signal
+import sys
+import time
+import warnings
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from PIL import Image, ImageOps
+
+from run import Problem, cache_folder, make_parser
+from tools.comfy import ROOT, ComfyError, ComfyServer, Progress, default_comfyui
+from tools.contact_sheet import contact_sheet
+from tools.installed import describe_missing, missing
+
+WORKFLOW = ROOT / "workflows" / "camouflage_base.json"
+MINIATURE = {"size": 256, "steps": 4}  # what a CPU does in half a minute; pictures are meaningless at any size
+PICTURES = {  # file name: (node class, title in the workflow)
+    "depth": ("PreviewImage", "Depth map"),
+    "normal": ("PreviewImage", "Normal map"),
+    "segmentation": ("PreviewImage", "Segmentation map"),
+    "pose": ("PreviewImage", "Pose map"),
+    "lineart": ("PreviewImage", "Lineart map"),
+    "anonymized": ("SaveImage", "Anonymized"),
+}
+CAPTION = ("PreviewAny", "Caption")
+UNTRAINED = ("The miniature weights are untrained random numbers, so the picture is no photograph; README section "
+             '"Weights" says how to get the real ones, then run this with --weights installed.')
+
+
+def plain(image: Image.Image) -> Image.Image:
+    """The pixels alone, on white where the picture is transparent: no EXIF, no profile, no workflow."""
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("RGB")
+    return Image.frombytes("RGB", image.size, image.tobytes())
+
+
+def load_photo(path: Path | None) -> Image.Image:
+    """The photo, upright; the default is a portrait by NASA, public domain, that scikit-image ships."""
+    if path is None:
+        from skimage.data import astronaut
+
+        return Image.fromarray(astronaut())
+    if not path.is_file():
+        raise Problem(f"There is no photo {path}. Name a picture file (PNG, JPEG, WebP, ...).")
+    try:
+        with Image.open(path) as image:
+            return plain(ImageOps.exif_transpose(image))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise Problem(f"{path} cannot be read as a picture ({error}). Name a picture file (PNG, JPEG, WebP, ...)."
+                      ) from error
+
+
+def new_folder(wanted: Path) -> Path:
+    """Make the output folder, with the next free number if it exists: results are never overwritten."""
+    number = 1
+    while True:
+        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise Problem(f"The output folder {folder} cannot be made ({error.strerror}). Name another one with "
+                          "--output DIR.") from error
+
+
+def set_input(prompt: dict[str, Any], kind: str, name: str, value: object) -> None:
+    """Set an input of the workflow's one node of a class."""
+    nodes = [node for node in prompt.values() if node["class_type"] == kind]
+    if len(nodes) != 1 or name not in nodes[0]["inputs"] or isinstance(nodes[0]["inputs"][name], list):
+        raise ComfyError(f"{WORKFLOW.name} should have exactly one {kind} node with a value for {name!r}; it has "
+                         f"{len(nodes)} such nodes. Restore the file as it was shipped.")
+    nodes[0]["inputs"][name] = value
+
+
+def titled(prompt: dict[str, Any], kind: str, title: str) -> str:
+    """The id of the workflow's one node with a class and a title."""
+    found = [node_id for node_id, node in prompt.items()
+             if node["class_type"] == kind and node.get("_meta", {}).get("title") == title]
+    if len(found) != 1:
+        raise ComfyError(f"{WORKFLOW.name} should have exactly one {kind} node titled {title!r}; it has {len(found)}. "
+                         "Restore the file as it was shipped.")
+    return found[0]
+
+
+def make_prompt(server: ComfyServer, photo: str, options: Namespace) -> dict[str, Any]:
+    """The shipped workflow in the server's format, with the photo and the options put in."""
+    from comfy_cli.workflow_to_api import WorkflowConversionError, convert_ui_to_api  # slow to import
+
+    try:
+        prompt = convert_ui_to_api(json.loads(WORKFLOW.read_text(encoding="utf-8")), server.object_info())
+    except (OSError, ValueError, WorkflowConversionError) as error:
+        raise ComfyError(f"The workflow {WORKFLOW} cannot be used: {error}") from error
+    values = dict(MINIATURE) if options.weights == "miniature" else {}
+    values.update({name: getattr(options, name) for name in MINIATURE if getattr(options, name) is not None})
+    set_input(prompt, "LoadImage", "image", photo)
+    set_input(prompt, "RandomNoise", "noise_seed", options.seed)
+    if "size" in values:
+        set_input(prompt, "CamouflagePrepareImage", "size", values["size"])
+    if "steps" in values:
+        set_input(prompt, "BasicScheduler", "steps", values["steps"])
+    return prompt
+
+
+class ProgressLine:
+    """Shows progress: one line that changes on a terminal, elsewhere a line a node and at most one a second."""
+
+    def __init__(self) -> None:
+        self.terminal, self.node, self.shown_at, self.pending = sys.stdout.isatty(), "", 0.0, ""
+
+    def __call__(self, progress: Progress) -> None:
+        steps = f"  {progress.value:g}/{progress.maximum:g}" if progress.maximum > 1 else ""
+        line = f"  {progress.title}{steps}"
+        if line == self.pending and progress.node_id == self.node:
+            return
+        self.pending = line
+        now, wait = time.monotonic(), 0.1 if self.terminal else 1.0
+        if progress.node_id != self.node or progress.value >= progress.maximum or now - self.shown_at >= wait:
+            self.node, self.shown_at = progress.node_id, now
+            self._show()
+
+    def _show(self) -> None:
+        if self.terminal:
+            width = shutil.get_terminal_size().columns - 1
+            print("\r" + self.pending[:width].ljust(width), end="", flush=True)
+        else:
+            print(self.pending, flush=True)
+
+    def close(self) -> None:
+        """Leave the terminal's line."""
+        if self.terminal and self.pending:
+            print(flush=True)
+
+
+def fetch(server: ComfyServer, prompt: dict[str, Any], entry: dict[str, Any]) -> tuple[dict[str, Image.Image], str]:
+    """The pictures and the caption of a finished run."""
+    pictures, outputs = {}, entry["outputs"]
+    for name, (kind, title) in PICTURES.items():
+        images = outputs.get(titled(prompt, kind, title), {}).get("images")
+        if not images:
+            raise ComfyError(f"The run gave no picture for the node {title!r}.")
+        pictures[name] = plain(Image.open(io.BytesIO(server.view(images[0]))))
+    text = outputs.get(titled(prompt, *CAPTION), {}).get("text")
+    if not text:
+        raise ComfyError(f"The run gave no text for the node {CAPTION[1]!r}.")
+    return pictures, "\n".join(str(line) for line in text).strip()
+
+
+def accelerator() -> bool:
+    """Whether torch has a GPU to offer; without one ComfyUI starts only if it is told to use the CPU."""
+    import torch
+
+    return torch.cuda.is_available() or torch.backends.mps.is_available() or torch.xpu.is_available()
+
+
+def run_workflow(photo: Image.Image, options: Namespace, comfyui: Path) -> tuple[dict[str, Image.Image], str]:
+    """Start ComfyUI, send the photo through, stop it again."""
+    if options.weights == "miniature":
+        from tools import miniature
+
+        models, cpu = miniature.ensure(cache_folder(), report=lambda line: print(line, flush=True)), True
+    else:
+        models, cpu = comfyui / "models", not accelerator()
+    print(f"Starting ComfyUI ({comfyui}).", flush=True)
+    started = time.monotonic()
+    with ComfyServer(comfyui, models=[models], cpu=cpu) as server:
+        print(f"ComfyUI is up after {time.monotonic() - started:.0f} s; running {WORKFLOW.name}.", flush=True)
+        picture = server.run_folder / "photo.png"  # neither the file's name nor its metadata goes along
+        photo.save(picture)
+        prompt = make_prompt(server, server.upload(picture), options)
+        for kind, title in (*PICTURES.values(), CAPTION):
+            titled(prompt, kind, title)
+        line = ProgressLine()
+        try:
+            entry = server.run(prompt, line)
+        finally:
+            line.close()
+        return fetch(server, prompt, entry)
+
+
+def write(folder: Path, photo: Image.Image, pictures: dict[str, Image.Image], caption: str, footer: str) -> None:
+    """Write the results; each PNG holds pixels and nothing else."""
+    for name, picture in {"original": photo, **pictures}.items():
+        picture.save(folder / f"{name}.png")
+    (folder / "caption.txt").write_text(caption + "\n", encoding="utf-8")
+    large = {"Original": photo, "Anonymized": pictures["anonymized"]}
+    small = {title: pictures[name] for name, (_, title) in PICTURES.items() if name != "anonymized"}
+    contact_sheet(large, small, caption, footer).save(folder / "contact_sheet.png")
+
+
+def demo(options: Namespace) -> None:
+    """Everything from the photo to the folder of results. Raises Problem or ComfyError."""
+    comfyui = default_comfyui()
+    photo = load_photo(options.photo)
+    if options.weights == "installed" and (absent := missing(comfyui, "base")):
+        raise Problem(describe_missing(absent, comfyui))
+    folder = new_folder(options.output)
+    try:
+        pictures, caption = run_workflow(photo, options, comfyui)
+        footer = f"CAMOUFLaGE-Base, {options.weights} weights, seed {options.seed}"
+        footer += " (untrained random numbers: no photograph)" if options.weights == "miniature" else ""
+        write(folder, photo, pictures, caption, footer)
+    except BaseException:
+        with contextlib.suppress(OSError):  # an empty folder says nothing; one with results stays
+            folder.rmdir()
+        raise
+    if options.weights == "miniature":
+        print(UNTRAINED)
+    print(f"The results are in {folder}")
+
+
+def leave_politely() -> None:
+    """Let a closing terminal or a polite kill run the cleanup, too: the run's folder holds the photo."""
+    def leave(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), leave)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the demo; 0 if all is well, 1 if ComfyUI failed, 2 if the person has to do something, 130 for Ctrl-C."""
+    options = make_parser().parse_args(["demo", *arguments])
+    try:
+        leave_politely()
+        warnings.simplefilter("ignore", FutureWarning)  # libraries speaking to their developers
+        demo(options)
+    except Problem as problem:
+        print(problem, file=sys.stderr)
+        return 2
+    except ComfyError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped; the server is stopped and its files are deleted.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

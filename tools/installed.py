@@ -1,0 +1,49 @@
+"""Which real weights are in place: looks where the user's ComfyUI looks, without starting it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from camouflage.weights import Weight, needed_by
+
+ALSO = {"controlnet": ("t2i_adapter",), "text_encoders": ("clip",)}  # further places ComfyUI searches by itself
+
+
+def model_folders(comfyui: Path, key: str) -> list[Path]:
+    """The folders that ComfyUI searches for models of a kind, its own first, then those of extra_model_paths.yaml."""
+    folders = [comfyui / "models" / name for name in (key, *ALSO.get(key, ()))]
+    file = comfyui / "extra_model_paths.yaml"
+    if not file.is_file():
+        return folders
+    try:
+        sections: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return folders  # ComfyUI itself will say what is wrong with it when it starts
+    for section in sections.values() if isinstance(sections, dict) else ():
+        if isinstance(section, dict) and isinstance(section.get(key), str):
+            base = Path(os.path.expandvars(os.path.expanduser(str(section.get("base_path", "")))))
+            folders += [comfyui / base / line for line in section[key].split("\n") if line]
+    return folders
+
+
+def missing(comfyui: Path, pipeline: str) -> list[Weight]:
+    """The weights that a pipeline cannot run without and that are in none of the folders."""
+    return [weight for weight in needed_by(pipeline)
+            if not any((folder / weight.file).is_file() for folder in model_folders(comfyui, weight.folder))]
+
+
+def describe_missing(weights: list[Weight], comfyui: Path) -> str:
+    """A download list: for every file its address, the folder it belongs in, and what its licence allows."""
+    count = f"{len(weights)} weight file{'s are' if len(weights) > 1 else ' is'}"
+    lines = [f"{count} missing. Download each into its folder, then run the same command again."]
+    for weight in weights:
+        use = {True: "commercial use allowed", False: "no commercial use", None: "commercial use not stated"}
+        size = f", {weight.size / 1e6:,.1f} MB" if weight.size else ""
+        lines.append(f"\n{weight.role}: {Path(weight.file).name}{size} ({weight.licence}; {use[weight.commercial]})\n"
+                     f"  from {weight.url or '(no download: it has to be trained)'}\n"
+                     f"  into {(comfyui / 'models' / weight.path).parent}")
+    return "\n".join(lines)
