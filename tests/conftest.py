@@ -10,10 +10,14 @@ import types
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from in_host import enter_host, host_folder
+
+if TYPE_CHECKING:
+    from tools.comfy import ComfyServer
 
 ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
@@ -87,3 +91,12 @@ def host(miniature_models: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
     yield SimpleNamespace(nodes=nodes.NODE_CLASS_MAPPINGS, run=run,
                           module=lambda name: importlib.import_module(f".{name}", package))
+
+
+@pytest.fixture(scope="session")
+def server(comfyui: Path, miniature_models: Path) -> Iterator[ComfyServer]:
+    """A real ComfyUI over HTTP with the pack, under an odd folder name, and the miniature weights."""
+    from tools.comfy import ComfyServer
+
+    with ComfyServer(comfyui, models=[miniature_models], packs={"my.CAMOUFLaGE-1 (copy)": ROOT}) as running:
+        yield running

@@ -33,7 +33,8 @@ def model_folders(comfyui: Path, key: str) -> list[Path]:
 def missing(comfyui: Path, pipeline: str) -> list[Weight]:
     """The weights that a pipeline cannot run without and that are in none of the folders."""
     return [weight for weight in needed_by(pipeline)
-            if not any((folder / weight.file).is_file() for folder in model_folders(comfyui, weight.folder))]
+            if not any((folder / file).is_file() for folder in model_folders(comfyui, weight.folder)
+                       for file in weight.accepted_files)]
 
 
 def describe_missing(weights: list[Weight], comfyui: Path) -> str:

@@ -8,12 +8,14 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
 from comfy_cli.workflow_to_api import convert_ui_to_api
 
 from tools.check import BROWSERS
+from tools.comfy import ComfyServer
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -44,13 +46,12 @@ NOTE_TEXT = """id => {
     if (!text?.clientHeight) return null
     return {room: text.getBoundingClientRect().bottom, used: text.lastElementChild.getBoundingClientRect().bottom}
 }"""
-WIRES_DRAWN = "() => [...app.graph.links.values()].every(link => link.path)"
-
-
-class Server(Protocol):
-    """A running ComfyUI with the pack and the miniature weights."""
-
-    url: str
+SHOW_ALL = """() => {
+    app.canvas.ds.scale = 0.4
+    app.canvas.ds.offset = [400, 400]
+    app.canvas.setDirty(true, true)
+}"""
+WIRES_DRAWN = "() => app.graph.links.size > 0 && [...app.graph.links.values()].every(link => link.path)"
 
 
 @dataclass
@@ -61,8 +62,9 @@ class Frontend:
     errors: list[str] = field(default_factory=list)
 
     def load(self, workflow: dict[str, Any]) -> None:
-        """Opens a workflow, as dropping its file does, and waits until its wires are drawn."""
+        """Opens a workflow, as dropping its file does, and waits until all its wires are drawn."""
         self.page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
+        self.page.evaluate(SHOW_ALL)  # wires out of sight are not drawn
         self.page.wait_for_function(WIRES_DRAWN)
 
     def select(self, node_type: str) -> None:
@@ -84,8 +86,14 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.fixture(scope="module")
+def url(server: ComfyServer) -> str:
+    """Address of a running ComfyUI with the pack and the miniature weights."""
+    return f"http://{server.address}"
+
+
 @pytest.fixture
-def frontend(browser: Browser, server: Server, comfyui: Path) -> Iterator[Frontend]:
+def frontend(browser: Browser, url: str, comfyui: Path) -> Iterator[Frontend]:
     """The frontend in a fresh profile, ready for work; the workflow's example picture is where ComfyUI ships it."""
     page = browser.new_page(viewport={"width": 1920, "height": 1080})
     opened = Frontend(page)
@@ -93,10 +101,10 @@ def frontend(browser: Browser, server: Server, comfyui: Path) -> Iterator[Fronte
             if message.type == "error" else None)
     page.on("pageerror", lambda error: opened.errors.append(f"uncaught: {error}"))
     example = comfyui / "input" / "example.png"
-    page.request.post(f"{server.url}/upload/image", multipart={
+    page.request.post(f"{url}/upload/image", multipart={
         "image": {"name": example.name, "mimeType": "image/png", "buffer": example.read_bytes()}, "overwrite": "true"})
-    page.request.post(f"{server.url}/settings", data={"Comfy.TutorialCompleted": True})
-    page.goto(server.url)
+    page.request.post(f"{url}/settings", data={"Comfy.TutorialCompleted": True})
+    page.goto(url)
     page.wait_for_function("() => window.app?.graph && window.app.vueAppReady")
     yield opened
     page.close()
@@ -108,10 +116,10 @@ def workflow() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def pack(browser: Browser, server: Server) -> str:
+def pack(browser: Browser, url: str) -> str:
     """The folder name under which the server knows the pack's templates."""
     page = browser.new_page()
-    templates = page.request.get(f"{server.url}/api/workflow_templates").json()
+    templates = page.request.get(f"{url}/api/workflow_templates").json()
     page.close()
     owners = [name for name, workflows in templates.items() if TEMPLATE.stem in workflows]
     assert len(owners) == 1
@@ -123,18 +131,25 @@ def overlap(a: list[float], b: list[float]) -> bool:
     return all(a[i] < b[i] + b[i + 2] and b[i] < a[i] + a[i + 2] for i in (0, 1))
 
 
+def inputs(prompt: dict[str, Any], schemas: dict[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Class and inputs of every node; without those of widgets that only the frontend has, to show a result in."""
+    known = {name: {key for kind in schema["input"].values() for key in kind} for name, schema in schemas.items()}
+    return {key: (kind, {name: value for name, value in node["inputs"].items() if name in known[kind]})
+            for key, node in prompt.items() if (kind := node["class_type"])}
+
+
 def test_the_workflow_opens_clean_and_means_what_the_server_gets(
-        frontend: Frontend, server: Server, workflow: dict[str, Any]) -> None:
+        frontend: Frontend, url: str, workflow: dict[str, Any]) -> None:
     frontend.load(workflow)
     frontend.page.wait_for_timeout(1000)  # the dialogs come a moment after the graph
     assert frontend.page.locator(".p-toast-message").all_inner_texts() == []
     assert frontend.page.get_by_role("dialog").all_inner_texts() == []
 
     shown = frontend.page.evaluate("async () => (await app.graphToPrompt()).output")
-    queued = convert_ui_to_api(workflow, frontend.page.request.get(f"{server.url}/object_info").json())
+    schemas = frontend.page.request.get(f"{url}/object_info").json()
+    queued = convert_ui_to_api(workflow, schemas)
     assert len(shown) == sum(node["type"] != "MarkdownNote" for node in workflow["nodes"])
-    assert {key: (node["class_type"], node["inputs"]) for key, node in shown.items()} == \
-        {key: (node["class_type"], node["inputs"]) for key, node in queued.items()}
+    assert inputs(shown, schemas) == inputs(queued, schemas)
 
 
 def test_a_missing_weight_is_named_with_its_folder(frontend: Frontend, workflow: dict[str, Any]) -> None:
@@ -198,11 +213,11 @@ def test_the_template_browser_shows_and_opens_the_workflow(
     assert page.locator(".p-toast-message").all_inner_texts() == []
 
 
-def test_the_help_page_of_a_node_is_shown(frontend: Frontend, server: Server, pack: str,
+def test_the_help_page_of_a_node_is_shown(frontend: Frontend, url: str, pack: str,
                                           workflow: dict[str, Any]) -> None:
     page = frontend.page
     for file in sorted((ROOT / "js" / "docs").glob("*/en.md")):
-        answer = page.request.get(f"{server.url}/extensions/{pack}/docs/{file.parent.name}/en.md")
+        answer = page.request.get(f"{url}/extensions/{quote(pack)}/docs/{file.parent.name}/en.md")
         assert answer.status == 200, file
         assert answer.text() == file.read_text(encoding="utf-8")
     frontend.load(workflow)

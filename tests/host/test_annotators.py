@@ -408,8 +408,8 @@ def test_other_segmentation_models_from_a_folder_of_the_user(host, photo, weight
 
         backbone = SwinConfig(embed_dim=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 1, 1], window_size=4,
                               out_features=["stage1", "stage2", "stage3", "stage4"])
-        config = Mask2FormerConfig(backbone_config=backbone, num_labels=150, hidden_dim=16, feature_size=16,
-                                   mask_feature_size=16, encoder_feedforward_dim=16, dim_feedforward=16,
+        config = Mask2FormerConfig(backbone_config=backbone, num_labels=150, hidden_dim=32, feature_size=32,
+                                   mask_feature_size=32, encoder_feedforward_dim=32, dim_feedforward=32,
                                    num_attention_heads=2, encoder_layers=1, decoder_layers=2, num_queries=4)
         Mask2FormerForUniversalSegmentation(config).save_pretrained(folder)
         Mask2FormerImageProcessor().save_pretrained(folder)

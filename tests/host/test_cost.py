@@ -1,0 +1,51 @@
+"""What a model call costs, counted in FLOPs beside the stock graph that says the same."""
+
+from __future__ import annotations
+
+import pytest
+from in_host import pictures
+from torch.utils.flop_counter import FlopCounterMode
+
+CONTROLS = ("depth", "normal", "segmentation", "pose", "lineart")
+
+
+@pytest.fixture
+def flops(sample):
+    def count(guider) -> int:
+        with FlopCounterMode(display=False) as counter:
+            sample(guider, steps=1)
+        return counter.get_total_flops()
+
+    return count
+
+
+def test_a_model_call_costs_no_more_than_the_stock_graphs(host, sd, dual_cfg, flops):
+    scene = {f"{name}_map": pictures(seed) for seed, name in enumerate(CONTROLS)}
+    scene |= {f"{name}_control_net": sd.nets[name] for name in CONTROLS}
+    positive, negative = host.run("CamouflageSceneControl", positive=sd.positive, negative=sd.negative, **scene)
+    identity, = host.run("CamouflageIdentityControl", conditioning=sd.empty, control_net=sd.nets["tile"],
+                         image=pictures(9))
+
+    def ours(scale: float, **options) -> int:
+        return flops(host.run("CamouflageGuider", model=sd.model, positive=positive, negative=negative,
+                              identity=identity, anonymization_scale=scale, **options)[0])
+
+    stock = flops(dual_cfg(positive, negative, identity))
+    plain = flops(host.run("CFGGuider", model=sd.model, positive=positive, negative=negative, cfg=7.0)[0])
+    alone = flops(host.run("BasicGuider", model=sd.model, conditioning=identity)[0])
+    print(f"\nGFLOP a model call: CAMOUFLaGE {ours(1.25) / 1e9:.2f}, stock nested DualCFG {stock / 1e9:.2f}, "
+          f"a_s = 1 {ours(1.0) / 1e9:.2f}, stock CFG {plain / 1e9:.2f}, identity alone {alone / 1e9:.2f}")
+    assert ours(1.25) <= stock
+    assert ours(1.25) == plain + alone
+    assert ours(1.0) == plain
+    assert ours(1.25, end_percent=0.0) == plain
+
+
+def test_a_regional_prompt_costs_less_than_in_the_stock_graph(host, sd, dual_cfg, flops):
+    """The host adds an entry for the region to every branch; the identity does without it."""
+    region, = host.run("ConditioningSetArea", conditioning=sd.positive, width=64, height=128, x=0, y=0, strength=1.0)
+    positive, = host.run("ConditioningCombine", conditioning_1=sd.positive, conditioning_2=region)
+    identity, = host.run("CamouflageIdentityControl", conditioning=sd.empty, control_net=sd.nets["tile"],
+                         image=pictures(9))
+    guider, = host.run("CamouflageGuider", model=sd.model, positive=positive, negative=sd.negative, identity=identity)
+    assert flops(guider) < flops(dual_cfg(positive, sd.negative, identity))

@@ -1,0 +1,215 @@
+"""The shipped Base workflow on a real ComfyUI over HTTP."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from comfy_cli.workflow_to_api import convert_ui_to_api
+from PIL import Image
+
+from tools.comfy import Interrupted, NodeFailed, PromptRefused
+
+ROOT = Path(__file__).resolve().parents[2]
+MAPS = ("Depth map", "Normal map", "Segmentation map", "Pose map", "Lineart map")
+SIZE = 128
+
+
+@pytest.fixture(scope="module")
+def shipped() -> dict:
+    return json.loads((ROOT / "workflows" / "camouflage_base.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def portrait(server, tmp_path_factory) -> str:
+    """Name on the server of a public-domain photo of 400 x 300 px."""
+    from skimage import data
+
+    path = tmp_path_factory.mktemp("photo") / "portrait.png"
+    Image.fromarray(data.astronaut()[:384]).resize((400, 300)).save(path)
+    return server.upload(path)
+
+
+@pytest.fixture
+def prompt(server, shipped, portrait) -> dict:
+    """The workflow in the server's format, small enough for a test."""
+    api = convert_ui_to_api(copy.deepcopy(shipped), server.object_info())
+    change(api, "LoadImage", image=portrait)
+    change(api, "CamouflagePrepareImage", size=SIZE)
+    change(api, "BasicScheduler", steps=2)
+    for kind in ("Depth", "Normal", "Segmentation", "Pose", "Lineart"):
+        change(api, f"Camouflage{kind}Map", resolution=256)
+    change(api, "CamouflagePoseMap", hands=False)
+    return api
+
+
+def change(api: dict, kind: str, **inputs: object) -> str:
+    """Sets inputs of the only node of a class; its id."""
+    (node_id,) = [key for key, node in api.items() if node["class_type"] == kind]
+    api[node_id]["inputs"].update(inputs)
+    return node_id
+
+
+def pictures(server, api: dict, entry: dict) -> dict[str, np.ndarray]:
+    """Title -> pixels of all pictures that a run has shown or saved; one a title."""
+    found = {}
+    for node_id, output in entry["outputs"].items():
+        for image in output.get("images", []):
+            title = api[node_id]["_meta"]["title"]
+            found.setdefault(title, []).append(np.asarray(Image.open(io.BytesIO(server.view(image)))))
+    return {title: np.stack(images) for title, images in found.items()}
+
+
+def test_the_papers_settings_are_shipped(shipped):
+    widgets = {node["type"]: node["widgets_values"] for node in shipped["nodes"]}
+    assert widgets["CamouflagePrepareImage"][0] == 768
+    assert widgets["KSamplerSelect"] == ["dpmpp_sde"] and widgets["BasicScheduler"][0] == "karras"
+    assert widgets["CamouflageGuider"][1] == 1.25
+    assert widgets["CamouflageSceneControl"][:2] == [0.5, 0.3] and widgets["CamouflageSceneControl"][5] == 0.5
+
+
+def test_every_stock_loader_names_its_download(shipped):
+    from camouflage.weights import REGISTRY
+
+    known = {weight.file: weight for weight in REGISTRY}
+    loaders = [node for node in shipped["nodes"] if node["type"].endswith(("Loader", "LoaderSimple"))]
+    assert len(loaders) == 8
+    for node in loaders:
+        (model,) = node["properties"]["models"]
+        weight = known[model["name"]]
+        assert model["name"] in node["widgets_values"]
+        assert model == {"name": weight.file, "url": weight.url, "directory": weight.folder}
+
+
+def test_the_photo_of_the_workflow_is_one_that_every_host_ships(shipped, comfyui):
+    (load,) = [node for node in shipped["nodes"] if node["type"] == "LoadImage"]
+    assert (comfyui / "input" / load["widgets_values"][0]).is_file()
+
+
+def test_the_template_browser_knows_the_workflow(server):
+    templates = server.get("/api/workflow_templates")
+    assert templates["my.CAMOUFLaGE-1 (copy)"] == ["camouflage_base"]
+
+
+def test_the_whole_workflow_and_its_seeds(server, prompt):
+    first_entry = server.run(prompt)
+    first = pictures(server, prompt, first_entry)
+    assert set(first) == {*MAPS, "Anonymized"}
+    for title, images in first.items():
+        assert images.shape == (1, 128, SIZE, 3), title  # 400 x 300 px at 128 px: 96 rounds to two times 64
+        assert images.std() > 1, f"{title} is constant"
+    (caption,) = [output["text"] for output in first_entry["outputs"].values() if "text" in output]
+    assert "".join(caption).strip()
+
+    change(prompt, "RandomNoise", noise_seed=2)
+    other = pictures(server, prompt, server.run(prompt))
+    assert not np.array_equal(other["Anonymized"], first["Anonymized"])
+
+    server.post("/free", {"unload_models": True, "free_memory": True})  # nothing may come from the cache
+    time.sleep(1.5)
+    change(prompt, "RandomNoise", noise_seed=1)
+    again = pictures(server, prompt, server.run(prompt))
+    for title, images in first.items():
+        assert np.array_equal(again[title], images), f"{title} differs in the second run with the same seed"
+
+
+def test_a_batch_of_different_pictures_goes_through_as_a_whole(server, prompt, portrait):
+    load = change(prompt, "LoadImage")
+    prepare = change(prompt, "CamouflagePrepareImage")
+    prompt["flip"] = {"class_type": "ImageRotate", "_meta": {"title": "turn"},
+                      "inputs": {"image": [load, 0], "rotation": "180 degrees"}}
+    prompt["batch"] = {"class_type": "ImageBatch", "_meta": {"title": "batch"},
+                       "inputs": {"image1": [load, 0], "image2": ["flip", 0]}}
+    prompt[prepare]["inputs"]["image"] = ["batch", 0]
+    entry = server.run(prompt)
+    shown = pictures(server, prompt, entry)
+    assert all(len(images) == 2 for images in shown.values()), {title: len(images) for title, images in shown.items()}
+    assert all(not np.array_equal(images[0], images[1]) for images in shown.values())
+
+
+def test_below_one_warns_on_the_node_and_in_the_log(server, prompt):
+    from websocket import create_connection
+
+    guider = change(prompt, "CamouflageGuider", anonymization_scale=0.5)
+    stream = create_connection(f"ws://{server.address}/ws?clientId=watcher", timeout=120)
+    try:
+        prompt_id = server.queue(prompt, "watcher")
+        seen = b""
+        while b"TOWARDS the original" not in seen:
+            message = stream.recv()
+            seen = message if isinstance(message, bytes) else b""
+        assert guider.encode() in seen
+    finally:
+        stream.close()
+        server.interrupt()
+        while server.history(prompt_id) is None:
+            time.sleep(0.2)
+    assert "below 1: the result moves TOWARDS the original" in server.log()
+
+
+def test_cancel_in_the_middle_of_sampling_and_the_next_run_works(server, prompt):
+    change(prompt, "BasicScheduler", steps=30)
+    change(prompt, "RandomNoise", noise_seed=99)
+    sampler = change(prompt, "SamplerCustomAdvanced")
+    started = threading.Event()
+
+    def watch(progress):
+        if progress.node_id == sampler and progress.value >= 2 and not started.is_set():
+            started.set()
+            server.interrupt()
+
+    with pytest.raises(Interrupted, match="Sample"):
+        server.run(prompt, watch)
+    assert started.is_set()
+    change(prompt, "BasicScheduler", steps=1)
+    assert pictures(server, prompt, server.run(prompt))["Anonymized"].std() > 1
+
+
+def test_cancel_in_the_middle_of_an_annotator_and_the_next_run_works(server, prompt, portrait):
+    batch = {"load": {"class_type": "LoadImage", "inputs": {"image": portrait}},
+             "many": {"class_type": "RepeatImageBatch", "inputs": {"image": ["load", 0], "amount": 40}},
+             "map": {"class_type": "CamouflageLineartMap", "_meta": {"title": "Lines"},
+                     "inputs": {"image": ["many", 0], "resolution": 512, "style": "fine"}},
+             "show": {"class_type": "PreviewImage", "inputs": {"images": ["map", 0]}}}
+    steps = []
+
+    def watch(progress):
+        if progress.node_id == "map" and progress.maximum == 40:
+            steps.append(progress.value)
+            if progress.value >= 2:
+                server.interrupt()
+
+    with pytest.raises(Interrupted, match="Lines"):
+        server.run(batch, watch)
+    assert max(steps) < 40
+    batch["many"]["inputs"]["amount"] = 1
+    assert pictures(server, {key: {"_meta": {"title": key}} for key in batch}, server.run(batch))["show"].std() > 1
+
+
+def test_a_missing_checkpoint_is_refused_by_name(server, prompt):
+    change(prompt, "CheckpointLoaderSimple", ckpt_name="nowhere.safetensors")
+    with pytest.raises(PromptRefused, match=r"Checkpoint.*'ckpt_name'.*nowhere\.safetensors"):
+        server.run(prompt)
+
+
+def test_an_error_reaches_the_person_as_one_sentence(server, portrait):
+    tall = {"empty": {"class_type": "EmptyImage", "inputs": {"width": 1, "height": 4000, "batch_size": 1, "color": 0}},
+            "prepare": {"class_type": "CamouflagePrepareImage", "_meta": {"title": "Prepare"},
+                        "inputs": {"image": ["empty", 0], "size": 768, "fit": "crop"}},
+            "show": {"class_type": "PreviewImage", "inputs": {"images": ["prepare", 0]}}}
+    with pytest.raises(NodeFailed, match="Prepare.*failed: The picture is 1 x 4000 px"):
+        server.run(tall)
+
+
+def test_neither_captions_nor_file_names_are_in_the_log(server):
+    log = server.log()
+    captions = ["".join(output["text"]) for entry in server.get("/history").values()
+                for output in entry["outputs"].values() if "text" in output]
+    assert captions and all(caption not in log for caption in captions)
+    assert "portrait" not in log

@@ -1,0 +1,49 @@
+"""The README says what the code says."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from camouflage.weights import REGISTRY
+from tools import readme
+from tools.comfy import ROOT
+
+
+@pytest.fixture(scope="module")
+def text() -> str:
+    return readme.README.read_text(encoding="utf-8")
+
+
+def test_the_weights_table_is_the_registry(text: str) -> None:
+    assert f"{readme.BEGIN}\n{readme.weights_table()}\n{readme.END}" in text, "run: python -m tools.readme"
+    assert readme.updated(text) == text
+
+
+def test_the_weights_table_has_every_file_with_what_a_person_needs() -> None:
+    rows = readme.weights_table().splitlines()[2:]
+    assert len(rows) == len(REGISTRY)
+    for row, weight in zip(rows, REGISTRY, strict=True):
+        assert f"models/{weight.path}" in row
+        assert weight.licence in row
+        assert (weight.url or "to be trained") in row
+        assert row.count("|") == 7
+    assert "722.6 MB" in readme.weights_table()
+    assert [readme.size_text(size) for size in (None, 5_000_000, 2_130_000_000)] == ["-", "5.0 MB", "2.13 GB"]
+
+
+def test_every_node_and_every_socket_is_described(text: str, host: SimpleNamespace) -> None:
+    ours = {name: node for name, node in host.nodes.items() if name.startswith("Camouflage")}
+    assert ours
+    for name, node in ours.items():
+        schema = node.GET_SCHEMA()
+        heading = f"### {schema.display_name} (`{name}`)\n"
+        assert heading in text
+        section = text.split(heading)[1].split("\n## ")[0].split("\n### ")[0]
+        sockets = [socket.id for socket in schema.inputs] + [socket.display_name for socket in schema.outputs]
+        assert [socket for socket in sockets if f"`{socket}`" not in section] == [], name
+
+
+def test_every_workflow_has_a_row(text: str) -> None:
+    assert [file.name for file in (ROOT / "workflows").glob("*.json") if f"workflows/{file.name}" not in text] == []
