@@ -9,6 +9,7 @@ import comfy.latent_formats
 import torch
 from comfy.controlnet import ControlBase, ControlLora
 from comfy.sd import VAE
+
 from nodes import ControlNetApplyAdvanced
 
 from ..camouflage.errors import CamouflageError
@@ -23,33 +24,42 @@ class SceneMap:
     """One control of the scene: a map, its ControlNet and how strongly it steers."""
 
     name: str
-    image: torch.Tensor | None
-    control_net: ControlBase | None
+    image: torch.Tensor
+    control_net: ControlBase
     strength: float
     end_percent: float = 1.0
 
 
+def scene_map(name: str, image: torch.Tensor | None, control_net: ControlBase | None, strength: float,
+              end_percent: float = 1.0) -> SceneMap | None:
+    """A control from two optional sockets: None when both are empty.
+
+    Raises:
+        CamouflageError: one is connected and the other is not, or the map is no picture.
+    """
+    if image is None and control_net is None:
+        return None
+    if image is None or control_net is None:
+        have, lack = ("map", "control_net") if control_net is None else ("control_net", "map")
+        raise CamouflageError(f"'{name}_{have}' is connected, but '{name}_{lack}' is not. Connect both, or neither to "
+                              "leave this control out.")
+    return SceneMap(name, as_rgb(image, f"{name}_map"), control_net, strength, end_percent)
+
+
 def apply_scene(positive: list, negative: list, maps: list[SceneMap], vae: VAE | None = None) -> tuple[list, list]:
-    """Appends every complete map to both conditionings, in order; equal to a chain of ``ControlNetApplyAdvanced``.
+    """Appends every map to both conditionings, in order; equal to a chain of ``ControlNetApplyAdvanced``.
 
     Positive and negative share each control, so the host evaluates both in one batch.
 
     Raises:
-        CamouflageError: a map without its ControlNet or the reverse; maps of different shapes or batches; a
-            ControlNet that belongs to another model family than the conditioning.
+        CamouflageError: maps of different shapes or batches, or a ControlNet that belongs to another model family
+            than the conditioning.
     """
+    _check_maps_belong_together(maps)
     for scene in maps:
-        if (scene.image is None) != (scene.control_net is None):
-            have, lack = ("map", "control_net") if scene.control_net is None else ("control_net", "map")
-            raise CamouflageError(f"'{scene.name}_{have}' is connected, but '{scene.name}_{lack}' is not. Connect both, "
-                                  "or neither to leave this control out.")
-    complete = [scene for scene in maps if scene.image is not None]
-    _check_maps_belong_together(complete)
-    for scene in complete:
-        image = as_rgb(scene.image, f"{scene.name}_map")
         check_family(scene.control_net, positive, f"{scene.name}_control_net")
         positive, negative = ControlNetApplyAdvanced().apply_controlnet(
-            positive, negative, scene.control_net, image, scene.strength, 0.0, scene.end_percent, vae=vae)
+            positive, negative, scene.control_net, scene.image, scene.strength, 0.0, scene.end_percent, vae=vae)
     return positive, negative
 
 

@@ -118,8 +118,8 @@ def checked(paths: list[Path], load: Callable[[], T]) -> T:
     except (CamouflageError, MemoryError):
         raise
     except Exception as error:
-        raise CamouflageError(f"{reading} could not be loaded ({type(error).__name__}: {_first_line(error)}). The file is "
-                              "damaged, is not the model that belongs there, or contains code, which is never "
+        raise CamouflageError(f"{reading} could not be loaded ({type(error).__name__}: {_first_line(error)}). The file "
+                              "is damaged, is not the model that belongs there, or contains code, which is never "
                               "executed. Delete it and download it again.") from error
 
 

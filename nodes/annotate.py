@@ -24,13 +24,13 @@ class CamouflagePrepareImage(io.ComfyNode):
                         "aspect kept, Lanczos. Connect its picture to everything that looks at the original, and its "
                         "width, height and batch size to the empty latent.",
             inputs=[
-                image_input("to prepare"),
+                image_input("to prepare", "any size"),
                 io.Int.Input("size", default=768, min=64, max=4096, step=64,
                              tooltip="Pixels of the longer side, 64 to 4096. 768 is the paper's size for SD 1.5."),
                 io.Combo.Input("fit", options=_FITS, default="crop",
                                tooltip="How the rounding to 64 px is made up for: 'crop' keeps proportions and cuts a "
                                        "few pixels at the border, 'stretch' keeps every pixel and changes proportions "
-                                       "by a few percent. Our choice; the paper's pictures are square."),
+                                       "by a few percent. Our choice."),
             ],
             outputs=[
                 io.Image.Output("IMAGE", display_name="image", tooltip="The pictures at working size, RGB."),

@@ -21,10 +21,10 @@ def resolution_input() -> io.Int.Input:
                                 "More shows smaller things and costs time and memory.")
 
 
-def image_input(what: str) -> io.Image.Input:
-    """A batch of pictures to annotate."""
-    return io.Image.Input("image", tooltip=f"The pictures {what}; any batch, 64 to 4096 px a side. Greyscale and RGBA "
-                                           "are taken; transparency is flattened on white.")
+def image_input(what: str, sides: str = "64 to 4096 px a side") -> io.Image.Input:
+    """A batch of pictures."""
+    return io.Image.Input("image", tooltip=f"The pictures {what}; any batch, {sides}. Greyscale and RGBA are taken; "
+                                           "transparency is flattened on white.")
 
 
 def one_of(value: str, options: list[str] | type[Enum], name: str) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from comfy_api.latest import io
 
 from ..camouflage.errors import CamouflageError
 from ..host.conditioning import encode_batch
-from ..host.control import SceneMap, apply_identity, apply_scene
+from ..host.control import apply_identity, apply_scene, scene_map
 from .common import CONTROL
 
 _OURS = "Our choice; the paper gives no value."
@@ -37,7 +39,7 @@ class CamouflageEncodeCaptions(io.ComfyNode):
                                 tooltip="One caption a picture, in the order of the batch (from 'Caption')."),
                 io.String.Input("suffix", default="", multiline=True,
                                 tooltip="Words appended to every caption, for instance 'photo, sharp focus'. "
-                                        "Empty: none, as in the paper."),
+                                        "Empty: none."),
             ],
             outputs=[io.Conditioning.Output("CONDITIONING", display_name="conditioning",
                                             tooltip="One conditioning whose batch is the captions.")])
@@ -77,8 +79,10 @@ class CamouflageSceneControl(io.ComfyNode):
                 io.Conditioning.Input("negative", tooltip="Conditioning of the negative prompt."),
                 *maps,
                 io.Float.Input("lineart_end_percent", default=0.5, min=0.0, max=1.0, step=0.01,
-                               tooltip="Part of the steps after which lineart lets go, 0 to 1; 0 leaves it out, 1 "
-                                       f"keeps it to the end. 0.5: {_PAPER} Lines would bring the face back."),
+                               tooltip="Part of the noise schedule after which lineart lets go, 0 to 1; 0 leaves it "
+                                       f"out, 1 keeps it to the end. 0.5: {_PAPER} Lines would bring the face back. "
+                                       "The host counts on the schedule: with karras 0.5 comes just before half of "
+                                       "the steps."),
                 io.Vae.Input("vae", optional=True,
                              tooltip="Only for ControlNets that encode their map (SD3, Flux); SD 1.5 needs none."),
             ],
@@ -89,12 +93,11 @@ class CamouflageSceneControl(io.ComfyNode):
 
     @classmethod
     def execute(cls, positive: io.Conditioning.Type, negative: io.Conditioning.Type, lineart_end_percent: float,
-                vae: io.Vae.Type | None = None, **inputs: object) -> io.NodeOutput:
-        maps = [SceneMap(name, inputs.get(f"{name}_map"), inputs.get(f"{name}_control_net"),  # type: ignore[arg-type]
-                         inputs[f"{name}_strength"],  # type: ignore[arg-type]
-                         lineart_end_percent if name == "lineart" else 1.0)
+                vae: io.Vae.Type | None = None, **inputs: Any) -> io.NodeOutput:
+        maps = [scene_map(name, inputs.get(f"{name}_map"), inputs.get(f"{name}_control_net"),
+                          inputs[f"{name}_strength"], lineart_end_percent if name == "lineart" else 1.0)
                 for name, *_ in _CONTROLS]
-        return io.NodeOutput(*apply_scene(positive, negative, maps, vae))
+        return io.NodeOutput(*apply_scene(positive, negative, [scene for scene in maps if scene], vae))
 
 
 class CamouflageIdentityControl(io.ComfyNode):

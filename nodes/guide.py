@@ -19,10 +19,10 @@ def _knobs() -> list:
                                "and costs nothing, above 1 moves away from the original. 1.25 is the paper's value. "
                                "Some write a_s - 1 for the same thing."),
         io.Float.Input("start_percent", default=0.0, min=0.0, max=1.0, step=0.01,
-                       tooltip="Part of the sampling at which the guidance starts, 0 to 1; before it a_s is 1. "
+                       tooltip="Part of the noise schedule at which the guidance starts, 0 to 1; before it a_s is 1. "
                                "0: from the start, as in the paper."),
         io.Float.Input("end_percent", default=1.0, min=0.0, max=1.0, step=0.01,
-                       tooltip="Part of the sampling at which the guidance ends, 0 to 1; after it a_s is 1. "
+                       tooltip="Part of the noise schedule at which the guidance ends, 0 to 1; after it a_s is 1. "
                                "1: to the end, as in the paper; 0 is no guidance."),
         io.Mask.Input("mask", optional=True,
                       tooltip="Confines the guidance, in picture space: a_s where the mask is 1, no guidance where it "
@@ -32,8 +32,8 @@ def _knobs() -> list:
 
 
 def _identity_input() -> io.Conditioning.Input:
-    return io.Conditioning.Input("identity", tooltip="What to move away from, from 'Identity Control'. Any conditioning "
-                                                     "of this model works.")
+    return io.Conditioning.Input("identity", tooltip="What to move away from, from 'Identity Control'. Any "
+                                                     "conditioning of this model works.")
 
 
 def _guidance(identity: list, anonymization_scale: float, start_percent: float, end_percent: float,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+
 from in_host import enter_host, host_folder
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def host(miniature_models: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
     comfy.cli_args.args.base_directory = str(tmp_path_factory.mktemp("base"))
     import folder_paths
+
     import nodes
 
     for key in ("checkpoints", "controlnet", "vae", "camouflage"):

@@ -40,11 +40,11 @@ def _load(role: str, folder_name: str, model_class: str, processor_class: str) -
     return loaded(role, files, build)
 
 
-def _pixels(network: Network[Any], image: torch.Tensor, multiple: int = 0, **extra: Any) -> dict[str, torch.Tensor]:
-    """Normalised model inputs of one picture (1 x h x w x 3, 0..1); the processor's own resizing is left out."""
+def _inputs(network: Network[Any], image: torch.Tensor, squash: bool = False, **extra: Any) -> dict[str, torch.Tensor]:
+    """Normalised model inputs of one picture (1 x h x w x 3, 0..1); its size stays, unless ``squash``."""
     model, processor = network.tool
     device = network.on_device(activation_bytes=_GIGABYTE)
-    options = {"do_resize": False, "do_pad": False} if multiple else {}
+    options = {} if squash else {"do_resize": False, "do_pad": False}
     inputs = processor(images=[image[0].movedim(-1, 0)], return_tensors="pt", do_rescale=False, **options, **extra)
     return {name: value.to(device, model.dtype) if value.is_floating_point() else value.to(device)
             for name, value in inputs.items()}
@@ -72,7 +72,7 @@ def depth_maps(images: torch.Tensor, model_name: str, resolution: int) -> torch.
     multiple = getattr(config, "patch_size", None) or getattr(backbone, "patch_size", None) or 32
 
     def one(image: torch.Tensor) -> torch.Tensor:
-        depth = model(**_pixels(network, image, multiple)).predicted_depth.float()
+        depth = model(**_inputs(network, image)).predicted_depth.float()
         depth = F.interpolate(depth.unsqueeze(1), image.shape[1:3], mode="bilinear", align_corners=False).squeeze(1)
         near = 1.0 / depth.clamp(min=1e-3) if metric else depth
         return normalise(near).unsqueeze(-1).expand(-1, -1, -1, 3)
@@ -104,10 +104,10 @@ def segmentation_maps(images: torch.Tensor, model_name: str, resolution: int) ->
         raise CamouflageError(f"The segmentation model '{model_name}' knows {model.config.num_labels} classes; the "
                               f"ControlNet wants the {_ADE20K_CLASSES} of ADE20K. Choose a model trained on ADE20K.")
     palette = torch.tensor(util.ade_palette(), dtype=torch.float32) / 255.0
-    task = {"task_inputs": ["semantic"]} if kind == "oneformer" else {}
+    task: dict[str, Any] = {"task_inputs": ["semantic"]} if kind == "oneformer" else {}
 
     def one(image: torch.Tensor) -> torch.Tensor:
-        outputs = model(**_pixels(network, image, 32, **task))
+        outputs = model(**_inputs(network, image, **task))
         classes = processor.post_process_semantic_segmentation(outputs, target_sizes=[tuple(image.shape[1:3])])[0]
         return palette[classes.cpu()].unsqueeze(0)
 
@@ -131,9 +131,9 @@ def captions(images: torch.Tensor, model_name: str, prefix: str, max_tokens: int
     def one(image: torch.Tensor) -> str:
         # The processor squashes to its own square anyway; from here it does so at a bounded cost.
         image = resize(image, *annotation_size(height, width, 512)).clamp(0.0, 1.0)
-        text = {"text": prefix} if prefix.strip() else {}
-        tokens = model.generate(**_pixels(network, image, **text), max_new_tokens=max_tokens, num_beams=beams,
-                                do_sample=False)
+        text: dict[str, Any] = {"text": prefix} if prefix.strip() else {}
+        tokens = model.generate(**_inputs(network, image, squash=True, **text), max_new_tokens=max_tokens,
+                                num_beams=beams, do_sample=False)
         return processor.decode(tokens[0], skip_special_tokens=True).strip()
 
     return each_picture(images, one)

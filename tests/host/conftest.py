@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+
 from in_host import NETS, SIZE, enter_host, pictures
 
 enter_host()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from in_host import Calls, difference, pictures
 
 DEFAULTS = {"depth": 0.5, "normal": 0.3, "segmentation": 0.5, "pose": 0.8, "lineart": 0.3}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from in_host import pictures
 from torch.utils.flop_counter import FlopCounterMode
+
+from in_host import pictures
 
 CONTROLS = ("depth", "normal", "segmentation", "pose", "lineart")
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import comfy.utils
 import pytest
 import torch
+
 from in_host import NETS, difference, pictures
 
 STRENGTHS = {"depth": 0.5, "normal": 0.3, "segmentation": 0.5, "pose": 0.8, "lineart": 0.3}

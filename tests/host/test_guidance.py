@@ -7,6 +7,7 @@ import copy
 import comfy.hooks
 import pytest
 import torch
+
 from in_host import SIZE, Calls, difference, pictures
 
 

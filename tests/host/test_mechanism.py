@@ -8,6 +8,7 @@ import comfy.controlnet
 import comfy.sd
 import pytest
 import torch
+
 from in_host import NETS, difference
 
 CELLS = 8  # the latent is 8 x 8

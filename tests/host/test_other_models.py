@@ -7,6 +7,7 @@ import comfy.ops
 import comfy.sd
 import pytest
 import torch
+
 from in_host import difference
 
 DEPTH = 2

@@ -4,6 +4,9 @@ The transformers models are small, because their size stands in their configurat
 full size: controlnet_aux builds them with a fixed shape. (OpenPose has a module of its own, ``pose``.)
 """
 
+# pyright: reportCallIssue=false
+# (the configurations of transformers take keyword arguments that a type checker does not see)
+
 from __future__ import annotations
 
 import contextlib

@@ -1,0 +1,66 @@
+"""The house: which folder may import which, and which heavy libraries are imported late."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HOST = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "node_helpers", "nodes", "server",
+        "execution", "latent_preview"}
+LATE = {"transformers", "controlnet_aux", "facer", "cv2", "diffusers", "huggingface_hub", "requests"}
+MAY_IMPORT = {"camouflage": {"camouflage"}, "host": {"host", "camouflage"}, "nodes": {"nodes", "host", "camouflage"}}
+
+
+def modules() -> list[Path]:
+    return [path for folder in MAY_IMPORT for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def imports(path: Path, top_level_only: bool = False) -> set[tuple[int, str]]:
+    """(relative level, module) of every import in a file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = tree.body if top_level_only else list(ast.walk(tree))
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {(0, alias.name) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            found |= {(node.level, name) for name in names}
+    return found
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_run_one_way(path):
+    place = path.relative_to(ROOT).parts[:-1]
+    for level, module in imports(path):
+        if level == 0:
+            top = module.split(".")[0]
+            assert not (place[0] == "camouflage" and top in HOST), f"camouflage/ imports the host's {module}"
+            assert top not in {"camouflage", "host", "tools", "tests"}, f"absolute import of our own {module}"
+        else:
+            absolute = [*place[: len(place) - level + 1], *module.split(".")]
+            assert absolute[0] in MAY_IMPORT[place[0]], f"{place[0]}/ imports {'.'.join(absolute)}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_heavy_libraries_are_imported_where_they_are_used(path):
+    assert not {module for _, module in imports(path, top_level_only=True) if module.split(".")[0] in LATE}
+
+
+def test_the_package_metadata_agrees_with_the_files():
+    try:
+        import tomllib
+    except ModuleNotFoundError:  # Python 3.10
+        tomllib = pytest.importorskip("tomli")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    requirements = [line for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+                    if line.strip() and not line.startswith("#")]
+    assert sorted(project["project"]["dependencies"]) == sorted(requirements)
+    assert not any(line.startswith(("torch", "numpy")) for line in requirements)
+    assert project["project"]["name"] == "camouflage" and project["tool"]["comfy"]["DisplayName"] == "CAMOUFLaGE"
+    assert "web" not in project["tool"]["comfy"], "WEB_DIRECTORY and this together would serve every script twice"
+    assert f"[{project['project']['version']}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8")
