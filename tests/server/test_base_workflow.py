@@ -122,15 +122,20 @@ def test_the_whole_workflow_and_its_seeds(server, prompt):
 def test_a_batch_of_different_pictures_goes_through_as_a_whole(server, prompt, portrait):
     load = change(prompt, "LoadImage")
     prepare = change(prompt, "CamouflagePrepareImage")
-    prompt["flip"] = {"class_type": "ImageRotate", "_meta": {"title": "turn"},
+    prompt["turn"] = {"class_type": "ImageRotate", "_meta": {"title": "turn"},
                       "inputs": {"image": [load, 0], "rotation": "180 degrees"}}
-    prompt["batch"] = {"class_type": "ImageBatch", "_meta": {"title": "batch"},
-                       "inputs": {"image1": [load, 0], "image2": ["flip", 0]}}
+    prompt["mirror"] = {"class_type": "ImageFlip", "_meta": {"title": "mirror"},
+                        "inputs": {"image": [load, 0], "flip_method": "y-axis: horizontally"}}
+    prompt["two"] = {"class_type": "ImageBatch", "_meta": {"title": "two"},
+                     "inputs": {"image1": [load, 0], "image2": ["turn", 0]}}
+    prompt["batch"] = {"class_type": "ImageBatch", "_meta": {"title": "three"},
+                       "inputs": {"image1": ["two", 0], "image2": ["mirror", 0]}}
     prompt[prepare]["inputs"]["image"] = ["batch", 0]
     entry = server.run(prompt)
     shown = pictures(server, prompt, entry)
-    assert all(len(images) == 2 for images in shown.values()), {title: len(images) for title, images in shown.items()}
-    assert all(not np.array_equal(images[0], images[1]) for images in shown.values())
+    assert all(len(images) == 3 for images in shown.values()), {title: len(images) for title, images in shown.items()}
+    for title, images in shown.items():
+        assert not any(np.array_equal(images[i], images[j]) for i, j in ((0, 1), (0, 2), (1, 2))), title
 
 
 def test_below_one_warns_on_the_node_and_in_the_log(server, prompt):
