@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -59,3 +62,30 @@ def dual_cfg(host, sd):
                         cfg_conds=cfg, cfg_cond2_negative=scale, style="nested")[0]
 
     return guider
+
+
+@pytest.fixture(scope="session")
+def photo() -> torch.Tensor:
+    """1 x 256 x 256 x 3, a public-domain portrait."""
+    from skimage import data
+
+    image = torch.from_numpy(data.astronaut()).float()[None] / 255
+    return torch.nn.functional.interpolate(image.movedim(-1, 1), (256, 256), mode="area").movedim(1, -1)
+
+
+@pytest.fixture
+def weights_folder(tmp_path, miniature_models, monkeypatch) -> Path:
+    """A copy of the annotators' weights that a test may spoil; the only one the host sees."""
+    import folder_paths
+
+    def link(source: str, target: str) -> None:
+        try:
+            os.link(source, target)
+        except OSError:  # another file system
+            shutil.copyfile(source, target)
+
+    folder = tmp_path / "camouflage"
+    shutil.copytree(miniature_models / "camouflage", folder, copy_function=link)
+    _, extensions = folder_paths.folder_names_and_paths["camouflage"]
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "camouflage", ([str(folder)], extensions))
+    return folder

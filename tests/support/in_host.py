@@ -61,3 +61,9 @@ class Calls:
 
     def __exit__(self, *_: object) -> None:
         self.handle.remove()
+
+
+def spoil(path: Path, content: bytes) -> None:
+    """Replaces a (hard-linked) file."""
+    path.unlink()
+    path.write_bytes(content)
