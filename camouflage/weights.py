@@ -14,6 +14,10 @@ _ANNOTATORS = _HUB + "lllyasviel/Annotators/resolve/main/"
 _DEPTH = _HUB + "depth-anything/Depth-Anything-V2-Small-hf/resolve/main/"
 _SEGMENTATION = _HUB + "openmmlab/upernet-convnext-small/resolve/main/"
 _CAPTION = _HUB + "Salesforce/blip-image-captioning-base/resolve/main/"
+_FACER = "https://github.com/FacePerceiver/facer/releases/download/models-v1/"
+_IP_ADAPTER = _HUB + "h94/IP-Adapter/resolve/main/models/"
+_BOTH = ("base", "light")
+_LIGHT = ("light",)
 _OPENPOSE = "CMU OpenPose (academic research only, no redistribution)"
 
 
@@ -61,18 +65,20 @@ def _controlnet(role: str, file: str, size: int | None = None) -> Weight:
     return Weight(role, file, "controlnet", _CONTROLNETS + file, "OpenRAIL", True, size)
 
 
-def _in_folder(role: str, name: str, url: str, licence: str, model: Weight, *small: str) -> tuple[Weight, ...]:
+def _in_folder(name: str, url: str, model: Weight, *small: str) -> tuple[Weight, ...]:
     """A model folder: its small files (no digests: the hub reformats them now and then) and its weights."""
-    return (*(Weight(role, f"{role}/{name}/{file}", "camouflage", url + file, licence, True) for file in small), model)
+    return (*(Weight(model.role, f"{model.role}/{name}/{file}", model.folder, url + file, model.licence,
+                     model.commercial, pipelines=model.pipelines) for file in small), model)
 
 
 REGISTRY: tuple[Weight, ...] = (
     Weight("checkpoint", "Realistic_Vision_V5.1_fp16-no-ema.safetensors", "checkpoints",
            _HUB + "SG161222/Realistic_Vision_V5.1_noVAE/resolve/main/Realistic_Vision_V5.1_fp16-no-ema.safetensors",
-           "CreativeML OpenRAIL-M", None),
+           "CreativeML OpenRAIL-M", None, pipelines=_BOTH),
     Weight("vae", "vae-ft-mse-840000-ema-pruned.safetensors", "vae",
            _HUB + "stabilityai/sd-vae-ft-mse-original/resolve/main/vae-ft-mse-840000-ema-pruned.safetensors",
-           "MIT", True, 334641190, "735e4c3a447a3255760d7f86845f09f937809baa529c17370d83e4c3758f3c75"),
+           "MIT", True, 334641190, "735e4c3a447a3255760d7f86845f09f937809baa529c17370d83e4c3758f3c75",
+           _BOTH),
     _controlnet("depth controlnet", "control_v11f1p_sd15_depth_fp16.safetensors", 722601100),
     _controlnet("normal controlnet", "control_v11p_sd15_normalbae_fp16.safetensors"),
     _controlnet("segmentation controlnet", "control_v11p_sd15_seg_fp16.safetensors"),
@@ -81,14 +87,14 @@ REGISTRY: tuple[Weight, ...] = (
     _controlnet("identity controlnet", "control_v11f1e_sd15_tile_fp16.safetensors", 722601104),
     Weight("identity controlnet (4-channel)", "camouflage_identity_sd15.safetensors", "controlnet", None,
            "yours: it has to be trained", None, pipelines=()),
-    *_in_folder("depth", "Depth-Anything-V2-Small-hf", _DEPTH, "Apache-2.0",
+    *_in_folder("Depth-Anything-V2-Small-hf", _DEPTH,
                 Weight("depth", "depth/Depth-Anything-V2-Small-hf/model.safetensors", "camouflage",
                        _DEPTH + "model.safetensors", "Apache-2.0", True, 99173660,
                        "3152477ce0d8d6978d76b995120de97cb5b928701fd0f817769f59e249a16b70"),
                 "config.json", "preprocessor_config.json"),
     Weight("normal", "normal/scannet.pt", "camouflage", _ANNOTATORS + "scannet.pt", "MIT", True, None,
            "03dbf1600c51ee3d45c29f77b77bf1a3b7a24c3452dba62a4ae658f37330c209"),
-    *_in_folder("segmentation", "upernet-convnext-small", _SEGMENTATION, "MIT",
+    *_in_folder("upernet-convnext-small", _SEGMENTATION,
                 Weight("segmentation", "segmentation/upernet-convnext-small/pytorch_model.bin", "camouflage",
                        _SEGMENTATION + "pytorch_model.bin", "MIT", True, None,
                        "76c163aa531ab7edfb3a77bbcc039e340645aa0ffe2b0ffcfc68755f550c76ea"),
@@ -103,12 +109,27 @@ REGISTRY: tuple[Weight, ...] = (
            17173511, "c686ced2a666b4850b4bb6ccf0748031c3eda9f822de73a34b8979970d90f0c6"),
     Weight("lineart", "lineart/sk_model2.pth", "camouflage", _ANNOTATORS + "sk_model2.pth", "MIT", True,
            17173511, "30a534781061f34e83bb9406b4335da4ff2616c95d22a585c1245aa8363e74e0"),
-    *_in_folder("caption", "blip-image-captioning-base", _CAPTION, "BSD-3-Clause",
+    *_in_folder("blip-image-captioning-base", _CAPTION,
                 Weight("caption", "caption/blip-image-captioning-base/pytorch_model.bin", "camouflage",
                        _CAPTION + "pytorch_model.bin", "BSD-3-Clause", True, 989820849,
-                       "d6638651a5526cc2ede56f2b5104d6851b0755816d220e5e046870430180c767"),
+                       "d6638651a5526cc2ede56f2b5104d6851b0755816d220e5e046870430180c767", _BOTH),
                 "config.json", "preprocessor_config.json", "tokenizer_config.json", "vocab.txt",
                 "special_tokens_map.json", "tokenizer.json"),
+    Weight("face detector", "faces/mobilenet0.25_Final.pth", "camouflage",
+           "https://github.com/elliottzheng/face-detection/releases/download/0.0.1/mobilenet0.25_Final.pth", "MIT",
+           True, None, "2979b33ffafda5d74b6948cd7a5b9a7a62f62b949cef24e95fd15d2883a65220", _LIGHT),
+    Weight("face attributes", "faces/face_attribute.farl.celeba.pt", "camouflage",
+           _FACER + "face_attribute.farl.celeba.pt", "not stated (FACER's code: MIT)", None, pipelines=_LIGHT),
+    Weight("face landmarks", "faces/face_alignment.farl.ibug300w.main_ema_jit.pt", "camouflage",
+           _FACER + "face_alignment.farl.ibug300w.main_ema_jit.pt", "not stated (FACER's code: MIT)", None,
+           pipelines=()),
+    Weight("image encoder", "CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors", "clip_vision",
+           _IP_ADAPTER + "image_encoder/model.safetensors", "Apache-2.0", True, 2528373448,
+           "6ca9667da1ca9e0b0f75e46bb030f7e011f44f86cbfb8d5a36590fcd7507b030", _LIGHT),
+    Weight("image prompt", "ip-adapter_sd15.safetensors", "ipadapter", _IP_ADAPTER + "ip-adapter_sd15.safetensors",
+           "Apache-2.0", True, 44642768, "289b45f16d043d0bf542e45831f971dcdaabe18b656f11e86d9dfba7e9ee3369", _LIGHT),
+    Weight("light adapter", "light/camouflage_light_sd15.safetensors", "camouflage", None,
+           "yours: it has to be trained", None, pipelines=()),
 )
 
 
