@@ -217,11 +217,13 @@ def make_parser() -> argparse.ArgumentParser:
                                      "makes its own environment in a cache folder (CAMOUFLAGE_CACHE moves it).")
     commands = parser.add_subparsers(dest="command", required=True, metavar="demo|test")
     demo = commands.add_parser("demo", allow_abbrev=False, help="anonymize a photo in a real ComfyUI",
-                               description="Send a photo through workflows/camouflage_base.json in a real ComfyUI and "
-                               "write the original, the five maps, the caption, the anonymized picture and a contact "
-                               "sheet to a new folder.")
+                               description="Send a photo through a shipped workflow in a real ComfyUI and write the "
+                               "original, what the pipeline saw in it, the caption, the anonymized picture and a "
+                               "contact sheet to a new folder.")
     demo.add_argument("photo", nargs="?", type=_path, metavar="PHOTO",
                       help="a picture file (default: NASA's public-domain portrait of Eileen Collins)")
+    demo.add_argument("--pipeline", choices=("base", "light", "both"), default="base",
+                      help="which workflow; both writes into two subfolders (default: base)")
     demo.add_argument("--weights", choices=("miniature", "installed"), default="miniature",
                       help="miniature: small untrained networks made here, which show that everything runs; "
                       "installed: the real ones in ComfyUI's models folders (default: miniature)")
@@ -244,7 +246,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def demo_arguments(options: argparse.Namespace) -> list[str]:
     """The demo's options spelled out, with absolute paths, for a process that runs in another folder."""
-    arguments = ["--weights", options.weights, "--output", str(options.output)]
+    arguments = ["--pipeline", options.pipeline, "--weights", options.weights, "--output", str(options.output)]
     for name in ("seed", "size", "steps"):
         if getattr(options, name) is not None:
             arguments += [f"--{name}", str(getattr(options, name))]

@@ -17,6 +17,9 @@ from ..camouflage.errors import CamouflageError
 from ..camouflage.guidance import anonymize, scale_map
 from .control import check_fit
 
+IDENTITY_BRANCH = "camouflage_identity_branch"
+"""True in the transformer options of the call that evaluates the identity, for patches that must leave it alone."""
+
 _KEY = "camouflage"
 _Wrappers = comfy.patcher_extension.WrappersMP
 
@@ -124,8 +127,9 @@ class _Run:
                  and c.get("timestep_end", sigma) <= sigma <= c.get("timestep_start", sigma)]
         if not conds or not self._active(sigma):
             return text
-        _, identity = comfy.samplers.calc_cond_batch(self.guider.inner_model, [None, conds], x, timestep,
-                                                     model_options)
+        options = model_options.get("transformer_options", {})
+        marked = {**model_options, "transformer_options": {**options, IDENTITY_BRANCH: True}}
+        _, identity = comfy.samplers.calc_cond_batch(self.guider.inner_model, [None, conds], x, timestep, marked)
         if isinstance(self.scales, torch.Tensor):
             self.scales = self.scales.to(x.device)
         return anonymize(text, identity, self.scales)

@@ -14,8 +14,10 @@ from comfy.controlnet import ControlBase
 from comfy.model_patcher import ModelPatcher
 from comfy.t2i_adapter.adapter import Adapter
 
+from ..camouflage.attribute_map import CHANNELS
 from ..camouflage.errors import CamouflageError
 from ..camouflage.light_adapter import (
+    SIGNED,
     Encoding,
     Layout,
     check_map,
@@ -92,9 +94,9 @@ class LightControl(ControlBase):
         blocks = set(blocks if isinstance(blocks, (list, tuple)) else (blocks,))
         if widths != self.adapter.layout.channels or blocks != {2}:
             raise CamouflageError(
-                f"The Light adapter steers a UNet of widths {list(self.adapter.layout.channels)} with 2 residual blocks "
-                f"a level, but 'model' has {list(widths) or 'no such levels'} with {sorted(blocks) or 'none'}. Sample "
-                "with a model of the adapter's family (SD 1.5: [320, 640, 1280, 1280]) or choose another adapter.")
+                f"The Light adapter steers a UNet of widths {list(self.adapter.layout.channels)} with 2 residual "
+                f"blocks a level, but 'model' has {list(widths) or 'no such levels'} with {sorted(blocks) or 'none'}. "
+                "Sample with a model of the adapter's family (SD 1.5: [320, 640, 1280, 1280]) or load another adapter.")
 
     def get_control(self, x_noisy: torch.Tensor, t: torch.Tensor, cond: dict, batched_number: int,
                     transformer_options: dict) -> dict[str, list] | None:
@@ -137,12 +139,12 @@ class LightControl(ControlBase):
         return self._features[1]
 
 
-def load(path: Path, assumed: Encoding) -> LightAdapter:
+def load(path: Path, assumed: Encoding | None = SIGNED) -> LightAdapter:
     """Loads an adapter in diffusers' layout.
 
     Args:
         path: a .safetensors file.
-        assumed: the encoding of this version's maps, taken for a file that does not name its own.
+        assumed: the encoding to take for a file that does not name its own; None refuses such a file.
 
     Raises:
         CamouflageError: a pickle, a damaged file, another kind of file, another encoding.
@@ -155,8 +157,8 @@ def load(path: Path, assumed: Encoding) -> LightAdapter:
         state, metadata = comfy.utils.load_torch_file(str(path), safe_load=True, return_metadata=True)
         layout = read_layout({key: tuple(tensor.shape) for key, tensor in state.items()}, path.name)
         encoding = read_encoding(metadata, assumed, path.name)
-        net = Adapter(list(layout.channels), layout.res_blocks, cin=41, ksize=1, sk=True, use_conv=False, xl=False)
-        net.unshuffle, net.unshuffle_amount, net.input_channels = torch.nn.Identity(), 1, 41  # at latent size already
+        net = Adapter(list(layout.channels), layout.res_blocks, CHANNELS, ksize=1, sk=True, use_conv=False, xl=False)
+        net.unshuffle, net.unshuffle_amount, net.input_channels = torch.nn.Identity(), 1, CHANNELS  # at latent size
         net.load_state_dict({_host_key(key, layout): tensor for key, tensor in state.items()})
         return LightAdapter(net.eval().requires_grad_(False).to(compute_dtype()), layout, encoding)
 
@@ -201,7 +203,7 @@ def _to_latent(attribute_map: torch.Tensor, height: int, width: int) -> torch.Te
     if (h, w) == (height, width):
         return attribute_map
     if abs((w / h) / (width / height) - 1) > _ASPECT_TOLERANCE:
-        raise CamouflageError(f"'map' is {w} x {h} cells, but the latent (or the area of a regional prompt) is {width} x "
-                              f"{height}: another shape, so the map would not lie where the faces are. Connect the "
+        raise CamouflageError(f"'map' is {w} x {h} cells, but the latent (or the area of a regional prompt) is {width} "
+                              f"x {height}: another shape, so the map would not lie where the faces are. Connect the "
                               "latent that is sampled to 'Attribute Map', and apply it to a prompt without an area.")
     return torch.nn.functional.interpolate(attribute_map, (height, width), mode="nearest-exact")

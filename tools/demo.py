@@ -16,6 +16,7 @@ import time
 import warnings
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -27,17 +28,34 @@ from tools.comfy import ROOT, ComfyError, ComfyServer, Progress, default_comfyui
 from tools.contact_sheet import contact_sheet
 from tools.installed import describe_missing, missing
 
-WORKFLOW = ROOT / "workflows" / "camouflage_base.json"
 MINIATURE = {"size": 256, "steps": 4}  # what a CPU does in half a minute; pictures are meaningless at any size
-PICTURES = {  # file name: (node class, title in the workflow)
-    "depth": ("PreviewImage", "Depth map"),
-    "normal": ("PreviewImage", "Normal map"),
-    "segmentation": ("PreviewImage", "Segmentation map"),
-    "pose": ("PreviewImage", "Pose map"),
-    "lineart": ("PreviewImage", "Lineart map"),
-    "anonymized": ("SaveImage", "Anonymized"),
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A shipped workflow and where its results stand: file name -> (node class, title in the workflow)."""
+
+    name: str
+    title: str
+    pictures: dict[str, tuple[str, str]]
+    texts: dict[str, tuple[str, str]]
+
+    @property
+    def workflow(self) -> Path:
+        return ROOT / "workflows" / f"camouflage_{self.name}.json"
+
+
+CAPTION = {"caption": ("PreviewAny", "Caption")}
+ANONYMIZED = {"anonymized": ("SaveImage", "Anonymized")}
+PIPELINES = {
+    "base": Pipeline("base", "CAMOUFLaGE-Base", {
+        "depth": ("PreviewImage", "Depth map"),
+        "normal": ("PreviewImage", "Normal map"),
+        "segmentation": ("PreviewImage", "Segmentation map"),
+        "pose": ("PreviewImage", "Pose map"),
+        "lineart": ("PreviewImage", "Lineart map"),
+        **ANONYMIZED}, CAPTION),
 }
-CAPTION = ("PreviewAny", "Caption")
 UNTRAINED = ("The miniature weights are untrained random numbers, so the picture is no photograph; README section "
              '"Weights" says how to get the real ones, then run this with --weights installed.')
 
@@ -86,7 +104,7 @@ def set_input(prompt: dict[str, Any], kind: str, name: str, value: object) -> No
     """Set an input of the workflow's one node of a class."""
     nodes = [node for node in prompt.values() if node["class_type"] == kind]
     if len(nodes) != 1 or name not in nodes[0]["inputs"] or isinstance(nodes[0]["inputs"][name], list):
-        raise ComfyError(f"{WORKFLOW.name} should have exactly one {kind} node with a value for {name!r}; it has "
+        raise ComfyError(f"The workflow should have exactly one {kind} node with a value for {name!r}; it has "
                          f"{len(nodes)} such nodes. Restore the file as it was shipped.")
     nodes[0]["inputs"][name] = value
 
@@ -96,19 +114,19 @@ def titled(prompt: dict[str, Any], kind: str, title: str) -> str:
     found = [node_id for node_id, node in prompt.items()
              if node["class_type"] == kind and node.get("_meta", {}).get("title") == title]
     if len(found) != 1:
-        raise ComfyError(f"{WORKFLOW.name} should have exactly one {kind} node titled {title!r}; it has {len(found)}. "
+        raise ComfyError(f"The workflow should have exactly one {kind} node titled {title!r}; it has {len(found)}. "
                          "Restore the file as it was shipped.")
     return found[0]
 
 
-def make_prompt(server: ComfyServer, photo: str, options: Namespace) -> dict[str, Any]:
+def make_prompt(server: ComfyServer, workflow: Path, photo: str, options: Namespace) -> dict[str, Any]:
     """The shipped workflow in the server's format, with the photo and the options put in."""
     from comfy_cli.workflow_to_api import WorkflowConversionError, convert_ui_to_api  # slow to import
 
     try:
-        prompt = convert_ui_to_api(json.loads(WORKFLOW.read_text(encoding="utf-8")), server.object_info())
+        prompt = convert_ui_to_api(json.loads(workflow.read_text(encoding="utf-8")), server.object_info())
     except (OSError, ValueError, WorkflowConversionError) as error:
-        raise ComfyError(f"The workflow {WORKFLOW} cannot be used: {error}") from error
+        raise ComfyError(f"The workflow {workflow} cannot be used: {error}") from error
     values = dict(MINIATURE) if options.weights == "miniature" else {}
     values.update({name: getattr(options, name) for name in MINIATURE if getattr(options, name) is not None})
     set_input(prompt, "LoadImage", "image", photo)
@@ -150,18 +168,28 @@ class ProgressLine:
             print(flush=True)
 
 
-def fetch(server: ComfyServer, prompt: dict[str, Any], entry: dict[str, Any]) -> tuple[dict[str, Image.Image], str]:
-    """The pictures and the caption of a finished run."""
-    pictures, outputs = {}, entry["outputs"]
-    for name, (kind, title) in PICTURES.items():
-        images = outputs.get(titled(prompt, kind, title), {}).get("images")
-        if not images:
-            raise ComfyError(f"The run gave no picture for the node {title!r}.")
-        pictures[name] = plain(Image.open(io.BytesIO(server.view(images[0]))))
-    text = outputs.get(titled(prompt, *CAPTION), {}).get("text")
-    if not text:
-        raise ComfyError(f"The run gave no text for the node {CAPTION[1]!r}.")
-    return pictures, "\n".join(str(line) for line in text).strip()
+@dataclass(frozen=True)
+class Results:
+    """What a pipeline gave, by file name."""
+
+    pictures: dict[str, Image.Image]
+    texts: dict[str, str]
+
+
+def fetch(server: ComfyServer, pipeline: Pipeline, prompt: dict[str, Any], entry: dict[str, Any]) -> Results:
+    """The pictures and texts of a finished run."""
+    outputs = entry["outputs"]
+
+    def output(kind: str, title: str, what: str) -> list:
+        found = outputs.get(titled(prompt, kind, title), {}).get(what)
+        if not found:
+            raise ComfyError(f"The run gave no {what} for the node {title!r}.")
+        return found
+
+    pictures = {name: plain(Image.open(io.BytesIO(server.view(output(*place, "images")[0]))))
+                for name, place in pipeline.pictures.items()}
+    texts = {name: "\n".join(map(str, output(*place, "text"))).strip() for name, place in pipeline.texts.items()}
+    return Results(pictures, texts)
 
 
 def accelerator() -> bool:
@@ -171,8 +199,9 @@ def accelerator() -> bool:
     return torch.cuda.is_available() or torch.backends.mps.is_available() or torch.xpu.is_available()
 
 
-def run_workflow(photo: Image.Image, options: Namespace, comfyui: Path) -> tuple[dict[str, Image.Image], str]:
-    """Start ComfyUI, send the photo through, stop it again."""
+def run_pipelines(photo: Image.Image, options: Namespace, pipelines: Sequence[Pipeline],
+                  comfyui: Path) -> dict[str, Results]:
+    """Start ComfyUI, send the photo through every pipeline, stop it again."""
     if options.weights == "miniature":
         from tools import miniature
 
@@ -181,43 +210,54 @@ def run_workflow(photo: Image.Image, options: Namespace, comfyui: Path) -> tuple
         models, cpu = comfyui / "models", not accelerator()
     print(f"Starting ComfyUI ({comfyui}).", flush=True)
     started = time.monotonic()
+    results = {}
     with ComfyServer(comfyui, models=[models], cpu=cpu) as server:
-        print(f"ComfyUI is up after {time.monotonic() - started:.0f} s; running {WORKFLOW.name}.", flush=True)
+        print(f"ComfyUI is up after {time.monotonic() - started:.0f} s.", flush=True)
         picture = server.run_folder / "photo.png"  # neither the file's name nor its metadata goes along
         photo.save(picture)
-        prompt = make_prompt(server, server.upload(picture), options)
-        for kind, title in (*PICTURES.values(), CAPTION):
-            titled(prompt, kind, title)
-        line = ProgressLine()
-        try:
-            entry = server.run(prompt, line)
-        finally:
-            line.close()
-        return fetch(server, prompt, entry)
+        name = server.upload(picture)
+        for pipeline in pipelines:
+            print(f"Running {pipeline.workflow.name}.", flush=True)
+            prompt = make_prompt(server, pipeline.workflow, name, options)
+            for place in (*pipeline.pictures.values(), *pipeline.texts.values()):
+                titled(prompt, *place)
+            line = ProgressLine()
+            try:
+                entry = server.run(prompt, line)
+            finally:
+                line.close()
+            results[pipeline.name] = fetch(server, pipeline, prompt, entry)
+    return results
 
 
-def write(folder: Path, photo: Image.Image, pictures: dict[str, Image.Image], caption: str, footer: str) -> None:
+def write(folder: Path, photo: Image.Image, pipeline: Pipeline, results: Results, note: str) -> None:
     """Write the results; each PNG holds pixels and nothing else."""
-    for name, picture in {"original": photo, **pictures}.items():
+    folder.mkdir(exist_ok=True)
+    for name, picture in {"original": photo, **results.pictures}.items():
         picture.save(folder / f"{name}.png")
-    (folder / "caption.txt").write_text(caption + "\n", encoding="utf-8")
-    large = {"Original": photo, "Anonymized": pictures["anonymized"]}
-    small = {title: pictures[name] for name, (_, title) in PICTURES.items() if name != "anonymized"}
-    contact_sheet(large, small, caption, footer).save(folder / "contact_sheet.png")
+    for name, text in results.texts.items():
+        (folder / f"{name}.txt").write_text(text + "\n", encoding="utf-8")
+    large = {"Original": photo, "Anonymized": results.pictures["anonymized"]}
+    small = {title: results.pictures[name] for name, (_, title) in pipeline.pictures.items() if name != "anonymized"}
+    sheet = contact_sheet(large, small, results.texts["caption"], f"{pipeline.title}, {note}")
+    sheet.save(folder / "contact_sheet.png")
 
 
 def demo(options: Namespace) -> None:
     """Everything from the photo to the folder of results. Raises Problem or ComfyError."""
     comfyui = default_comfyui()
     photo = load_photo(options.photo)
-    if options.weights == "installed" and (absent := missing(comfyui, "base")):
-        raise Problem(describe_missing(absent, comfyui))
+    names = list(PIPELINES) if options.pipeline == "both" else [options.pipeline]
+    absent = [weight for name in names for weight in missing(comfyui, name)] if options.weights == "installed" else []
+    if absent:
+        raise Problem(describe_missing(list(dict.fromkeys(absent)), comfyui))
     folder = new_folder(options.output)
     try:
-        pictures, caption = run_workflow(photo, options, comfyui)
-        footer = f"CAMOUFLaGE-Base, {options.weights} weights, seed {options.seed}"
-        footer += " (untrained random numbers: no photograph)" if options.weights == "miniature" else ""
-        write(folder, photo, pictures, caption, footer)
+        results = run_pipelines(photo, options, [PIPELINES[name] for name in names], comfyui)
+        note = f"{options.weights} weights, seed {options.seed}"
+        note += " (untrained random numbers: no photograph)" if options.weights == "miniature" else ""
+        for name, found in results.items():
+            write(folder / name if len(names) > 1 else folder, photo, PIPELINES[name], found, note)
     except BaseException:
         with contextlib.suppress(OSError):  # an empty folder says nothing; one with results stays
             folder.rmdir()

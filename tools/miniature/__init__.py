@@ -60,11 +60,11 @@ def _build(models: Path, seed: int, report: Callable[[str], None]) -> None:
     # Imported late: these bring torch, transformers and controlnet_aux, and later calls of `ensure` do without.
     import torch
 
-    from . import annotators, diffusion, pose
+    from . import annotators, diffusion, light, pose
 
     builders = (
         diffusion.checkpoint, diffusion.vae, diffusion.controlnets, annotators.depth, annotators.normal,
-        annotators.segmentation, pose.pose, annotators.lineart, annotators.caption,
+        annotators.segmentation, pose.pose, annotators.lineart, annotators.caption, light.light,
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):  # constructors of models draw from the caller's random numbers
         for builder in builders:
@@ -79,7 +79,7 @@ def write_sums(models: Path) -> None:
     """Write SHA256SUMS, in the format of ``sha256sum``, for the files whose published digest the registry knows."""
     lines = []
     for weight in weights.REGISTRY:
-        if weight.sha256 is not None:
+        if weight.sha256 is not None and (models / weight.path).is_file():
             digest = hashlib.sha256((models / weight.path).read_bytes()).hexdigest()
             lines.append(f"{digest}  {os.path.relpath(models / weight.path, (models / _SUMS).parent)}\n")
     (models / _SUMS).write_text("".join(lines), encoding="utf-8")

@@ -64,7 +64,7 @@ def diffusers_configs() -> dict[str, dict]:
     return {"unet": common | unet, "controlnet": dict(common)}
 
 
-def _layer(key: str, *shape: int, bias: bool = True) -> Iterator[Shape]:
+def layer(key: str, *shape: int, bias: bool = True) -> Iterator[Shape]:
     """Weight ``[out, in, ...]`` and bias ``[out]``; a single number is a norm's width."""
     yield f"{key}.weight", shape
     if bias:
@@ -72,30 +72,30 @@ def _layer(key: str, *shape: int, bias: bool = True) -> Iterator[Shape]:
 
 
 def _res_block(key: str, inner: int, outer: int) -> Iterator[Shape]:
-    yield from _layer(f"{key}.in_layers.0", inner)
-    yield from _layer(f"{key}.in_layers.2", outer, inner, 3, 3)
-    yield from _layer(f"{key}.emb_layers.1", outer, EMBEDDING)
-    yield from _layer(f"{key}.out_layers.0", outer)
-    yield from _layer(f"{key}.out_layers.3", outer, outer, 3, 3)
+    yield from layer(f"{key}.in_layers.0", inner)
+    yield from layer(f"{key}.in_layers.2", outer, inner, 3, 3)
+    yield from layer(f"{key}.emb_layers.1", outer, EMBEDDING)
+    yield from layer(f"{key}.out_layers.0", outer)
+    yield from layer(f"{key}.out_layers.3", outer, outer, 3, 3)
     if inner != outer:
-        yield from _layer(f"{key}.skip_connection", outer, inner, 1, 1)
+        yield from layer(f"{key}.skip_connection", outer, inner, 1, 1)
 
 
 def _transformer(key: str, width: int) -> Iterator[Shape]:
     """Spatial transformer with one block; its projections are 1x1 convolutions in SD1.5."""
-    yield from _layer(f"{key}.norm", width)
-    yield from _layer(f"{key}.proj_in", width, width, 1, 1)
+    yield from layer(f"{key}.norm", width)
+    yield from layer(f"{key}.proj_in", width, width, 1, 1)
     block = f"{key}.transformer_blocks.0"
     for attention, context in (("attn1", width), ("attn2", CONTEXT)):
-        yield from _layer(f"{block}.{attention}.to_q", width, width, bias=False)
-        yield from _layer(f"{block}.{attention}.to_k", width, context, bias=False)
-        yield from _layer(f"{block}.{attention}.to_v", width, context, bias=False)
-        yield from _layer(f"{block}.{attention}.to_out.0", width, width)
-    yield from _layer(f"{block}.ff.net.0.proj", 8 * width, width)
-    yield from _layer(f"{block}.ff.net.2", width, 4 * width)
+        yield from layer(f"{block}.{attention}.to_q", width, width, bias=False)
+        yield from layer(f"{block}.{attention}.to_k", width, context, bias=False)
+        yield from layer(f"{block}.{attention}.to_v", width, context, bias=False)
+        yield from layer(f"{block}.{attention}.to_out.0", width, width)
+    yield from layer(f"{block}.ff.net.0.proj", 8 * width, width)
+    yield from layer(f"{block}.ff.net.2", width, 4 * width)
     for norm in ("norm1", "norm2", "norm3"):
-        yield from _layer(f"{block}.{norm}", width)
-    yield from _layer(f"{key}.proj_out", width, width, 1, 1)
+        yield from layer(f"{block}.{norm}", width)
+    yield from layer(f"{key}.proj_out", width, width, 1, 1)
 
 
 def _skip_widths() -> list[int]:
@@ -109,9 +109,9 @@ def _skip_widths() -> list[int]:
 
 def _encoder(prefix: str) -> Iterator[Shape]:
     """Time embedding, input blocks and middle block, which UNet and ControlNet have in common."""
-    yield from _layer(f"{prefix}time_embed.0", EMBEDDING, CHANNELS)
-    yield from _layer(f"{prefix}time_embed.2", EMBEDDING, EMBEDDING)
-    yield from _layer(f"{prefix}input_blocks.0.0", CHANNELS, LATENT, 3, 3)
+    yield from layer(f"{prefix}time_embed.0", EMBEDDING, CHANNELS)
+    yield from layer(f"{prefix}time_embed.2", EMBEDDING, EMBEDDING)
+    yield from layer(f"{prefix}input_blocks.0.0", CHANNELS, LATENT, 3, 3)
     width, block = CHANNELS, 1
     for level, mult in enumerate(CHANNEL_MULT):
         for _ in range(RES_BLOCKS):
@@ -121,7 +121,7 @@ def _encoder(prefix: str) -> Iterator[Shape]:
                 yield from _transformer(f"{prefix}input_blocks.{block}.1", width)
             block += 1
         if level + 1 < len(CHANNEL_MULT):
-            yield from _layer(f"{prefix}input_blocks.{block}.0.op", width, width, 3, 3)
+            yield from layer(f"{prefix}input_blocks.{block}.0.op", width, width, 3, 3)
             block += 1
     yield from _res_block(f"{prefix}middle_block.0", width, width)
     yield from _transformer(f"{prefix}middle_block.1", width)
@@ -141,10 +141,10 @@ def unet_shapes(prefix: str = "model.diffusion_model.") -> Iterator[Shape]:
             if LEVEL_DEPTH[level]:
                 yield from _transformer(f"{key}.1", width)
             if level and index == RES_BLOCKS:
-                yield from _layer(f"{key}.{1 + LEVEL_DEPTH[level]}.conv", width, width, 3, 3)
+                yield from layer(f"{key}.{1 + LEVEL_DEPTH[level]}.conv", width, width, 3, 3)
             block += 1
-    yield from _layer(f"{prefix}out.0", width)
-    yield from _layer(f"{prefix}out.2", LATENT, width, 3, 3)
+    yield from layer(f"{prefix}out.0", width)
+    yield from layer(f"{prefix}out.2", LATENT, width, 3, 3)
 
 
 def controlnet_shapes(hint_channels: int, prefix: str = "control_model.") -> Iterator[Shape]:
@@ -152,11 +152,11 @@ def controlnet_shapes(hint_channels: int, prefix: str = "control_model.") -> Ite
     yield from _encoder(prefix)
     width = hint_channels
     for index, outer in enumerate(HINT_WIDTHS):
-        yield from _layer(f"{prefix}input_hint_block.{2 * index}", outer, width, 3, 3)
+        yield from layer(f"{prefix}input_hint_block.{2 * index}", outer, width, 3, 3)
         width = outer
     for index, width in enumerate(_skip_widths()):
-        yield from _layer(f"{prefix}zero_convs.{index}.0", width, width, 1, 1)
-    yield from _layer(f"{prefix}middle_block_out.0", width, width, 1, 1)
+        yield from layer(f"{prefix}zero_convs.{index}.0", width, width, 1, 1)
+    yield from layer(f"{prefix}middle_block_out.0", width, width, 1, 1)
 
 
 def text_encoder_shapes(prefix: str = "cond_stage_model.transformer.text_model.") -> Iterator[Shape]:
@@ -166,12 +166,12 @@ def text_encoder_shapes(prefix: str = "cond_stage_model.transformer.text_model."
     for index in range(TEXT_LAYERS):
         key = f"{prefix}encoder.layers.{index}"
         for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            yield from _layer(f"{key}.self_attn.{name}", CONTEXT, CONTEXT)
-        yield from _layer(f"{key}.layer_norm1", CONTEXT)
-        yield from _layer(f"{key}.mlp.fc1", 4 * CONTEXT, CONTEXT)
-        yield from _layer(f"{key}.mlp.fc2", CONTEXT, 4 * CONTEXT)
-        yield from _layer(f"{key}.layer_norm2", CONTEXT)
-    yield from _layer(f"{prefix}final_layer_norm", CONTEXT)
+            yield from layer(f"{key}.self_attn.{name}", CONTEXT, CONTEXT)
+        yield from layer(f"{key}.layer_norm1", CONTEXT)
+        yield from layer(f"{key}.mlp.fc1", 4 * CONTEXT, CONTEXT)
+        yield from layer(f"{key}.mlp.fc2", CONTEXT, 4 * CONTEXT)
+        yield from layer(f"{key}.layer_norm2", CONTEXT)
+    yield from layer(f"{prefix}final_layer_norm", CONTEXT)
 
 
 def vae_shapes(prefix: str = "") -> Iterator[Shape]:
@@ -187,14 +187,14 @@ def vae_shapes(prefix: str = "") -> Iterator[Shape]:
         for place, inner in places.items():
             key = f"{prefix}{half}.{place}"
             if inner is not None:
-                yield from _layer(key, width, inner, 3, 3)
+                yield from layer(key, width, inner, 3, 3)
                 continue
             for conv in (0, 2, 4):
-                yield from _layer(f"{key}.conv.{conv}", width, width, 3, 3)
+                yield from layer(f"{key}.conv.{conv}", width, width, 3, 3)
         for place in resizing[half]:
-            yield from _layer(f"{prefix}{half}.{place}", width, width, 3, 3, bias=False)
+            yield from layer(f"{prefix}{half}.{place}", width, width, 3, 3, bias=False)
         place, outer = last[half]
-        yield from _layer(f"{prefix}{half}.{place}", outer, width, 3, 3)
+        yield from layer(f"{prefix}{half}.{place}", outer, width, 3, 3)
 
 
 def _vae_state(rng: torch.Generator, prefix: str = "") -> State:

@@ -1,0 +1,60 @@
+"""Seeded miniature weights of Light's two adapters, in the published layouts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+SIGNED = {"encoding": "camouflage-signed", "encoding_version": "1"}
+UNET = (320, 640)  # widths of the miniature UNet's levels
+LAYERS = (320,) * 5 + (640,)  # widths of its cross-attention layers: two in, three out, one in the middle
+SD15_LAYERS = (320, 320, 640, 640, 1280, 1280, 1280, 1280, 1280, 640, 640, 640, 320, 320, 320, 1280)
+EMBEDDING = 64
+
+
+def t2i_adapter(channels: Sequence[int] = UNET, in_channels: int = 41, kind: str = "full_adapter", factor: int = 1,
+                seed: int = 0) -> torch.nn.Module:
+    """diffusers' own T2I-Adapter with seeded weights, single precision."""
+    from diffusers import T2IAdapter
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = T2IAdapter(in_channels=in_channels, channels=list(channels), num_res_blocks=2, downscale_factor=factor,
+                         adapter_type=kind)
+    return net.eval().requires_grad_(False)
+
+
+def save(state: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None) -> Path:
+    """Writes a safetensors file and returns its path."""
+    save_file({key: value.contiguous() for key, value in state.items()}, path, metadata)
+    return path
+
+
+def ip_adapter(layers: Sequence[int] = LAYERS, embedding: int = EMBEDDING, context: int = 768, tokens: int = 4,
+               seed: int = 0) -> dict[str, torch.Tensor]:
+    """State of an IP-Adapter in the published layout; the N-th layer has number 2 N + 1."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def matrix(rows: int, columns: int) -> torch.Tensor:
+        return torch.randn(rows, columns, generator=generator) / columns**0.5
+
+    state = {"image_proj.proj.weight": matrix(tokens * context, embedding),
+             "image_proj.proj.bias": torch.randn(tokens * context, generator=generator) * 0.1,
+             "image_proj.norm.weight": 1 + 0.1 * torch.randn(context, generator=generator),
+             "image_proj.norm.bias": 0.1 * torch.randn(context, generator=generator)}
+    for place, width in enumerate(layers):
+        for part in ("to_k", "to_v"):
+            state[f"ip_adapter.{2 * place + 1}.{part}_ip.weight"] = matrix(width, context)
+    return state
+
+
+def random_map(seed: int, batch: int = 1, height: int = 16, width: int = 16) -> torch.Tensor:
+    """A map of two persons and nothing known around them, B x 41 x h x w in -1..1."""
+    generator = torch.Generator().manual_seed(seed)
+    result = torch.zeros(batch, 41, height, width)
+    for left in (1, width // 2):
+        result[:, :, 2:height // 2, left:left + 4] = torch.rand(batch, 41, 1, 1, generator=generator) * 2 - 1
+    return result
