@@ -98,6 +98,26 @@ def owners(picture: Picture, latent_height: int, latent_width: int, region: str 
     return np.array([*order, -1])[front]
 
 
+def as_picture(maps: torch.Tensor, scale: int = 8) -> torch.Tensor:
+    """A map for the eye: persons in colours that follow their attributes, keypoints white, nothing known black.
+
+    Red, green and blue are the means of the first, second and third part of the 40 attributes, so that persons with
+    different attributes differ (our choice; it cannot be read back).
+
+    Args:
+        maps: B x 41 x h x w.
+        scale: pixels a cell.
+
+    Returns:
+        B x (h * scale) x (w * scale) x 3, 0..1.
+    """
+    attributes, keypoints = maps[:, :-1].float(), maps[:, -1:].float().clamp(0.0, 1.0)
+    parts = torch.stack([part.mean(dim=1) for part in attributes.tensor_split(3, dim=1)], dim=1)
+    colours = (0.5 + 0.5 * parts) * (attributes != 0).any(dim=1, keepdim=True)
+    shown = torch.maximum(colours, keypoints).clamp(0.0, 1.0)
+    return shown.repeat_interleave(scale, 2).repeat_interleave(scale, 3).movedim(1, -1)
+
+
 def _spans(picture: Picture, h: int, w: int, region: str, grow: float) -> tuple[np.ndarray, np.ndarray, list[float]]:
     """Every region as one run of cells a row: columns start (inclusive) to stop, both N x h; and areas in pixels²."""
     xs = (np.arange(w) + 0.5) * picture.width / w

@@ -45,7 +45,7 @@ PRESETS: dict[str, frozenset[str]] = {
 MAX_EDITS = 1_000_000  # characters
 
 _PERSON = re.compile(r"(?:(0|[1-9][0-9]{0,4}):)?(all|0|[1-9][0-9]{0,4})")
-_WHAT = "The attribute edits"
+_WHAT = "The text of the edits"
 
 # (picture or None for every one, person or None for all) -> {attribute's position: "keep", "forget" or probability}
 _Edits = dict[tuple[int | None, int | None], dict[int, str | float]]
@@ -157,9 +157,9 @@ def _check_persons(edits: _Edits, faces: Faces) -> None:
     counts = [len(picture.faces) for picture in faces.pictures]
     for p, n in edits:
         if p is not None and p >= len(counts):
-            raise CamouflageError(f"{_WHAT} name picture {p}, but there are only {len(counts)}, counted from 0.")
+            raise CamouflageError(f"{_WHAT} names picture {p}, but there are only {len(counts)}, counted from 0.")
         here = max(counts) if p is None else counts[p]
         if n is not None and n >= here:
             where = "every picture has at most" if p is None else f"picture {p} has"
-            raise CamouflageError(f"{_WHAT} name person {n}, but {where} {here}, counted from 0 and from left to "
+            raise CamouflageError(f"{_WHAT} names person {n}, but {where} {here}, counted from 0 and from left to "
                                   "right. Remove the entry, or lower the detection threshold.")

@@ -9,6 +9,8 @@ from .errors import CamouflageError
 
 MIN_SIDE = 64
 MAX_SIDE = 4096
+ASPECT_TOLERANCE = 0.03
+"""By how much the shapes of two pictures of one scene may differ: sides get rounded to multiples of 64 px."""
 
 
 def as_rgb(images: torch.Tensor, socket: str) -> torch.Tensor:

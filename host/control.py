@@ -13,10 +13,8 @@ from comfy.sd import VAE
 from nodes import ControlNetApplyAdvanced
 
 from ..camouflage.errors import CamouflageError
-from ..camouflage.images import as_rgb
+from ..camouflage.images import ASPECT_TOLERANCE, as_rgb
 from .messages import warn
-
-_ASPECT_TOLERANCE = 0.03  # a picture whose sides were rounded to multiples of 64 px still fits
 
 
 @dataclass(frozen=True)
@@ -131,7 +129,7 @@ def check_fit(conds: dict[str, list[dict]], identity: str, shape: torch.Size) ->
         height, width = hint.shape[-2:]
         stretch = (width / height) / (shape[-1] / shape[-2])
         problem = ""
-        if abs(stretch - 1) > _ASPECT_TOLERANCE:
+        if abs(stretch - 1) > ASPECT_TOLERANCE:
             problem = f"is {width} x {height}, another shape than the latent ({shape[-1]} x {shape[-2]})"
         elif shape[0] % hint.shape[0]:
             problem = f"has {hint.shape[0]} pictures, but the latent has {shape[0]}"
@@ -156,7 +154,7 @@ def _controls(conds: dict[str, list[dict]]) -> Iterator[tuple[ControlBase, str]]
 def _check_maps_belong_together(maps: list[SceneMap]) -> None:
     for scene in maps[1:]:
         first, this = maps[0].image.shape, scene.image.shape
-        if abs((this[2] / this[1]) / (first[2] / first[1]) - 1) > _ASPECT_TOLERANCE:
+        if abs((this[2] / this[1]) / (first[2] / first[1]) - 1) > ASPECT_TOLERANCE:
             raise CamouflageError(f"'{scene.name}_map' is {this[2]} x {this[1]} px and '{maps[0].name}_map' "
                                   f"{first[2]} x {first[1]} px: they cannot show the same picture. Make all maps from "
                                   "one prepared picture.")

@@ -17,13 +17,13 @@ from comfy.model_patcher import ModelPatcher
 
 from ..camouflage.errors import CamouflageError
 from ..camouflage.image_prompt import Layout, read_layout
+from ..camouflage.images import ASPECT_TOLERANCE
 from .guidance import IDENTITY_BRANCH
 from .weights import checked
 
 _MODELS = "camouflage_image_prompt"
 _ENCODERS = {512: "CLIP-B/32, CLIP-B/16 or FaRL-B/16", 768: "CLIP-L/14", 1024: "CLIP-H/14", 1152: "SigLIP",
              1280: "CLIP-bigG/14"}
-_ASPECT_TOLERANCE = 0.03
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class ImagePrompt:
     def _small_mask(self, height: int, width: int) -> torch.Tensor:
         """Mean over every cell, B x cells x 1: masks that add up to one still do."""
         h, w = self.mask.shape[-2:]
-        if abs((w / h) / (width / height) - 1) > _ASPECT_TOLERANCE + 1 / min(width, height):
+        if abs((w / h) / (width / height) - 1) > ASPECT_TOLERANCE + 1 / min(width, height):
             raise CamouflageError(f"'mask' of the image prompt is {w} x {h} px, another shape than the sampled latent "
                                   f"({width} x {height} at this layer). Make it from the prepared picture.")
         return torch.nn.functional.adaptive_avg_pool2d(self.mask, (height, width)).flatten(2).movedim(1, 2)

@@ -16,6 +16,7 @@ from comfy.t2i_adapter.adapter import Adapter
 
 from ..camouflage.attribute_map import CHANNELS
 from ..camouflage.errors import CamouflageError
+from ..camouflage.images import ASPECT_TOLERANCE
 from ..camouflage.light_adapter import (
     SIGNED,
     Encoding,
@@ -29,7 +30,6 @@ from ..camouflage.light_adapter import (
 from .networks import compute_dtype
 from .weights import checked
 
-_ASPECT_TOLERANCE = 0.03  # as for the maps of ControlNets
 _HOST_LEVELS = 4  # of the stock T2I-Adapters, whose lists of features ours is added to entry by entry
 
 
@@ -202,7 +202,7 @@ def _to_latent(attribute_map: torch.Tensor, height: int, width: int) -> torch.Te
     h, w = attribute_map.shape[-2:]
     if (h, w) == (height, width):
         return attribute_map
-    if abs((w / h) / (width / height) - 1) > _ASPECT_TOLERANCE:
+    if abs((w / h) / (width / height) - 1) > ASPECT_TOLERANCE:
         raise CamouflageError(f"'map' is {w} x {h} cells, but the latent (or the area of a regional prompt) is {width} "
                               f"x {height}: another shape, so the map would not lie where the faces are. Connect the "
                               "latent that is sampled to 'Attribute Map', and apply it to a prompt without an area.")

@@ -142,15 +142,20 @@ def _locate(weight: Weight) -> Path | None:
 def _check_digest(weight: Weight, path: Path) -> None:
     if weight.sha256 is None:
         return
-    stat = path.stat()
-    digest = _digest(path, stat.st_size, stat.st_mtime_ns)
-    if digest != weight.sha256 and digest not in _trusted_digests():
+    digest = digest_of(path)
+    if digest != weight.sha256 and digest not in trusted_digests():
         raise CamouflageError(f"{path} is not the published file: its SHA-256 is {digest}, not {weight.sha256}. Delete "
                               f"it and download it again from {weight.url} - or, if you put another version there on "
                               f"purpose and trust it, add its line to models/{FOLDER}/{_SUMS} (format of sha256sum).")
 
 
-def _trusted_digests() -> set[str]:
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, hex; computed again only when it changes."""
+    stat = path.stat()
+    return _digest(path, stat.st_size, stat.st_mtime_ns)
+
+
+def trusted_digests() -> set[str]:
     """Digests that the administrator vouches for: the first word of every line of SHA256SUMS."""
     sums = [Path(root, _SUMS) for root in folder_paths.get_folder_paths(FOLDER)]
     return {line.split()[0].lower() for file in sums if file.is_file() for line in file.read_text().splitlines()

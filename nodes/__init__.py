@@ -1,5 +1,5 @@
 """V3 schemas: input checks and one call down, never tensor maths."""
 
-from . import annotate, control, guide
+from . import annotate, control, faces, guide, light
 
-NODES = [*annotate.NODES, *control.NODES, *guide.NODES]
+NODES = [*annotate.NODES, *control.NODES, *guide.NODES, *faces.NODES, *light.NODES]

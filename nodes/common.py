@@ -11,6 +11,7 @@ from ..camouflage.errors import CamouflageError
 ANNOTATE = "CAMOUFLaGE/annotate"
 CONTROL = "CAMOUFLaGE/control"
 GUIDE = "CAMOUFLaGE/guide"
+LIGHT = "CAMOUFLaGE/light"
 
 
 def resolution_input() -> io.Int.Input:

@@ -13,13 +13,8 @@ from ..host.image_prompt import load as load_image_prompt
 from ..host.light_adapter import LightAdapter
 from ..host.light_adapter import apply as apply_light_adapter
 from ..host.light_adapter import load as load_light_adapter
-from .common import one_of
-
-LIGHT = "CAMOUFLaGE/light"
-
-LightAdapterType = io.Custom("CAMOUFLAGE_LIGHT_ADAPTER")
-ImagePromptType = io.Custom("CAMOUFLAGE_IMAGE_PROMPT")
-AttributeMapType = io.Custom("CAMOUFLAGE_ATTRIBUTE_MAP")
+from .common import LIGHT, one_of
+from .types import AttributeMapType, ImagePromptType, LightAdapterType
 
 _REFUSE = "refuse"
 _ENCODINGS = [SIGNED.name, _REFUSE]

@@ -45,6 +45,7 @@ class Pipeline:
         return ROOT / "workflows" / f"camouflage_{self.name}.json"
 
 
+BYPASSED = 4  # the frontend's number for what Ctrl+B does to a node
 CAPTION = {"caption": ("PreviewAny", "Caption")}
 ANONYMIZED = {"anonymized": ("SaveImage", "Anonymized")}
 PIPELINES = {
@@ -55,6 +56,10 @@ PIPELINES = {
         "pose": ("PreviewImage", "Pose map"),
         "lineart": ("PreviewImage", "Lineart map"),
         **ANONYMIZED}, CAPTION),
+    "light": Pipeline("light", "CAMOUFLaGE-Light", {
+        "faces": ("PreviewImage", "Face preview"),
+        "map": ("PreviewImage", "Map preview"),
+        **ANONYMIZED}, {**CAPTION, "attributes": ("PreviewAny", "Faces")}),
 }
 UNTRAINED = ("The miniature weights are untrained random numbers, so the picture is no photograph; README section "
              '"Weights" says how to get the real ones, then run this with --weights installed.')
@@ -124,7 +129,12 @@ def make_prompt(server: ComfyServer, workflow: Path, photo: str, options: Namesp
     from comfy_cli.workflow_to_api import WorkflowConversionError, convert_ui_to_api  # slow to import
 
     try:
-        prompt = convert_ui_to_api(json.loads(workflow.read_text(encoding="utf-8")), server.object_info())
+        graph = json.loads(workflow.read_text(encoding="utf-8"))
+        if options.weights == "installed" and missing(default_comfyui(), roles=("light adapter",)):
+            for node in graph["nodes"]:
+                if node["type"] in ("CamouflageLightAdapterLoader", "CamouflageApplyLightAdapter"):
+                    node["mode"] = BYPASSED
+        prompt = convert_ui_to_api(graph, server.object_info())
     except (OSError, ValueError, WorkflowConversionError) as error:
         raise ComfyError(f"The workflow {workflow} cannot be used: {error}") from error
     values = dict(MINIATURE) if options.weights == "miniature" else {}
@@ -248,9 +258,11 @@ def demo(options: Namespace) -> None:
     comfyui = default_comfyui()
     photo = load_photo(options.photo)
     names = list(PIPELINES) if options.pipeline == "both" else [options.pipeline]
-    absent = [weight for name in names for weight in missing(comfyui, name)] if options.weights == "installed" else []
+    absent = [weight for name in names for weight in missing(comfyui, pipeline=name)] if options.weights == "installed" else []
     if absent:
         raise Problem(describe_missing(list(dict.fromkeys(absent)), comfyui))
+    if options.weights == "installed" and "light" in names and missing(comfyui, roles=("light adapter",)):
+        print("There is no trained Light adapter, so Light runs without it: persons are not kept apart by attributes.")
     folder = new_folder(options.output)
     try:
         results = run_pipelines(photo, options, [PIPELINES[name] for name in names], comfyui)

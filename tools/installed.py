@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from camouflage.weights import Weight, needed_by
+from camouflage.weights import Weight, needed_by, of_role
 
 ALSO = {"controlnet": ("t2i_adapter",), "text_encoders": ("clip",)}  # further places ComfyUI searches by itself
 
@@ -30,9 +30,10 @@ def model_folders(comfyui: Path, key: str) -> list[Path]:
     return folders
 
 
-def missing(comfyui: Path, pipeline: str) -> list[Weight]:
-    """The weights that a pipeline cannot run without and that are in none of the folders."""
-    return [weight for weight in needed_by(pipeline)
+def missing(comfyui: Path, pipeline: str = "", roles: tuple[str, ...] = ()) -> list[Weight]:
+    """The weights of a pipeline's needs, or of some roles, that are in none of the folders."""
+    wanted = [*(needed_by(pipeline) if pipeline else ()), *(weight for role in roles for weight in of_role(role))]
+    return [weight for weight in wanted
             if not any((folder / file).is_file() for folder in model_folders(comfyui, weight.folder)
                        for file in weight.accepted_files)]
 

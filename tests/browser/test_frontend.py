@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 sync_api = pytest.importorskip("playwright.sync_api", reason="the Python package 'playwright' is not installed")
 
 ROOT = Path(__file__).resolve().parents[2]
-TEMPLATE = ROOT / "workflows" / "camouflage_base.json"
+TEMPLATES = sorted((ROOT / "workflows").glob("*.json"))
+BASE = ROOT / "workflows" / "camouflage_base.json"
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
          "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 TITLE_ROOM = 1.4  # a group's title bar, in font sizes
@@ -116,8 +117,19 @@ def frontend(browser: Browser, url: str, comfyui: Path) -> Iterator[Frontend]:
 
 
 @pytest.fixture
-def workflow() -> dict[str, Any]:
-    return json.loads(TEMPLATE.read_text(encoding="utf-8"))
+def base() -> dict[str, Any]:
+    return json.loads(BASE.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(params=TEMPLATES, ids=lambda path: path.stem)
+def template(request: pytest.FixtureRequest) -> Path:
+    """Every shipped workflow in turn."""
+    return request.param
+
+
+@pytest.fixture
+def workflow(template: Path) -> dict[str, Any]:
+    return json.loads(template.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +138,7 @@ def pack(browser: Browser, url: str) -> str:
     page = browser.new_page()
     templates = page.request.get(f"{url}/api/workflow_templates").json()
     page.close()
-    owners = [name for name, workflows in templates.items() if TEMPLATE.stem in workflows]
+    owners = [name for name, workflows in templates.items() if BASE.stem in workflows]
     assert len(owners) == 1
     return owners[0]
 
@@ -157,8 +169,8 @@ def test_the_workflow_opens_clean_and_means_what_the_server_gets(
     assert inputs(shown, schemas) == inputs(queued, schemas)
 
 
-def test_a_missing_weight_is_named_with_its_folder(frontend: Frontend, workflow: dict[str, Any]) -> None:
-    changed = copy.deepcopy(workflow)
+def test_a_missing_weight_is_named_with_its_folder(frontend: Frontend, base: dict[str, Any]) -> None:
+    changed = copy.deepcopy(base)
     loader = next(node for node in changed["nodes"] if node["title"] == "Pose ControlNet")
     loader["widgets_values"] = ["not_there.safetensors"]
     loader["properties"]["models"][0]["name"] = "not_there.safetensors"
@@ -203,15 +215,15 @@ def test_every_note_shows_its_whole_text(frontend: Frontend, workflow: dict[str,
 
 
 def test_the_template_browser_shows_and_opens_the_workflow(
-        frontend: Frontend, pack: str, workflow: dict[str, Any]) -> None:
+        frontend: Frontend, pack: str, template: Path, workflow: dict[str, Any]) -> None:
     page = frontend.page
     page.evaluate("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
     dialog = page.get_by_role("dialog")
     dialog.get_by_text(pack, exact=True).click()
-    thumbnail = dialog.get_by_alt_text(TEMPLATE.stem)
+    thumbnail = dialog.get_by_alt_text(template.stem)
     thumbnail.wait_for()
     page.wait_for_function("image => image.complete && image.naturalWidth >= 600", arg=thumbnail.element_handle())
-    assert TEMPLATE.with_suffix(".jpg").stat().st_size < 80_000
+    assert template.with_suffix(".jpg").stat().st_size < 80_000
     thumbnail.click()
     page.wait_for_function("count => app.graph.nodes.length === count", arg=len(workflow["nodes"]))
     dialog.wait_for(state="detached")
@@ -219,13 +231,13 @@ def test_the_template_browser_shows_and_opens_the_workflow(
 
 
 def test_the_help_page_of_a_node_is_shown(frontend: Frontend, url: str, pack: str,
-                                          workflow: dict[str, Any]) -> None:
+                                          base: dict[str, Any]) -> None:
     page = frontend.page
     for file in sorted((ROOT / "js" / "docs").glob("*/en.md")):
         answer = page.request.get(f"{url}/extensions/{quote(pack)}/docs/{file.parent.name}/en.md")
         assert answer.status == 200, file
         assert answer.text() == file.read_text(encoding="utf-8")
-    frontend.load(workflow)
+    frontend.load(base)
     frontend.select("CamouflageGuider")
     page.get_by_test_id("info-button").click()
     shown = page.locator(".node-help-content")
@@ -235,8 +247,8 @@ def test_the_help_page_of_a_node_is_shown(frontend: Frontend, url: str, pack: st
     assert shown.get_by_text("anonymization_scale").count() > 0
 
 
-def test_nothing_on_the_console_comes_from_the_pack(frontend: Frontend, workflow: dict[str, Any]) -> None:
-    frontend.load(workflow)
+def test_nothing_on_the_console_comes_from_the_pack(frontend: Frontend, base: dict[str, Any]) -> None:
+    frontend.load(base)
     frontend.select("CamouflageSceneControl")
     frontend.page.get_by_test_id("info-button").click()
     frontend.page.locator(".node-help-content").get_by_role("heading", name="Inputs").wait_for()

@@ -11,7 +11,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pack.camouflage.attribute_map import CHANNELS, ENCODING, ENCODING_VERSION, REGIONS, attribute_map, owners
+from pack.camouflage.attribute_map import (
+    CHANNELS,
+    ENCODING,
+    ENCODING_VERSION,
+    REGIONS,
+    as_picture,
+    attribute_map,
+    owners,
+)
 from pack.camouflage.attributes import edit
 from pack.camouflage.errors import CamouflageError
 from pack.camouflage.faces import ATTRIBUTES, Face, Faces, Picture, clip_box
@@ -297,3 +305,15 @@ def test_bad_arguments_are_refused(options, message):
     good = {"faces": Faces((Picture(8, 8),)), "latent_height": 8, "latent_width": 8}
     with pytest.raises(CamouflageError, match=message):
         attribute_map(**{**good, **options})
+
+
+def test_the_picture_of_a_map_shows_persons_apart_and_nothing_else():
+    maps = torch.zeros(1, 41, 4, 6)
+    maps[0, :40, 1:3, 0:2] = 1.0  # a person with everything
+    maps[0, :40, 1:3, 4:6] = -0.5  # another
+    maps[0, 40, 1, 0] = 1.0
+    picture = as_picture(maps, scale=2)
+    assert picture.shape == (1, 8, 12, 3)
+    assert torch.equal(picture[0, 2:6, 0:4], torch.ones(4, 4, 3))
+    assert torch.equal(picture[0, 2:6, 8:12], torch.full((4, 4, 3), 0.25))
+    assert picture[0, :, 4:8].abs().max() == 0 and picture[0, :2].abs().max() == 0

@@ -124,7 +124,7 @@ def test_no_face_is_no_error_for_all():
 def test_bad_edits_say_where(text, message):
     with pytest.raises(CamouflageError, match=message) as caught:
         edit(FACES, text)
-    assert str(caught.value).startswith("The attribute edits") and len(str(caught.value)) < 1000
+    assert str(caught.value).startswith("The text of the edits") and len(str(caught.value)) < 1000
 
 
 WORDS = st.sampled_from(["preset", "persons", "all", "0", "1", "0:1", "0:all", "9", "Male", "Smiling", "keep", "forget",

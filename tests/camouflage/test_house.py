@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 import pytest
-from pack.camouflage.weights import needed_by
+from pack.camouflage.weights import REGISTRY
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "node_helpers", "nodes", "server",
@@ -63,7 +63,7 @@ def test_the_package_metadata_agrees_with_the_files():
     assert not any(line.startswith(("torch", "numpy")) for line in requirements)
     assert project["project"]["name"] == "camouflage" and project["tool"]["comfy"]["DisplayName"] == "CAMOUFLaGE"
     models = [(model["location"], model["model_url"]) for model in project["tool"]["comfy"]["Models"]]
-    assert models == [(weight.path, weight.url) for weight in needed_by("base")]
+    assert models == [(weight.path, weight.url) for weight in REGISTRY if weight.url]
     assert "web" not in project["tool"]["comfy"], "WEB_DIRECTORY and this together would serve every script twice"
     assert f"[{project['project']['version']}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8")

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 
 DOCS = Path(__file__).resolve().parents[2] / "js" / "docs"
-STAGES = {"CAMOUFLaGE/annotate", "CAMOUFLaGE/control", "CAMOUFLaGE/guide"}
+STAGES = {"CAMOUFLaGE/annotate", "CAMOUFLaGE/control", "CAMOUFLaGE/guide", "CAMOUFLaGE/light"}
 NODE_IDS = [
     "CamouflagePrepareImage", "CamouflageDepthMap", "CamouflageNormalMap", "CamouflageSegmentationMap",
     "CamouflagePoseMap", "CamouflageLineartMap", "CamouflageCaption", "CamouflageEncodeCaptions",
     "CamouflageSceneControl", "CamouflageIdentityControl", "CamouflageGuider", "CamouflageGuidance",
+    "CamouflageFaceAttributes", "CamouflageEditAttributes", "CamouflageFacePreview", "CamouflageAttributeMap",
+    "CamouflageLightAdapterLoader", "CamouflageApplyLightAdapter", "CamouflageImagePromptLoader",
+    "CamouflageApplyImagePrompt",
 ]  # fmt: skip
 
 

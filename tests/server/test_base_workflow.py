@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import json
 import threading
 import time
@@ -14,6 +13,7 @@ import pytest
 from comfy_cli.workflow_to_api import convert_ui_to_api
 from PIL import Image
 
+from served import change, pictures
 from tools.comfy import Interrupted, NodeFailed, PromptRefused
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,23 +49,6 @@ def prompt(server, shipped, portrait) -> dict:
     return api
 
 
-def change(api: dict, kind: str, **inputs: object) -> str:
-    """Sets inputs of the only node of a class; its id."""
-    (node_id,) = [key for key, node in api.items() if node["class_type"] == kind]
-    api[node_id]["inputs"].update(inputs)
-    return node_id
-
-
-def pictures(server, api: dict, entry: dict) -> dict[str, np.ndarray]:
-    """Title -> pixels of all pictures that a run has shown or saved; one a title."""
-    found = {}
-    for node_id, output in entry["outputs"].items():
-        for image in output.get("images", []):
-            title = api[node_id]["_meta"]["title"]
-            found.setdefault(title, []).append(np.asarray(Image.open(io.BytesIO(server.view(image)))))
-    return {title: np.stack(images) for title, images in found.items()}
-
-
 def test_the_papers_settings_are_shipped(shipped):
     widgets = {node["type"]: node["widgets_values"] for node in shipped["nodes"]}
     assert widgets["CamouflagePrepareImage"][0] == 768
@@ -92,9 +75,9 @@ def test_the_photo_of_the_workflow_is_one_that_every_host_ships(shipped, comfyui
     assert (comfyui / "input" / load["widgets_values"][0]).is_file()
 
 
-def test_the_template_browser_knows_the_workflow(server):
+def test_the_template_browser_knows_the_workflows(server):
     templates = server.get("/api/workflow_templates")
-    assert templates["my.CAMOUFLaGE-1 (copy)"] == ["camouflage_base"]
+    assert sorted(templates["my.CAMOUFLaGE-1 (copy)"]) == ["camouflage_base", "camouflage_light"]
 
 
 def test_the_whole_workflow_and_its_seeds(server, prompt):

@@ -60,11 +60,12 @@ def _build(models: Path, seed: int, report: Callable[[str], None]) -> None:
     # Imported late: these bring torch, transformers and controlnet_aux, and later calls of `ensure` do without.
     import torch
 
-    from . import annotators, diffusion, light, pose
+    from . import annotators, diffusion, faces, light, pose
 
     builders = (
         diffusion.checkpoint, diffusion.vae, diffusion.controlnets, annotators.depth, annotators.normal,
-        annotators.segmentation, pose.pose, annotators.lineart, annotators.caption, light.light,
+        annotators.segmentation, pose.pose, annotators.lineart, annotators.caption, faces.faces,
+        light.light,
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):  # constructors of models draw from the caller's random numbers
         for builder in builders:
@@ -76,10 +77,13 @@ def _build(models: Path, seed: int, report: Callable[[str], None]) -> None:
 
 
 def write_sums(models: Path) -> None:
-    """Write SHA256SUMS, in the format of ``sha256sum``, for the files whose published digest the registry knows."""
+    """Write SHA256SUMS, in the format of ``sha256sum``, for the files that are not loaded on their name alone.
+
+    These are the files whose published digest the registry knows, and TorchScript, which is a program.
+    """
     lines = []
     for weight in weights.REGISTRY:
-        if weight.sha256 is not None and (models / weight.path).is_file():
+        if weight.sha256 is not None or "jit" in weight.file:
             digest = hashlib.sha256((models / weight.path).read_bytes()).hexdigest()
             lines.append(f"{digest}  {os.path.relpath(models / weight.path, (models / _SUMS).parent)}\n")
     (models / _SUMS).write_text("".join(lines), encoding="utf-8")

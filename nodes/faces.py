@@ -1,0 +1,200 @@
+"""Faces: reading them, editing what is known about them, looking at it, and the map for the Light adapter."""
+
+from __future__ import annotations
+
+import json
+
+import comfy.model_management as mm
+from comfy_api.latest import io
+
+from ..camouflage.attribute_map import MAX_GROW, MAX_LATENT, MAX_RADIUS, REGIONS, as_picture, attribute_map
+from ..camouflage.attributes import PRESETS, edit
+from ..camouflage.errors import CamouflageError
+from ..camouflage.faces import Faces
+from ..camouflage.images import ASPECT_TOLERANCE
+from ..host.face_preview import preview
+from ..host.faces import read_faces
+from ..host.messages import show, warn
+from .common import LIGHT, image_input, one_of
+from .types import AttributeMapType, FacesType
+
+_AS_WRITTEN = "as in the edits"
+
+
+def _faces_input(what: str) -> io.Input:
+    return FacesType.Input("faces", tooltip=f"{what}, from 'Face Attributes' or 'Edit Attributes'.")
+
+
+def _report(faces: Faces) -> None:
+    """Says on the node what was found; a picture without a face is worth a warning."""
+    empty = [str(i) for i, picture in enumerate(faces.pictures) if not picture.faces]
+    if empty:
+        which = "" if len(faces.pictures) == 1 else f" in picture {', '.join(empty)} (counted from 0)"
+        warn(f"No face found{which}. If there is one, lower 'threshold' and 'smallest_face'.")
+    else:
+        show(f"Faces: {', '.join(str(len(picture.faces)) for picture in faces.pictures)}")
+
+
+class CamouflageFaceAttributes(io.ComfyNode):
+    """Reads faces with FACER."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CamouflageFaceAttributes", display_name="Face Attributes", category=LIGHT,
+            description="Finds every face and reads it with FACER: box, five keypoints, the 40 CelebA attributes as "
+                        "probabilities and, if wanted, 68 landmarks. A picture without a face is a valid, empty "
+                        "result that is said here. Weights: models/camouflage/faces. Needs the package pyfacer.",
+            inputs=[
+                image_input("to read"),
+                io.Float.Input("threshold", default=0.5, min=0.05, max=0.99, step=0.01,
+                               tooltip="Least score of a detection, 0.05 to 0.99. Low finds more faces, and things "
+                                       "that are none: the safe side, for a missed face is not in the map. FACER's own "
+                                       "default is 0.8; 0.5 is our choice."),
+                io.Int.Input("smallest_face", default=0, min=0, max=4096, step=1,
+                             tooltip="Faces whose box (before it is clipped to the picture) has a side shorter than "
+                                     "this many px are left out, 0 to 4096. 0 keeps every face."),
+                io.Boolean.Input("landmarks", default=False,
+                                 tooltip="Also read 68 landmarks of each face, for the map's region 'landmarks'. Off "
+                                         "by default: slower, the map's keypoints do not need it, and its weights are "
+                                         "a TorchScript program that has to be vouched for first (the error says "
+                                         "how)."),
+            ],
+            outputs=[FacesType.Output("FACES", display_name="faces",
+                                      tooltip="The faces of every picture of the batch; none is a valid result.")])
+
+    @classmethod
+    def execute(cls, image: io.Image.Type, threshold: float, smallest_face: int, landmarks: bool) -> io.NodeOutput:
+        faces = read_faces(image, threshold, smallest_face, landmarks)
+        _report(faces)
+        return io.NodeOutput(faces)
+
+
+class CamouflageEditAttributes(io.ComfyNode):
+    """Keeps, sets or forgets attributes."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CamouflageEditAttributes", display_name="Edit Attributes", category=LIGHT,
+            description="Decides, for each person, which attributes are kept, set to a probability, or forgotten. What "
+                        "is forgotten is not in the map any more.",
+            inputs=[
+                _faces_input("The faces to edit"),
+                io.Combo.Input("preset", options=[*PRESETS, _AS_WRITTEN], default="paper",
+                               tooltip="What is kept before the edits below: 'all' and 'paper' keep all 40; "
+                                       "'demographics only' sex, age, skin and hair colour; 'no demographics' drops "
+                                       "these and what betrays them (beard, make-up, jewellery); 'expression only' "
+                                       f"smile and open mouth; '{_AS_WRITTEN}' what the text below says in 'preset'. "
+                                       "The groups are our choice."),
+                io.String.Input("edits", default="", multiline=True,
+                                tooltip='JSON: {"persons": {"all": {"Smiling": 0.9}, "1": {"Male": "forget"}}}. '
+                                        'Persons are counted from 0 from left to right; "0:1" is person 1 of '
+                                        'picture 0. Values: "keep", "forget", or a probability, 0 (certainly not) to '
+                                        "1 (certainly). Empty: the preset alone."),
+            ],
+            outputs=[FacesType.Output("FACES", display_name="faces",
+                                      tooltip="The same faces with the edited attributes.")])
+
+    @classmethod
+    def execute(cls, faces: Faces, preset: str, edits: str) -> io.NodeOutput:
+        one_of(preset, [*PRESETS, _AS_WRITTEN], "preset")
+        if preset == _AS_WRITTEN:
+            return io.NodeOutput(edit(faces, edits))
+        # The edits are read on their own first: `edit` checks them, and names their own preset if they have one.
+        edit(faces, edits)
+        written = json.loads(edits) if edits.strip() else {}
+        if "preset" in written and written["preset"] != preset:
+            raise CamouflageError(f"'preset' is '{preset}', but 'edits' names '{written['preset']}'. Remove it from "
+                                  f"the edits, or set 'preset' to '{_AS_WRITTEN}'.")
+        return io.NodeOutput(edit(faces, json.dumps({**written, "preset": preset})))
+
+
+class CamouflageFacePreview(io.ComfyNode):
+    """Draws faces into the picture."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CamouflageFacePreview", display_name="Face Preview", category=LIGHT,
+            description="The pictures with every face's box, keypoints, landmarks, person number (as 'Edit Attributes' "
+                        "counts), detection score and leading attributes. It shows the original persons: do not "
+                        "publish it.",
+            inputs=[
+                image_input("that the faces were read from", "the same size and number"),
+                _faces_input("The faces to draw"),
+                io.Int.Input("attributes", default=3, min=0, max=40, step=1,
+                             tooltip="How many attributes are named for each person, the likeliest first and only "
+                                     "from probability 0.5, 0 to 40. 0 names none."),
+            ],
+            outputs=[io.Image.Output("IMAGE", display_name="image",
+                                     tooltip="The pictures with the drawing, RGB, at their own size.")])
+
+    @classmethod
+    def execute(cls, image: io.Image.Type, faces: Faces, attributes: int) -> io.NodeOutput:
+        if not 0 <= attributes <= 40:
+            raise CamouflageError(f"'attributes' is {attributes}, but must lie between 0 and 40.")
+        if not faces.count:
+            show("No face to draw.")
+        return io.NodeOutput(preview(image, faces, attributes).to(mm.intermediate_device()))
+
+
+class CamouflageAttributeMap(io.ComfyNode):
+    """The 41-channel map."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CamouflageAttributeMap", display_name="Attribute Map", category=LIGHT,
+            description="Draws attributes (40 channels) and keypoints (one channel) into each face's own region at "
+                        "latent size, for 'Apply Light Adapter'. Where regions overlap, every cell belongs to one "
+                        "face alone. Without a face the map is zero, which says nothing about anybody.",
+            inputs=[
+                _faces_input("The faces to draw"),
+                io.Int.Input("width", default=768, min=64, max=8 * MAX_LATENT, step=8,
+                             tooltip=f"Width in px of the picture to sample, 64 to {8 * MAX_LATENT}; the map has one "
+                                     "cell for 8 px. Connect the width of 'Prepare Image'. Not used when a latent is "
+                                     "connected."),
+                io.Int.Input("height", default=768, min=64, max=8 * MAX_LATENT, step=8,
+                             tooltip=f"Height in px of the picture to sample, 64 to {8 * MAX_LATENT}. Connect the "
+                                     "height of 'Prepare Image'. Not used when a latent is connected."),
+                io.Combo.Input("region", options=list(REGIONS), default="box",
+                               tooltip="Where a face is written: its 'box', the box 'grown' by a factor, or the hull "
+                                       "of its 'landmarks' (which have to be read first). Our choice."),
+                io.Float.Input("grow", default=1.25, min=1.0, max=MAX_GROW, step=0.05,
+                               tooltip=f"Factor on the box's sides for the region 'grown', 1 to {MAX_GROW:g}; 1 is the "
+                                       "box itself. 1.25 is our choice."),
+                io.Float.Input("keypoint_radius", default=1.5, min=1.0, max=MAX_RADIUS, step=0.1,
+                               tooltip="Radius of a keypoint's spot in latent cells (8 px), 1 to "
+                                       f"{MAX_RADIUS:g}. Our choice."),
+                io.Latent.Input("latent", optional=True,
+                                tooltip="The latent to sample; the map takes its size. Without it width and height "
+                                        "count."),
+            ],
+            outputs=[AttributeMapType.Output("ATTRIBUTE_MAP", display_name="attribute map",
+                                             tooltip="Batch x 41 x height / 8 x width / 8; attributes -1 (absent) to 1 "
+                                                     "(present), 0 where nothing is known."),
+                     io.Image.Output("PREVIEW", display_name="preview",
+                                     tooltip="The map for the eye, 8 px a cell: persons in colours that follow their "
+                                             "attributes, keypoints white, black where nothing is known.")])
+
+    @classmethod
+    def execute(cls, faces: Faces, width: int, height: int, region: str, grow: float, keypoint_radius: float,
+                latent: io.Latent.Type | None = None) -> io.NodeOutput:
+        one_of(region, list(REGIONS), "region")
+        cells = (height // 8, width // 8) if latent is None else tuple(latent["samples"].shape[-2:])
+        if latent is None and (height % 8 or width % 8):
+            raise CamouflageError(f"'width' and 'height' are {width} x {height} px, but must be multiples of 8 px.")
+        for i, picture in enumerate(faces.pictures):
+            if abs((picture.width / picture.height) / (cells[1] / cells[0]) - 1) > ASPECT_TOLERANCE:
+                raise CamouflageError(f"The faces of picture {i} (counted from 0) were read from {picture.width} x "
+                                      f"{picture.height} px, but the map is for {8 * cells[1]} x {8 * cells[0]} px: "
+                                      "another shape, so it would not lie where the faces are. Read the faces from the "
+                                      "prepared picture and take width and height from 'Prepare Image'.")
+        if not faces.count:
+            warn("No face: the map is zero, and the Light adapter gets nothing to keep persons by.")
+        drawn = attribute_map(faces, *cells, region, grow, keypoint_radius, mm.intermediate_device())
+        return io.NodeOutput(drawn, as_picture(drawn))
+
+
+NODES = [CamouflageFaceAttributes, CamouflageEditAttributes, CamouflageFacePreview, CamouflageAttributeMap]

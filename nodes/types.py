@@ -1,0 +1,10 @@
+"""The pack's own socket types, declared once."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+FacesType = io.Custom("CAMOUFLAGE_FACES")  # camouflage.faces.Faces
+AttributeMapType = io.Custom("CAMOUFLAGE_ATTRIBUTE_MAP")  # torch.Tensor, B x 41 x h x w (camouflage.attribute_map)
+LightAdapterType = io.Custom("CAMOUFLAGE_LIGHT_ADAPTER")  # host.light_adapter.LightAdapter
+ImagePromptType = io.Custom("CAMOUFLAGE_IMAGE_PROMPT")  # host.image_prompt.ImagePromptAdapter
