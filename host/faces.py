@@ -112,7 +112,8 @@ def _read(pixels: torch.Tensor, threshold: float, smallest: int, detector: Netwo
         return Picture(height, width)
     every = [torch.tensor(points, device=device) for _, points, _ in kept]
 
-    probabilities, shapes = [], [None] * len(kept)
+    probabilities: list[tuple[float | None, ...]] = []
+    shapes: list[tuple[Point, ...] | None] = [None] * len(kept)
     attributes.on_device(activation_bytes=_GIGABYTE // 2 + 32 * height * width)
     for points in every:
         probabilities.append(_probabilities(attributes.tool, pixels, points))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -103,16 +103,9 @@ class ImagePrompt:
             return out
         _check_batch(len(self.mask), pictures, "mask")
         height, width = _cells(options, q.shape[1])
-        mask = self._once((height, width, q.device, q.dtype), lambda: self._small_mask(height, width).to(q))
+        whole = self.mask
+        mask = self._once((height, width, q.device, q.dtype), lambda: _small_mask(whole, height, width).to(q))
         return out * mask.repeat(q.shape[0] // len(mask), 1, 1)
-
-    def _small_mask(self, height: int, width: int) -> torch.Tensor:
-        """Mean over every cell, B x cells x 1: masks that add up to one still do."""
-        h, w = self.mask.shape[-2:]
-        if abs((w / h) / (width / height) - 1) > ASPECT_TOLERANCE + 1 / min(width, height):
-            raise CamouflageError(f"'mask' of the image prompt is {w} x {h} px, another shape than the sampled latent "
-                                  f"({width} x {height} at this layer). Make it from the prepared picture.")
-        return torch.nn.functional.adaptive_avg_pool2d(self.mask, (height, width)).flatten(2).movedim(1, 2)
 
     def _acts(self, options: dict) -> bool:
         return self.sigmas is None or self.sigmas[1] <= float(options["sigmas"][0]) <= self.sigmas[0]
@@ -142,7 +135,8 @@ class LayerPatch:
 
     def to(self, target: torch.device | torch.dtype) -> LayerPatch:
         """The host's call when it moves patches; ours follow the queries, an older foreign one may hold tensors."""
-        moved = self.previous.to(target) if hasattr(self.previous, "to") else self.previous
+        move = getattr(self.previous, "to", None)
+        moved = self.previous if move is None else move(target)
         return self if moved is self.previous else replace(self, previous=moved)
 
     def __call__(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, options: dict) -> torch.Tensor:
@@ -162,7 +156,7 @@ def load(path: Path) -> ImagePromptAdapter:
                               "code. The published IP-Adapters are there as .safetensors too; choose that file.")
 
     def read() -> ImagePromptAdapter:
-        state = comfy.utils.load_torch_file(str(path), safe_load=True)
+        state: dict[str, torch.Tensor] = comfy.utils.load_torch_file(str(path), safe_load=True)  # type: ignore
         layout = read_layout({key: tuple(tensor.shape) for key, tensor in state.items()}, path.name)
         net = ImagePromptNet(layout, state["image_proj.proj.weight"].dtype)
         names = {f"ip_adapter.{number}.{part}_ip.weight": f"{part}.{i}.weight"
@@ -178,8 +172,10 @@ def load(path: Path) -> ImagePromptAdapter:
 def cross_attention_layers(unet: torch.nn.Module) -> Iterator[Layer]:
     """The UNet's cross-attention layers in the order of the published IP-Adapters: input, output, middle."""
     middle = getattr(unet, "middle_block", None)
-    for name, blocks in (("input", getattr(unet, "input_blocks", ())), ("output", getattr(unet, "output_blocks", ())),
-                         ("middle", () if middle is None else (middle,))):
+    sections: tuple[tuple[str, Iterable[Any]], ...] = (
+        ("input", getattr(unet, "input_blocks", ())), ("output", getattr(unet, "output_blocks", ())),
+        ("middle", () if middle is None else (middle,)))
+    for name, blocks in sections:
         for number, block in enumerate(blocks):
             for transformer in (module for module in block if isinstance(module, SpatialTransformer)):
                 for index, inner in enumerate(transformer.transformer_blocks):
@@ -254,6 +250,15 @@ def _mask(mask: torch.Tensor | None) -> torch.Tensor | None:
     if mask.ndim not in (2, 3) or 0 in mask.shape:
         raise CamouflageError(f"'mask' is {list(mask.shape)}, but a mask is [height, width] or [batch, height, width].")
     return mask.reshape(-1, 1, *mask.shape[-2:]).float()
+
+
+def _small_mask(mask: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Mean over every cell, B x cells x 1: masks that add up to one still do."""
+    h, w = mask.shape[-2:]
+    if abs((w / h) / (width / height) - 1) > ASPECT_TOLERANCE + 1 / min(width, height):
+        raise CamouflageError(f"'mask' of the image prompt is {w} x {h} px, another shape than the sampled latent "
+                              f"({width} x {height} at this layer). Make it from the prepared picture.")
+    return torch.nn.functional.adaptive_avg_pool2d(mask, (height, width)).flatten(2).movedim(1, 2)
 
 
 def _check_batch(have: int, pictures: int, socket: str) -> None:

@@ -182,18 +182,18 @@ class CamouflageAttributeMap(io.ComfyNode):
     def execute(cls, faces: Faces, width: int, height: int, region: str, grow: float, keypoint_radius: float,
                 latent: io.Latent.Type | None = None) -> io.NodeOutput:
         one_of(region, list(REGIONS), "region")
-        cells = (height // 8, width // 8) if latent is None else tuple(latent["samples"].shape[-2:])
+        rows, columns = (height // 8, width // 8) if latent is None else latent["samples"].shape[-2:]
         if latent is None and (height % 8 or width % 8):
             raise CamouflageError(f"'width' and 'height' are {width} x {height} px, but must be multiples of 8 px.")
         for i, picture in enumerate(faces.pictures):
-            if abs((picture.width / picture.height) / (cells[1] / cells[0]) - 1) > ASPECT_TOLERANCE:
+            if abs((picture.width / picture.height) / (columns / rows) - 1) > ASPECT_TOLERANCE:
                 raise CamouflageError(f"The faces of picture {i} (counted from 0) were read from {picture.width} x "
-                                      f"{picture.height} px, but the map is for {8 * cells[1]} x {8 * cells[0]} px: "
+                                      f"{picture.height} px, but the map is for {8 * columns} x {8 * rows} px: "
                                       "another shape, so it would not lie where the faces are. Read the faces from the "
                                       "prepared picture and take width and height from 'Prepare Image'.")
         if not faces.count:
             warn("No face: the map is zero, and the Light adapter gets nothing to keep persons by.")
-        drawn = attribute_map(faces, *cells, region, grow, keypoint_radius, mm.intermediate_device())
+        drawn = attribute_map(faces, rows, columns, region, grow, keypoint_radius, mm.intermediate_device())
         return io.NodeOutput(drawn, as_picture(drawn))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from comfy_api.latest import io
 
 from ..camouflage.errors import CamouflageError
@@ -89,7 +90,7 @@ class CamouflageApplyLightAdapter(io.ComfyNode):
 
     @classmethod
     def execute(cls, conditioning: io.Conditioning.Type, light_adapter: LightAdapter,
-                map: object, strength: float, start_percent: float, end_percent: float) -> io.NodeOutput:
+                map: torch.Tensor, strength: float, start_percent: float, end_percent: float) -> io.NodeOutput:
         strength = _within(strength, 0, 10, "strength")
         return io.NodeOutput(apply_light_adapter(conditioning, light_adapter, map, strength, start_percent,
                                                  end_percent))

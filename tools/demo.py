@@ -258,11 +258,12 @@ def demo(options: Namespace) -> None:
     comfyui = default_comfyui()
     photo = load_photo(options.photo)
     names = list(PIPELINES) if options.pipeline == "both" else [options.pipeline]
-    absent = [weight for name in names for weight in missing(comfyui, pipeline=name)] if options.weights == "installed" else []
-    if absent:
-        raise Problem(describe_missing(list(dict.fromkeys(absent)), comfyui))
-    if options.weights == "installed" and "light" in names and missing(comfyui, roles=("light adapter",)):
-        print("There is no trained Light adapter, so Light runs without it: persons are not kept apart by attributes.")
+    if options.weights == "installed":
+        absent = [weight for name in names for weight in missing(comfyui, pipeline=name)]
+        if absent:
+            raise Problem(describe_missing(list(dict.fromkeys(absent)), comfyui))
+        if "light" in names and missing(comfyui, roles=("light adapter",)):
+            print("There is no trained Light adapter, so Light runs without it: attributes keep nobody apart.")
     folder = new_folder(options.output)
     try:
         results = run_pipelines(photo, options, [PIPELINES[name] for name in names], comfyui)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -31,7 +32,7 @@ _MIDDLE = (1, 1)
 _KEYPOINTS = ((-0.19, -0.12), (0.19, -0.12), (0.0, 0.06), (-0.15, 0.24), (0.15, 0.24))
 
 
-def _isolate(state: State, conv: str, norm: str, rows: list[dict[tuple[int, int, int], float]],
+def _isolate(state: State, conv: str, norm: str, rows: Sequence[dict[tuple[int, int, int], float]],
              biases: list[float] | None = None) -> None:
     """Makes the first outputs of a convolution exactly ``rows`` ({(input, y, x): weight}); its norm lets them pass."""
     weight, count = state[f"{conv}.weight"], len(rows)
@@ -52,10 +53,10 @@ def _measure(state: State) -> None:
     for stage, blocks in steps.items():
         for index, step in enumerate(blocks, start=1 if stage == "stage1" else 0):
             name = f"body.{stage}.{index}"
+            here: dict[tuple[int, int, int], float] = {(0, *_MIDDLE): 1.0}
+            taps = [here] * 8
             if step:
-                taps = [{(0, *_SHIFT[side]): 1.0} for side in range(4)] + [{(0, *_MIDDLE): 1.0}] * 4
-            else:
-                taps = [{(0, *_MIDDLE): 1.0}] * 8
+                taps[:4] = [{(0, *_SHIFT[side]): 1.0} for side in range(4)]
             _isolate(state, f"{name}.0", f"{name}.1", taps)
             _isolate(state, f"{name}.3", f"{name}.4", [{(side, 0, 0): 1.0} for side in range(4)] + [
                 {(4 + side, 0, 0): 1.0, (side, 0, 0): step / UNIT} for side in range(4)])
@@ -164,6 +165,8 @@ def attributes(models: Path, seed: int) -> None:
 
 class _MeanShape(nn.Module):
     """Heat maps of one face shape, 68 spots, moved by a few cells with what the picture shows."""
+
+    places: torch.Tensor
 
     def __init__(self, places: torch.Tensor):
         super().__init__()
