@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -171,11 +171,9 @@ def load(path: Path) -> ImagePromptAdapter:
 
 def cross_attention_layers(unet: torch.nn.Module) -> Iterator[Layer]:
     """The UNet's cross-attention layers in the order of the published IP-Adapters: input, output, middle."""
-    middle = getattr(unet, "middle_block", None)
-    sections: tuple[tuple[str, Iterable[Any]], ...] = (
-        ("input", getattr(unet, "input_blocks", ())), ("output", getattr(unet, "output_blocks", ())),
-        ("middle", () if middle is None else (middle,)))
-    for name, blocks in sections:
+    for name in ("input", "output", "middle"):
+        found: Any = getattr(unet, f"{name}_block" if name == "middle" else f"{name}_blocks", None)
+        blocks = [] if found is None else [found] if name == "middle" else list(found)
         for number, block in enumerate(blocks):
             for transformer in (module for module in block if isinstance(module, SpatialTransformer)):
                 for index, inner in enumerate(transformer.transformer_blocks):
