@@ -436,8 +436,10 @@ def test_the_map_has_the_latents_size(run, host):
     faces, = run("FaceAttributes", image=pictures(4, 2, 128, 256))
     expected = host.module("camouflage.attribute_map").attribute_map(faces, 16, 32)
     assert torch.equal(run("AttributeMap", faces=faces, width=256, height=128)[0], expected) and expected.any()
-    latent = {"samples": torch.zeros(2, 4, 24, 40)}
-    assert run("AttributeMap", faces=faces, latent=latent)[0].shape == (2, 41, 24, 40)
+    drawn, shown = run("AttributeMap", faces=faces, latent={"samples": torch.zeros(2, 4, 24, 48)})
+    assert drawn.shape == (2, 41, 24, 48) and shown.shape == (2, 192, 384, 3) and shown.any()
+    with pytest.raises(ValueError, match="256 x 128 px, but the map is for 320 x 192 px: another shape"):
+        run("AttributeMap", faces=faces, latent={"samples": torch.zeros(2, 4, 24, 40)})
     with pytest.raises(ValueError, match="multiples of 8"):
         run("AttributeMap", faces=faces, width=255, height=128)
 
