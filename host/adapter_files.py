@@ -10,6 +10,7 @@ import folder_paths
 from ..camouflage.errors import CamouflageError
 from ..camouflage.weights import of_role
 from .weights import find as find_role
+from .weights import register_folder
 
 LIGHT_ADAPTER, IMAGE_PROMPT = "light adapter", "image prompt"
 """The registry's roles of the two adapters."""
@@ -43,15 +44,6 @@ def find(role: str, name: str) -> Path:
 def _place(role: str) -> tuple[str, Path, str]:
     """Key of the host's model folders (made known to the host if need be), folder below it, the registry's file."""
     weight, = of_role(role)
-    _register(weight.folder)
+    register_folder(weight.folder, folder_paths.supported_pt_extensions)  # as the host's own folders
     file = Path(weight.file)
     return weight.folder, file.parent, file.name
-
-
-def _register(key: str) -> None:
-    """Adds ``models/<key>`` to the host's model folders, beside what other packs or the user put there."""
-    default = os.path.join(folder_paths.models_dir, key)
-    paths, extensions = folder_paths.folder_names_and_paths.get(key, ([], set()))
-    if default not in paths or ".safetensors" not in extensions:
-        folder_paths.folder_names_and_paths[key] = ([*paths, *([] if default in paths else [default])],
-                                                    {*extensions, ".safetensors"})

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
@@ -23,13 +23,14 @@ _PICKLES = (".pt", ".pth", ".bin")
 _SUMS = "SHA256SUMS"
 
 
-def register_folder() -> None:
-    """Adds ``models/camouflage`` to the host's model folders; entries of extra_model_paths.yaml are kept."""
-    paths, extensions = folder_paths.folder_names_and_paths.get(FOLDER, ([], set()))
-    default = os.path.join(folder_paths.models_dir, FOLDER)
-    folder_paths.folder_names_and_paths[FOLDER] = (
-        [*paths, *([] if default in paths else [default])],
-        set(extensions) | {".json", ".txt", ".safetensors", *_PICKLES})
+def register_folder(key: str = FOLDER,
+                    extensions: Iterable[str] = (".json", ".txt", ".safetensors", *_PICKLES)) -> None:
+    """Adds ``models/<key>`` to the host's model folders; what others put there (extra_model_paths.yaml) is kept."""
+    paths, known = folder_paths.folder_names_and_paths.get(key, ([], set()))
+    default = os.path.join(folder_paths.models_dir, key)
+    if default not in paths or not set(extensions) <= set(known):
+        folder_paths.folder_names_and_paths[key] = ([*paths, *([] if default in paths else [default])],
+                                                    {*known, *extensions})
 
 
 def require(module: str, package: str, what: str) -> ModuleType:

@@ -14,7 +14,10 @@ from tools.comfy import ComfyServer, NodeFailed
 ROOT = Path(__file__).resolve().parents[2]
 NODES = {"CamouflagePrepareImage", "CamouflageDepthMap", "CamouflageNormalMap", "CamouflageSegmentationMap",
          "CamouflagePoseMap", "CamouflageLineartMap", "CamouflageCaption", "CamouflageEncodeCaptions",
-         "CamouflageSceneControl", "CamouflageIdentityControl", "CamouflageGuider", "CamouflageGuidance"}
+         "CamouflageSceneControl", "CamouflageIdentityControl", "CamouflageGuider", "CamouflageGuidance",
+         "CamouflageFaceAttributes", "CamouflageEditAttributes", "CamouflageFacePreview", "CamouflageAttributeMap",
+         "CamouflageLightAdapterLoader", "CamouflageApplyLightAdapter", "CamouflageImagePromptLoader",
+         "CamouflageApplyImagePrompt"}
 
 # A stand-in for "not installed": found before site-packages, and gone as soon as it is imported.
 ABSENT = ("transformers", "controlnet_aux", "facer")

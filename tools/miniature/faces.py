@@ -166,14 +166,13 @@ def attributes(models: Path, seed: int) -> None:
 class _MeanShape(nn.Module):
     """Heat maps of one face shape, 68 spots, moved by a few cells with what the picture shows."""
 
-    places: torch.Tensor
-
     def __init__(self, places: torch.Tensor):
         super().__init__()
         self.register_buffer("places", places)  # 68 x 2 (x, y), in cells of 112 x 112
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
-        moved = self.places[None] + 3.0 * torch.tanh(features[2][:, :2].mean([2, 3]))[:, None]
+        shift = 3.0 * torch.tanh(features[2][:, :2].mean([2, 3]))
+        moved = self.places[None] + shift[:, None]  # pyright: ignore (TorchScript takes no annotation for it here)
         cells = torch.arange(112, device=moved.device, dtype=moved.dtype) + 0.5
         x = (cells[None, None] - moved[:, :, :1]).square()
         y = (cells[None, None] - moved[:, :, 1:]).square()
