@@ -30,11 +30,10 @@ from ..camouflage.errors import CamouflageError
 from ..camouflage.faces import ATTRIBUTES, FORGOTTEN, Face, Faces, Picture, Point, clip_box
 from ..camouflage.images import as_rgb, check_sides
 from . import weights
-from .networks import Network, loaded
+from .networks import GIGABYTE, Network, loaded
 from .weights import checked, find, require
 
 DETECTOR, ATTRIBUTE, LANDMARK = "face detector", "face attributes", "face landmarks"
-_GIGABYTE = 1 << 30
 _LONGEST_CROP = 1024  # px; the aligner looks at 448
 
 
@@ -114,12 +113,12 @@ def _read(pixels: torch.Tensor, threshold: float, smallest: int, detector: Netwo
 
     probabilities: list[tuple[float | None, ...]] = []
     shapes: list[tuple[Point, ...] | None] = [None] * len(kept)
-    attributes.on_device(activation_bytes=_GIGABYTE // 2 + 32 * height * width)
+    attributes.on_device(activation_bytes=GIGABYTE // 2 + 32 * height * width)
     for points in every:
         probabilities.append(_probabilities(attributes.tool, pixels, points))
         progress.face_done(len(kept))
     if aligner is not None:
-        aligner.on_device(activation_bytes=2 * _GIGABYTE)
+        aligner.on_device(activation_bytes=2 * GIGABYTE)
         for i, points in enumerate(every):
             shapes[i] = _landmarks(aligner.tool, pixels, points)
             progress.face_done(len(kept))

@@ -14,6 +14,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 
 T = TypeVar("T")
+GIGABYTE = 1 << 30
 
 
 class Network(Generic[T]):

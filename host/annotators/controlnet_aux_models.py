@@ -7,11 +7,9 @@ from typing import Any
 
 import torch
 
-from ..networks import Network, loaded
+from ..networks import GIGABYTE, Network, loaded
 from ..weights import checked, find, require
 from .common import from_uint8, map_each_picture, to_uint8
-
-_GIGABYTE = 1 << 30
 
 
 def _load(role: str, detector: str, modules: Callable[[Any], list[torch.nn.Module]]) -> Network[Any]:
@@ -29,7 +27,7 @@ def _detect(images: torch.Tensor, resolution: int, detector: Callable[..., Any],
             **options: Any) -> torch.Tensor:
     def one(image: torch.Tensor) -> torch.Tensor:
         if network is not None:
-            network.on_device(activation_bytes=_GIGABYTE)
+            network.on_device(activation_bytes=GIGABYTE)
         # The picture already has its working size: detect at exactly that, so that the library resizes nothing.
         side = min(image.shape[1:3])
         sizes = {"detect_resolution": side, "image_resolution": side} if network else {"detect_resolution": side}

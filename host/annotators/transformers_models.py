@@ -10,11 +10,10 @@ import torch.nn.functional as F
 
 from ...camouflage.errors import CamouflageError
 from ...camouflage.images import annotation_size, normalise, resize
-from ..networks import Network, compute_dtype, loaded
+from ..networks import GIGABYTE, Network, compute_dtype, loaded
 from ..weights import checked, find_folder, require
 from .common import each_picture, map_each_picture
 
-_GIGABYTE = 1 << 30
 _ADE20K_CLASSES = 150
 
 
@@ -43,7 +42,7 @@ def _load(role: str, folder_name: str, model_class: str, processor_class: str) -
 def _inputs(network: Network[Any], image: torch.Tensor, squash: bool = False, **extra: Any) -> dict[str, torch.Tensor]:
     """Normalised model inputs of one picture (1 x h x w x 3, 0..1); its size stays, unless ``squash``."""
     model, processor = network.tool
-    device = network.on_device(activation_bytes=_GIGABYTE)
+    device = network.on_device(activation_bytes=GIGABYTE)
     options = {} if squash else {"do_resize": False, "do_pad": False}
     inputs = processor(images=[image[0].movedim(-1, 0)], return_tensors="pt", do_rescale=False, **options, **extra)
     return {name: value.to(device, model.dtype) if value.is_floating_point() else value.to(device)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import pickle
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-from in_host import spoil
+from in_host import spoil, vouch_for
 
 SMALL = {"resolution": 128}  # px
 
@@ -41,15 +39,6 @@ def test_an_unknown_digest_is_refused(host, photo, weights_folder, node, file):
     spoil(weights_folder / file, b"damaged" * 1000)
     with pytest.raises(ValueError, match=r"(?s)not the published file.*SHA256SUMS"):
         host.run(node, image=photo)
-
-
-def vouch_for(folder: Path, file: str) -> None:
-    """Adds a file's digest to SHA256SUMS, as an administrator would who trusts it."""
-    sums = folder / "SHA256SUMS"
-    digest = hashlib.sha256((folder / file).read_bytes()).hexdigest()
-    text = sums.read_text()
-    sums.unlink()
-    sums.write_text(f"{text}{digest}  {file}\n")
 
 
 @pytest.mark.parametrize(("node", "file"), [

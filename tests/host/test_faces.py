@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
 import os
@@ -18,7 +17,7 @@ import folder_paths
 import pytest
 import torch
 
-from in_host import difference, host_folder, pictures
+from in_host import difference, host_folder, pictures, vouch_for
 
 FILES = {"detector": "faces/mobilenet0.25_Final.pth", "attributes": "faces/face_attribute.farl.celeba.pt",
          "landmarks": "faces/face_alignment.farl.ibug300w.main_ema_jit.pt"}
@@ -69,13 +68,6 @@ def said(host, monkeypatch) -> list[str]:
     monkeypatch.setattr(nodes, "warn", texts.append)
     monkeypatch.setattr(nodes, "show", texts.append)
     return texts
-
-
-def vouch_for(folder: Path, *files: str) -> None:
-    """Adds the digests of files to SHA256SUMS."""
-    with open(folder / "SHA256SUMS", "a", encoding="utf-8") as sums:
-        for file in files:
-            sums.write(f"{hashlib.sha256((folder / file).read_bytes()).hexdigest()}  {file}\n")
 
 
 def plant(host, monkeypatch, boxes: list[tuple[float, float, float, float]]) -> None:

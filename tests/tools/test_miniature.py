@@ -16,7 +16,7 @@ from skimage import data
 
 from camouflage.weights import REGISTRY, of_role
 from tools import miniature
-from tools.miniature import annotators, diffusion, pose
+from tools.miniature import annotators, diffusion, light, pose
 
 
 def picture(kind: str) -> np.ndarray:
@@ -214,3 +214,14 @@ def test_pickles_hold_nothing_but_tensors(miniature_models: Path) -> None:
         if weight.file.endswith((".pt", ".pth", ".bin")) and "jit" not in weight.file:  # TorchScript is a program
             state = torch.load(miniature_models / weight.path, map_location="cpu", weights_only=True)
             assert all(value.isfinite().all() for value in state.get("model", state).values())
+
+
+def test_metadata_does_not_change_the_bytes_from_run_to_run(tmp_path: Path) -> None:
+    metadata = {name: name for name in ("encoding", "encoding_version", "a", "b", "c")}
+    contents = set()
+    for i in range(8):
+        light.save_described({"weight": torch.ones(3), "bias": torch.zeros(2)}, tmp_path / f"{i}.safetensors", metadata)
+        contents.add((tmp_path / f"{i}.safetensors").read_bytes())
+    assert len(contents) == 1
+    with safe_open(tmp_path / "0.safetensors", "pt") as file:
+        assert file.metadata() == metadata and torch.equal(file.get_tensor("weight"), torch.ones(3))

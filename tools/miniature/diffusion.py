@@ -159,18 +159,23 @@ def controlnet_shapes(hint_channels: int, prefix: str = "control_model.") -> Ite
     yield from layer(f"{prefix}middle_block_out.0", width, width, 1, 1)
 
 
+def clip_layers(prefix: str, width: int, count: int) -> Iterator[Shape]:
+    """Keys and shapes of CLIP's transformer layers, in its text and in its image encoder."""
+    for index in range(count):
+        key = f"{prefix}encoder.layers.{index}"
+        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            yield from layer(f"{key}.self_attn.{name}", width, width)
+        yield from layer(f"{key}.layer_norm1", width)
+        yield from layer(f"{key}.mlp.fc1", 4 * width, width)
+        yield from layer(f"{key}.mlp.fc2", width, 4 * width)
+        yield from layer(f"{key}.layer_norm2", width)
+
+
 def text_encoder_shapes(prefix: str = "cond_stage_model.transformer.text_model.") -> Iterator[Shape]:
     """Keys and shapes of CLIP-L's text model at full size."""
     yield f"{prefix}embeddings.token_embedding.weight", (TEXT_TOKENS, CONTEXT)
     yield f"{prefix}embeddings.position_embedding.weight", (TEXT_POSITIONS, CONTEXT)
-    for index in range(TEXT_LAYERS):
-        key = f"{prefix}encoder.layers.{index}"
-        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            yield from layer(f"{key}.self_attn.{name}", CONTEXT, CONTEXT)
-        yield from layer(f"{key}.layer_norm1", CONTEXT)
-        yield from layer(f"{key}.mlp.fc1", 4 * CONTEXT, CONTEXT)
-        yield from layer(f"{key}.mlp.fc2", CONTEXT, 4 * CONTEXT)
-        yield from layer(f"{key}.layer_norm2", CONTEXT)
+    yield from clip_layers(prefix, CONTEXT, TEXT_LAYERS)
     yield from layer(f"{prefix}final_layer_norm", CONTEXT)
 
 

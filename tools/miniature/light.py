@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +11,8 @@ from safetensors.torch import save_file
 from camouflage.attribute_map import ENCODING, ENCODING_VERSION
 from camouflage.light_adapter import Layout, shapes_of
 
-from .diffusion import CHANNEL_MULT, CHANNELS, CONTEXT, LEVEL_DEPTH, RES_BLOCKS, Shape, layer
-from .tensors import file_of, generator, random_state
+from .diffusion import CHANNEL_MULT, CHANNELS, CONTEXT, LEVEL_DEPTH, RES_BLOCKS, Shape, clip_layers, layer
+from .tensors import State, file_of, generator, random_state
 
 VISION_WIDTH, VISION_LAYERS, VISION_PATCH, VISION_SIZE = 1024, 24, 14, 224
 EMBEDDING = 768
@@ -25,14 +26,7 @@ def vision_shapes() -> Iterator[Shape]:
     yield f"{prefix}embeddings.patch_embedding.weight", (VISION_WIDTH, 3, VISION_PATCH, VISION_PATCH)
     yield f"{prefix}embeddings.position_embedding.weight", ((VISION_SIZE // VISION_PATCH) ** 2 + 1, VISION_WIDTH)
     yield from layer(f"{prefix}pre_layrnorm", VISION_WIDTH)
-    for index in range(VISION_LAYERS):
-        key = f"{prefix}encoder.layers.{index}"
-        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            yield from layer(f"{key}.self_attn.{name}", VISION_WIDTH, VISION_WIDTH)
-        yield from layer(f"{key}.layer_norm1", VISION_WIDTH)
-        yield from layer(f"{key}.mlp.fc1", 4 * VISION_WIDTH, VISION_WIDTH)
-        yield from layer(f"{key}.mlp.fc2", VISION_WIDTH, 4 * VISION_WIDTH)
-        yield from layer(f"{key}.layer_norm2", VISION_WIDTH)
+    yield from clip_layers(prefix, VISION_WIDTH, VISION_LAYERS)
     yield from layer(f"{prefix}post_layernorm", VISION_WIDTH)
     yield from layer("visual_projection", EMBEDDING, VISION_WIDTH, bias=False)
 
@@ -54,6 +48,17 @@ def ip_adapter_shapes() -> Iterator[Shape]:
         yield f"ip_adapter.{2 * place + 1}.to_v_ip.weight", (width, CONTEXT)
 
 
+def save_described(state: State, path: Path, metadata: dict[str, str]) -> None:
+    """Write tensors with metadata. safetensors writes metadata in an order of chance; here it is sorted."""
+    save_file(state, path, metadata)
+    content = path.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    described = json.dumps(header, separators=(",", ":")).encode().ljust(size)
+    path.write_bytes(content[:8] + described + content[8 + size :])
+
+
 def light(models: Path, seed: int) -> None:
     """Write image encoder, IP-Adapter and Light adapter, half precision."""
     path = file_of(models, "image encoder")
@@ -62,5 +67,5 @@ def light(models: Path, seed: int) -> None:
     save_file(random_state(ip_adapter_shapes(), generator(seed, path)), path)
     path = file_of(models, "light adapter")
     layout = Layout(tuple(CHANNELS * mult for mult in CHANNEL_MULT), RES_BLOCKS)
-    save_file(random_state(shapes_of(layout), generator(seed, path), {"": 0.5}), path,
-              {"encoding": ENCODING, "encoding_version": str(ENCODING_VERSION)})
+    save_described(random_state(shapes_of(layout), generator(seed, path), {"": 0.5}), path,
+                   {"encoding": ENCODING, "encoding_version": str(ENCODING_VERSION)})
