@@ -29,9 +29,10 @@ import torch.nn.functional as F
 from ..camouflage.errors import CamouflageError
 from ..camouflage.faces import ATTRIBUTES, FORGOTTEN, Face, Faces, Picture, Point, clip_box
 from ..camouflage.images import as_rgb, check_sides
+from ..camouflage.packages import require
 from . import weights
 from .networks import GIGABYTE, Network, loaded
-from .weights import checked, find, require
+from .weights import checked, find
 
 DETECTOR, ATTRIBUTE, LANDMARK = "face detector", "face attributes", "face landmarks"
 _LONGEST_CROP = 1024  # px; the aligner looks at 448

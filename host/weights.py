@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import ModuleType
 from typing import TypeVar
 
 import folder_paths
@@ -31,15 +29,6 @@ def register_folder(key: str = FOLDER,
     if default not in paths or not set(extensions) <= set(known):
         folder_paths.folder_names_and_paths[key] = ([*paths, *([] if default in paths else [default])],
                                                     {*known, *extensions})
-
-
-def require(module: str, package: str, what: str) -> ModuleType:
-    """Imports an optional dependency, or says which package to install."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise CamouflageError(f"{what} needs the Python package '{package}', which cannot be imported ({error}). "
-                              f"Install it with ComfyUI's own Python: python -m pip install {package}") from error
 
 
 def find(role: str) -> list[Path]:

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
+from ...camouflage.packages import require
 from ..networks import GIGABYTE, Network, loaded
-from ..weights import checked, find, require
+from ..weights import checked, find
 from .common import from_uint8, map_each_picture, to_uint8
 
 

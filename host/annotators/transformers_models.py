@@ -10,8 +10,9 @@ import torch.nn.functional as F
 
 from ...camouflage.errors import CamouflageError
 from ...camouflage.images import annotation_size, normalise, resize
+from ...camouflage.packages import require
 from ..networks import GIGABYTE, Network, compute_dtype, loaded
-from ..weights import checked, find_folder, require
+from ..weights import checked, find_folder
 from .common import each_picture, map_each_picture
 
 _ADE20K_CLASSES = 150

