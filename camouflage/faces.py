@@ -95,7 +95,8 @@ def number(value: Any, low: float, high: float, where: str) -> float:
     return float(value)
 
 
-def _sequence(value: object, count: int | None, where: str) -> list[Any] | tuple[Any, ...]:
+def sequence(value: object, count: int | None, where: str) -> list[Any] | tuple[Any, ...]:
+    """``value`` if it is a list of ``count`` entries (None: any number), or a CamouflageError that names ``where``."""
     if not isinstance(value, (list, tuple)):
         raise CamouflageError(f"{where} wants a list, but got {show(value)}.")
     if count is not None and len(value) != count:
@@ -103,7 +104,8 @@ def _sequence(value: object, count: int | None, where: str) -> list[Any] | tuple
     return value
 
 
-def _record(value: object, keys: tuple[str, ...], where: str) -> dict[str, Any]:
+def record(value: object, keys: tuple[str, ...], where: str) -> dict[str, Any]:
+    """``value`` if it is an object with exactly these keys, or a CamouflageError that names ``where``."""
     if not isinstance(value, dict) or value.keys() != set(keys):
         got = f"the keys {show(sorted(value))}" if isinstance(value, dict) else show(value)
         raise CamouflageError(f"{where} wants an object with exactly the keys {', '.join(keys)}, but got {got}.")
@@ -113,8 +115,8 @@ def _record(value: object, keys: tuple[str, ...], where: str) -> dict[str, Any]:
 def _points(value: object, count: int, where: str) -> tuple[Point, ...]:
     return tuple((number(x, -MAX_COORDINATE, MAX_COORDINATE, f"{where}[{i}] x"),
                   number(y, -MAX_COORDINATE, MAX_COORDINATE, f"{where}[{i}] y"))
-                 for i, point in enumerate(_sequence(value, count, where))
-                 for x, y in [_sequence(point, 2, f"{where}[{i}]")])
+                 for i, point in enumerate(sequence(value, count, where))
+                 for x, y in [sequence(point, 2, f"{where}[{i}]")])
 
 
 def clip_box(box_ltrb: Iterable[float], height: int, width: int) -> Box | None:
@@ -150,10 +152,10 @@ class Face:
 
     def __post_init__(self) -> None:
         box = tuple(number(value, 0.0, MAX_SIDE, f"box_ltrb[{i}]")
-                    for i, value in enumerate(_sequence(self.box_ltrb, 4, "box_ltrb")))
+                    for i, value in enumerate(sequence(self.box_ltrb, 4, "box_ltrb")))
         if not (box[0] < box[2] and box[1] < box[3]):
             raise CamouflageError(f"box_ltrb wants left < right and top < bottom, but got {show(box)}.")
-        values = zip(ATTRIBUTES, _sequence(self.attributes, len(ATTRIBUTES), "attributes"), strict=True)
+        values = zip(ATTRIBUTES, sequence(self.attributes, len(ATTRIBUTES), "attributes"), strict=True)
         attributes = tuple(None if p is None else number(p, 0.0, 1.0, f"attributes[{name!r}]") for name, p in values)
         object.__setattr__(self, "box_ltrb", box)
         object.__setattr__(self, "score", number(self.score, 0.0, 1.0, "score"))
@@ -198,7 +200,7 @@ class Picture:
             side = getattr(self, name)
             if isinstance(side, bool) or not isinstance(side, int) or not 1 <= side <= MAX_SIDE:
                 raise CamouflageError(f"{name} wants whole pixels from 1 to {MAX_SIDE}, but got {show(side)}.")
-        faces = tuple(_sequence(self.faces, None, "faces"))
+        faces = tuple(sequence(self.faces, None, "faces"))
         if len(faces) > MAX_FACES:
             raise CamouflageError(f"faces has {len(faces)} entries; at most {MAX_FACES} in one picture are accepted.")
         for i, face in enumerate(faces):
@@ -238,7 +240,7 @@ class Faces:
     pictures: tuple[Picture, ...]
 
     def __post_init__(self) -> None:
-        pictures = tuple(_sequence(self.pictures, None, "pictures"))
+        pictures = tuple(sequence(self.pictures, None, "pictures"))
         if not 1 <= len(pictures) <= MAX_PICTURES:
             raise CamouflageError(f"pictures wants 1 to {MAX_PICTURES} entries, but got {len(pictures)}.")
         for i, picture in enumerate(pictures):
@@ -277,20 +279,20 @@ class Faces:
             CamouflageError: malformed or hostile text, another version, missing or unknown keys, values of another
                 type, count or range. The message names the place.
         """
-        data = _record(read_json(text, "The faces JSON", MAX_JSON), ("format", "version", "pictures"), "The faces JSON")
+        data = record(read_json(text, "The faces JSON", MAX_JSON), ("format", "version", "pictures"), "The faces JSON")
         if (data["format"], data["version"]) != (JSON_FORMAT, JSON_VERSION) or type(data["version"]) is not int:
             raise CamouflageError(f"The faces JSON wants format {JSON_FORMAT!r}, version {JSON_VERSION}, but got "
                                   f"{show(data['format'])}, {show(data['version'])}.")
         pictures, where = [], "the top"
         try:
-            for p, entry in enumerate(_sequence(data["pictures"], None, "pictures")):
+            for p, entry in enumerate(sequence(data["pictures"], None, "pictures")):
                 where = f"pictures[{p}]"
-                picture = _record(entry, ("height", "width", "faces"), "a picture")
+                picture = record(entry, ("height", "width", "faces"), "a picture")
                 faces = []
-                for f, face in enumerate(_sequence(picture["faces"], None, "faces")):
+                for f, face in enumerate(sequence(picture["faces"], None, "faces")):
                     where = f"pictures[{p}].faces[{f}]"
-                    fields = _record(face, tuple(Face.__slots__), "a face")
-                    named = _record(fields["attributes"], ATTRIBUTES, "attributes")
+                    fields = record(face, tuple(Face.__slots__), "a face")
+                    named = record(fields["attributes"], ATTRIBUTES, "attributes")
                     faces.append(Face(**{**fields, "attributes": [named[name] for name in ATTRIBUTES]}))
                 where = f"pictures[{p}]"
                 pictures.append(Picture(picture["height"], picture["width"], tuple(faces)))

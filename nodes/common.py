@@ -12,6 +12,7 @@ ANNOTATE = "CAMOUFLaGE/annotate"
 CONTROL = "CAMOUFLaGE/control"
 GUIDE = "CAMOUFLaGE/guide"
 LIGHT = "CAMOUFLaGE/light"
+VERIFY = "CAMOUFLaGE/verify"
 
 
 def resolution_input() -> io.Int.Input:

@@ -8,3 +8,6 @@ FacesType = io.Custom("CAMOUFLAGE_FACES")  # camouflage.faces.Faces
 AttributeMapType = io.Custom("CAMOUFLAGE_ATTRIBUTE_MAP")  # torch.Tensor, B x 41 x h x w (camouflage.attribute_map)
 LightAdapterType = io.Custom("CAMOUFLAGE_LIGHT_ADAPTER")  # host.light_adapter.LightAdapter
 ImagePromptType = io.Custom("CAMOUFLAGE_IMAGE_PROMPT")  # host.image_prompt.ImagePromptAdapter
+ReportType = io.Custom("CAMOUFLAGE_REPORT")  # camouflage.verification.report.Report
+CalibrationType = io.Custom("CAMOUFLAGE_CALIBRATION")  # camouflage.verification.recognition.Threshold
+RedactionType = io.Custom("CAMOUFLAGE_REDACTION")  # host.verification.Redaction

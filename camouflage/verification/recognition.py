@@ -30,12 +30,14 @@ class Threshold:
         false_accept_rate: measured share of pairs of strangers at this distance or nearer, 0..1; None where it was
             never measured.
         source: where the number comes from, for people.
+        sha256: digests of the recogniser's weights for which it was measured; empty: for any.
     """
 
     distance: float
     recogniser: str
     false_accept_rate: float | None = None
     source: str = "set by hand"
+    sha256: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0.0 < self.distance < float("inf"):

@@ -56,10 +56,13 @@ class Verifier:
     def __post_init__(self) -> None:
         if not self.detectors:
             raise CamouflageError("A verification wants at least one face detector.")
-        if self.threshold.recogniser != self.recogniser.tool.name:
-            raise CamouflageError(f"The threshold is for distances of '{self.threshold.recogniser}', but "
-                                  f"'{self.recogniser.tool.name}' compares. Calibrate this recogniser, or choose that "
-                                  "one.")
+        tool = self.recogniser.tool
+        if self.threshold.recogniser != tool.name:
+            raise CamouflageError(f"The threshold is for distances of '{self.threshold.recogniser}', but '{tool.name}' "
+                                  "compares. Calibrate this recogniser, or choose that one.")
+        if self.threshold.sha256 and self.threshold.sha256 != tool.sha256:
+            raise CamouflageError(f"The calibration was made with other weights of '{tool.name}' than those that are "
+                                  "installed, so its rates do not hold. Calibrate again, or install those weights.")
 
     def originals(self, pixels: np.ndarray) -> Originals:
         """Finds and embeds everybody in an original, H x W x 3, uint8."""
@@ -81,7 +84,8 @@ class Verifier:
         return self._judged(self._look(originals, pixels), pixels, redacted or {})
 
     def settle(self, originals: Originals, pixels: np.ndarray, policy: str = "redact", nobody: str = "block",
-               mode: str = "solid", everybody: bool = False) -> tuple[np.ndarray, CheckedPicture]:
+               mode: str = "solid", redacted: Mapping[int, str] | None = None,
+               checked: CheckedPicture | None = None) -> tuple[np.ndarray, CheckedPicture]:
         """Judges a result and does what the policy wants with persons that are not settled.
 
         Args:
@@ -91,7 +95,8 @@ class Verifier:
                 judges again, and goes on (larger, solid) until all are settled; "block" raises; "report" only says.
             nobody: what to do where the original shows no face, of ``NOBODY``.
             mode: how regions are replaced, of :data:`.redaction.MODES`.
-            everybody: redact also who is safe.
+            redacted: persons whose regions were destroyed before, and how.
+            checked: the verdicts on these pixels, where they are known already.
 
         Returns:
             The pixels that may go on, and the verdicts on exactly these.
@@ -100,33 +105,35 @@ class Verifier:
             Blocked: policy "block" and somebody is not settled; no face in the original and nobody "block" (unless
                 the policy is "report"); or a redaction that does not hide a person.
         """
-        if not originals.faces and nobody == "block" and policy != "report":
-            raise Blocked("No face was found in the original, so nothing is proved: a detector can miss one. Look at "
-                          "the picture; if nobody is in it, set 'no_face' to 'pass'.")
-        scene = self._look(originals, pixels)
-        checked = replace(self._judged(scene, pixels, {}), policy=policy, nobody_passed=nobody == "pass")
-        open_cases = checked.persons if everybody else checked.unsettled
-        if policy == "report" or not open_cases:
-            return pixels, checked
-        if policy == "block":
-            raise Blocked(accusation(checked))
-        attempts: dict[int, int] = {}
+        self.demand_faces(originals, policy, nobody)
+        scene, hidden = None, dict(redacted or {})
+        if checked is None:
+            scene = self._look(originals, pixels)
+            checked = self._judged(scene, pixels, hidden)
+        attempts = dict.fromkeys(hidden, 1)
         boxes: dict[int, list[Box]] = {}
         result = pixels
-        while open_cases:
-            for person in open_cases:
-                number = person.number
+        while checked.unsettled and policy == "redact":
+            scene = scene or self._look(originals, pixels)
+            for number in (person.number for person in checked.unsettled):
                 attempts[number] = attempts.get(number, 0) + 1
                 if attempts[number] > _ATTEMPTS:
                     raise Blocked(f"{accusation(checked)} Redaction did not hide them.")
+                hidden[number] = mode if attempts[number] == 1 else "solid"
                 boxes.setdefault(number, []).extend(scene.to_hide(number, self.threshold.distance))
-            hidden = {number: mode if attempts[number] == 1 else "solid" for number in attempts}
             result = redact(pixels, [Region(box, hidden[number], 1 + _GROWTH * (attempts[number] - 1))
                                      for number in sorted(boxes) for box in boxes[number]])
             scene = self._look(originals, result)
-            checked = replace(self._judged(scene, result, hidden), policy=policy, nobody_passed=nobody == "pass")
-            open_cases = checked.unsettled
-        return result, checked
+            checked = self._judged(scene, result, hidden)
+        if checked.unsettled and policy == "block":
+            raise Blocked(accusation(checked))
+        return result, replace(checked, policy=policy, nobody_passed=nobody == "pass" and not originals.faces)
+
+    def demand_faces(self, originals: Originals, policy: str, nobody: str) -> None:
+        """Blocks a picture in which no face was found, unless that may pass or is only to be reported."""
+        if not originals.faces and nobody == "block" and policy != "report":
+            raise Blocked("No face was found in the original, so nothing is proved: a detector can miss one. Look at "
+                          "the picture; if nobody is in it, set 'no_face' to 'pass'.")
 
     def _look(self, originals: Originals, pixels: np.ndarray) -> _Scene:
         """Finds and embeds everything that could be an original face in a result."""
@@ -160,13 +167,13 @@ class Verifier:
         there, where = scene.elsewhere(i)
         before, now = scene.originals.faces[i], scene.faces_at(i)
         sure = {name for face in now for name in face.sure}
-        if not here > limit:
-            whose = "this person" if nearest == i else f"person {nearest}"
-            verdict, reason = Verdict.RECOGNISABLE, f"what is at this place is within the threshold of {whose}"
-        elif where is not None and not there > limit:
+        if where is not None and there < here and not there > limit:
             left, top, right, bottom = where
             verdict = Verdict.RECOGNISABLE
             reason = f"this face is elsewhere now: {right - left:.0f} x {bottom - top:.0f} px at {left:.0f}, {top:.0f}"
+        elif not here > limit:
+            whose = "this person" if nearest == i else f"person {nearest}"
+            verdict, reason = Verdict.RECOGNISABLE, f"what is at this place is within the threshold of {whose}"
         elif redaction is not None:
             verdict, reason = Verdict.REDACTED, f"the region was replaced ({redaction})"
         elif not sure:

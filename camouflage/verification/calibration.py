@@ -1,0 +1,360 @@
+"""Calibration: from which distance on a recogniser calls two strangers one person, and how often it is wrong.
+
+Two errors pull at a threshold. The false-accept rate (FAR) is the share of pairs of different persons at or below it:
+strangers who count as the same person. The false-reject rate (FRR) is the share of pairs of photos of one person
+above it: the same person who counts as a stranger. For anonymization a false reject is the dangerous one, and a low
+FAR is bought with more of them.
+
+**How far a number of pairs reaches.** A rate is stated only if the pairs can support it, by the rule of three: where
+none of n pairs is accepted, the 95 % upper bound of the rate is about 3/n. So FAR f takes n >= 3/f pairs of different
+persons. Intervals are Clopper-Pearson's, 95 %.
+
+**What they take for granted.** Both the rule and the intervals hold for independent pairs. The pairs of a collection
+are not: they share photos and persons, and a person who resembles many spoils many pairs at once. The true
+uncertainty is larger than stated. How much larger, on simulated embeddings (8 dimensions, 200 collections of 12
+persons with 7 photos each, all pairs): the 95 % interval held the true FAR in 15 of 100 collections at 0.1, in 32 at
+0.01 and in 57 at 0.001, and the true FRR in 82 or more. More photos of the same persons do not help; more persons do.
+All of it holds for people and photos like those of the collection only: a recogniser that saw few people of some group
+confuses them more often.
+
+Rates, rule and file layout are our choice; the paper measures re-identification otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import CamouflageError
+from ..faces import number, read_json, record, sequence, show
+from .recognition import Recogniser, Threshold
+from .tools import Tool
+
+JSON_FORMAT, JSON_VERSION = "camouflage-calibration", 1
+MAX_JSON = 2**20  # characters
+RATES = (0.1, 0.01, 0.001, 0.0001)
+"""The false-accept rates that are looked at."""
+_MAX_COUNT = 10**12
+_MAX_DISTANCE = 1e6
+_TOOL, _SHARE = ("name", "version", "licence", "sha256"), ("count", "total", "share", "interval_95")
+_POINT = ("false_accept_rate", "threshold", "false_accepts", "false_rejects")
+_PAIRS = ("same_person", "different_persons")
+_KEYS = ("format", "version", "recogniser", "metric", "persons", "photos", "pairs", "lowest_rate", "points")
+
+
+def pairs_for(rate: float) -> int:
+    """Pairs of different persons that a false-accept rate of ``RATES`` takes: 3 / rate, the rule of three."""
+    return 3 * round(1 / rate)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """So many pairs of so many.
+
+    Attributes:
+        count: pairs that were decided wrongly, 0..total.
+        total: all pairs, at least 1.
+    """
+
+    count: int
+    total: int
+
+    def __post_init__(self) -> None:
+        _whole(self.total, 1, _MAX_COUNT, "total")
+        _whole(self.count, 0, self.total, "count")
+
+    @property
+    def value(self) -> float:
+        """0..1."""
+        return self.count / self.total
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Clopper-Pearson: holds the true rate in at least 95 of 100 samples of independent pairs."""
+        from scipy.stats import beta
+
+        wrong, right = self.count, self.total - self.count
+        return (float(beta.ppf(0.025, wrong, right + 1)) if wrong else 0.0,
+                float(beta.ppf(0.975, wrong + 1, right)) if right else 1.0)
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{self.value:.2g} [{low:.2g}, {high:.2g}]"
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return {"count": self.count, "total": self.total, "share": self.value, "interval_95": list(self.interval)}
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A threshold and what it does.
+
+    Attributes:
+        false_accept_rate: that was asked for, of ``RATES``.
+        threshold: distance, above 0; equal counts as the same person.
+        false_accepts: pairs of different persons at or below the threshold.
+        false_rejects: pairs of one person above it; None where there is no such pair.
+    """
+
+    false_accept_rate: float
+    threshold: float
+    false_accepts: Share
+    false_rejects: Share | None
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return {"false_accept_rate": self.false_accept_rate, "threshold": self.threshold,
+                "false_accepts": self.false_accepts.to_json(),
+                "false_rejects": None if self.false_rejects is None else self.false_rejects.to_json()}
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Thresholds of a recogniser at false-accept rates that were measured. Checked at construction.
+
+    Attributes:
+        recogniser: whose distances these are.
+        metric: name of the distance.
+        persons: that were compared, at least 2.
+        photos: of them together.
+        genuine: pairs of photos of one person.
+        impostor: pairs of photos of different persons.
+        points: one for each rate of ``RATES`` that ``impostor`` supports, falling; at least one.
+
+    Raises:
+        CamouflageError: too little data, or numbers that contradict each other.
+    """
+
+    recogniser: Tool
+    metric: str
+    persons: int
+    photos: int
+    genuine: int
+    impostor: int
+    points: tuple[Point, ...]
+
+    def __post_init__(self) -> None:
+        _text(self.metric, "metric")
+        if _whole(self.persons, 0, _MAX_COUNT, "persons") < 2:
+            raise CamouflageError(f"A calibration wants photos of at least 2 persons, but got {self.persons}. Add "
+                                  "persons.")
+        _whole(self.photos, self.persons, _MAX_COUNT, "photos")
+        most = self.photos * (self.photos - 1) // 2
+        _whole(self.genuine, 0, most, "pairs.same_person")
+        _whole(self.impostor, 0, most - self.genuine, "pairs.different_persons")
+        rates = supported(self.impostor)
+        if not rates:
+            raise CamouflageError(f"There are {self.impostor} pairs of different persons; they support no "
+                                  f"false-accept rate. Even {RATES[0]:g} takes {pairs_for(RATES[0])}. Add persons, or "
+                                  "photos of them.")
+        if tuple(point.false_accept_rate for point in self.points) != rates:
+            raise CamouflageError(f"points wants the rates that {self.impostor} pairs of different persons support, "
+                                  f"{', '.join(f'{rate:g}' for rate in rates)}, but got "
+                                  f"{show([point.false_accept_rate for point in self.points])}.")
+        highest = _MAX_DISTANCE
+        for i, point in enumerate(self.points):
+            where, accepts, rejects = f"points[{i}]", point.false_accepts, point.false_rejects
+            if not number(point.threshold, 0.0, _MAX_DISTANCE, f"{where}.threshold") > 0.0:
+                raise CamouflageError(f"{where}.threshold wants a distance above 0, but got {point.threshold}.")
+            if point.threshold > highest:
+                raise CamouflageError(f"{where}.threshold wants at most {highest}, that of the higher rate before it, "
+                                      f"but got {point.threshold}.")
+            highest = point.threshold
+            if accepts.total != self.impostor or accepts.count * round(1 / point.false_accept_rate) > self.impostor:
+                raise CamouflageError(f"{where}.false_accepts wants at most {point.false_accept_rate:g} of "
+                                      f"{self.impostor} pairs, but got {accepts.count} of {accepts.total}.")
+            if (rejects.total if rejects else 0) != self.genuine:
+                raise CamouflageError(f"{where}.false_rejects wants a share of {self.genuine} pairs, but got "
+                                      f"{rejects.total if rejects else 0}.")
+
+    @property
+    def lowest_rate(self) -> float:
+        """The lowest false-accept rate that the pairs support."""
+        return self.points[-1].false_accept_rate
+
+    def threshold(self, rate: float) -> Threshold:
+        """The threshold at a false-accept rate of ``RATES``.
+
+        Raises:
+            CamouflageError: not one of ``RATES``, or one that the pairs do not support.
+        """
+        if rate not in RATES:
+            raise CamouflageError(f"A calibration knows the false-accept rates {', '.join(f'{r:g}' for r in RATES)}, "
+                                  f"but was asked for {show(rate)}.")
+        for point in self.points:
+            if point.false_accept_rate == rate:
+                return Threshold(point.threshold, self.recogniser.name, rate,
+                                 f"calibrated: {self.persons} persons, {self.impostor} pairs",
+                                 self.recogniser.sha256)
+        raise CamouflageError(f"The calibration does not support a false-accept rate of {rate:g}: that takes "
+                              f"{pairs_for(rate)} pairs of different persons, and it has {self.impostor}. Choose "
+                              f"{self.lowest_rate:g} or more, or calibrate with more persons and photos.")
+
+    def to_json(self) -> str:
+        """As JSON, without names, pictures or embeddings; ``Calibration.from_json`` gives an equal one back."""
+        return json.dumps({
+            "format": JSON_FORMAT, "version": JSON_VERSION, "recogniser": self.recogniser.to_json(),
+            "metric": self.metric, "persons": self.persons, "photos": self.photos,
+            "pairs": {"same_person": self.genuine, "different_persons": self.impostor},
+            "lowest_rate": self.lowest_rate, "points": [point.to_json() for point in self.points],
+        }, indent=2, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Calibration:
+        """Reads :meth:`to_json`'s text; refuses whatever it would not have written.
+
+        Raises:
+            CamouflageError: malformed or hostile text, another version, missing or unknown keys, values of another
+                type or range, numbers that contradict each other. The message names the place.
+        """
+        what = "The calibration JSON"
+        data = record(read_json(text, what, MAX_JSON), _KEYS, what)
+        if (data["format"], data["version"]) != (JSON_FORMAT, JSON_VERSION) or type(data["version"]) is not int:
+            raise CamouflageError(f"{what} wants format {JSON_FORMAT!r}, version {JSON_VERSION}, but got "
+                                  f"{show(data['format'])}, {show(data['version'])}.")
+        try:
+            pairs = record(data["pairs"], _PAIRS, "pairs")
+            found = cls(_read_tool(data["recogniser"]), data["metric"], data["persons"], data["photos"],
+                        pairs["same_person"], pairs["different_persons"],
+                        tuple(_read_point(point, f"points[{i}]")
+                              for i, point in enumerate(sequence(data["points"], None, "points"))))
+            if number(data["lowest_rate"], 0.0, 1.0, "lowest_rate") != found.lowest_rate:
+                raise CamouflageError(f"lowest_rate wants {found.lowest_rate:g}, the rate of the last point, but got "
+                                      f"{show(data['lowest_rate'])}.")
+        except CamouflageError as error:
+            raise CamouflageError(f"{what}: {error}") from None
+        return found
+
+
+def supported(impostor: int) -> tuple[float, ...]:
+    """The rates of ``RATES`` that so many pairs of different persons support."""
+    return tuple(rate for rate in RATES if impostor >= pairs_for(rate))
+
+
+def measure(genuine: np.ndarray, impostor: np.ndarray, *, recogniser: Tool, metric: str, persons: int,
+            photos: int) -> Calibration:
+    """Thresholds and error rates from the distances of pairs.
+
+    The threshold at FAR f is the largest float32 such that the share of impostor distances at or below it is at most
+    f: with k = floor(f * n), the largest number below the (k+1)-th smallest impostor distance. Where distances tie
+    there, none of the tied ones is accepted and the measured rate lies below f. The largest is the safe side: the
+    larger the threshold, the less is called another person. (float32, the type of the embeddings, so that no later
+    rounding moves a pair across.)
+
+    Args:
+        genuine: distances of pairs of photos of one person; may be empty, then no false-reject rate is known.
+        impostor: distances of pairs of photos of different persons.
+        recogniser, metric: whose distances these are.
+        persons, photos: how many were compared.
+
+    Raises:
+        CamouflageError: fewer than 2 persons, too few impostor pairs for any rate, distances that are none, or so
+            many of 0 that no threshold is left.
+    """
+    genuine, impostor = _sorted(genuine, "genuine"), _sorted(impostor, "impostor")
+    points = []
+    for rate in supported(len(impostor)):
+        limit = impostor[len(impostor) // round(1 / rate)]
+        threshold = float(np.nextafter(limit, np.float32(0)))
+        if not threshold > 0:
+            raise CamouflageError(f"For a false-accept rate of {rate:g} no threshold is left: "
+                                  f"{np.count_nonzero(impostor <= limit)} pairs of different persons have the distance "
+                                  "0. Is a person in two folders, or a photo in two places?")
+        points.append(Point(rate, threshold, *errors_at(threshold, genuine, impostor)))
+    return Calibration(recogniser, metric, persons, photos, len(genuine), len(impostor), tuple(points))
+
+
+def errors_at(threshold: float, genuine: np.ndarray, impostor: np.ndarray) -> tuple[Share, Share | None]:
+    """False accepts and false rejects of a threshold; None where there is no genuine pair."""
+    return (Share(int(np.count_nonzero(np.asarray(impostor) <= threshold)), len(impostor)),
+            Share(int(np.count_nonzero(np.asarray(genuine) > threshold)), len(genuine)) if len(genuine) else None)
+
+
+def pair_distances(recogniser: Recogniser, embeddings: np.ndarray,
+                   persons: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Distances of all pairs of photos: of one person (genuine), and of different persons (impostor).
+
+    Args:
+        recogniser: that made the embeddings.
+        embeddings: n x d, one for each photo.
+        persons: n numbers; equal for photos of one person.
+    """
+    who = np.asarray(persons)
+    rows = [recogniser.distances(embeddings[i:i + 1], embeddings[i + 1:])[0] for i in range(len(who) - 1)]
+    same = [who[i + 1:] == who[i] for i in range(len(who) - 1)]
+    distances = np.concatenate([*rows, np.zeros(0, np.float32)])
+    alike = np.concatenate([*same, np.zeros(0, bool)])
+    return distances[alike], distances[~alike]
+
+
+def det_points(genuine: np.ndarray, impostor: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The curve of detection error trade-off: thresholds, FAR and FRR at every distinct distance, rising.
+
+    Raises:
+        CamouflageError: there are no pairs of one of the kinds, or distances that are none.
+    """
+    genuine, impostor = _sorted(genuine, "genuine"), _sorted(impostor, "impostor")
+    if not len(genuine) or not len(impostor):
+        raise CamouflageError(f"A DET curve wants pairs of one person and of different persons, but got "
+                              f"{len(genuine)} and {len(impostor)}.")
+    thresholds = np.unique(np.concatenate([genuine, impostor]))
+    return (thresholds, np.searchsorted(impostor, thresholds, "right") / len(impostor),
+            1 - np.searchsorted(genuine, thresholds, "right") / len(genuine))
+
+
+def _sorted(distances: np.ndarray, name: str) -> np.ndarray:
+    values = np.sort(np.asarray(distances, np.float32).ravel())
+    if not np.all((values >= 0) & (values <= _MAX_DISTANCE)):
+        raise CamouflageError(f"The {name} distances want numbers from 0 to {_MAX_DISTANCE:g}, but some are negative, "
+                              "larger or no number.")
+    return values
+
+
+def _whole(value: object, low: int, high: int, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise CamouflageError(f"{where} wants a whole number from {low} to {high}, but got {show(value)}.")
+    return value
+
+
+def _text(value: object, where: str) -> str:
+    if not isinstance(value, str) or not 1 <= len(value) <= 200 or not value.isprintable():
+        raise CamouflageError(f"{where} wants 1 to 200 printable characters, but got {show(value)}.")
+    return value
+
+
+def _read_tool(value: object) -> Tool:
+    tool = record(value, _TOOL, "recogniser")
+    name, version, licence = (_text(tool[key], f"recogniser.{key}") for key in ("name", "version", "licence"))
+    digests = tuple(_text(digest, f"recogniser.sha256[{i}]")
+                    for i, digest in enumerate(sequence(tool["sha256"], None, "recogniser.sha256")))
+    for i, digest in enumerate(digests):
+        if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
+            raise CamouflageError(f"recogniser.sha256[{i}] wants 64 hexadecimal digits, but got {show(digest)}.")
+    return Tool(name, version, licence, digests)
+
+
+def _read_point(value: object, where: str) -> Point:
+    point = record(value, _POINT, where)
+    rejects = point["false_rejects"]
+    return Point(number(point["false_accept_rate"], 0.0, 1.0, f"{where}.false_accept_rate"),
+                 number(point["threshold"], 0.0, _MAX_DISTANCE, f"{where}.threshold"),
+                 _read_share(point["false_accepts"], f"{where}.false_accepts"),
+                 None if rejects is None else _read_share(rejects, f"{where}.false_rejects"))
+
+
+def _read_share(value: object, where: str) -> Share:
+    """A share; what is derived from its counts has to agree with them."""
+    said = record(value, _SHARE, where)
+    total = _whole(said["total"], 1, _MAX_COUNT, f"{where}.total")
+    share = Share(_whole(said["count"], 0, total, f"{where}.count"), total)
+    ends = [number(end, 0.0, 1.0, f"{where}.interval_95[{i}]")
+            for i, end in enumerate(sequence(said["interval_95"], 2, f"{where}.interval_95"))]
+    if not np.allclose([number(said["share"], 0.0, 1.0, f"{where}.share"), *ends], [share.value, *share.interval],
+                       rtol=1e-6, atol=1e-12):
+        raise CamouflageError(f"{where} does not agree with itself: {share.count} of {share.total} is {share}.")
+    return share
