@@ -179,7 +179,7 @@ class Report:
         pictures: one for each picture, in the batch's order.
         threshold: that decided.
         recogniser, detectors: that looked.
-        seed, anonymization_scale: of the sampling, where they are known.
+        seed, anonymization_scale: of the sampling, where they are known; with tries, of the first.
         recheck: (position in the batch, other pixels of the same picture) -> its verdicts by the same detectors,
             recogniser and threshold. It holds the embeddings of the originals; they are never printed or written.
         seal: see :meth:`sealed`.
@@ -204,10 +204,7 @@ class Report:
         Raises:
             CamouflageError: the report was edited, has no such picture, or is of other pixels.
         """
-        if not hmac.compare_digest(self.seal, self._seal()):
-            raise CamouflageError("The report was changed after the verification (or comes from another run of "
-                                  "ComfyUI), so it proves nothing. Connect the report of 'Verify' or 'Safe Sampler' "
-                                  "as it is.")
+        self.check_seal()
         if not 0 <= index < len(self.pictures):
             raise CamouflageError(f"The report is of {len(self.pictures)} pictures; there is no picture {index} "
                                   "(counted from 0) in it. Connect pictures and report of the same node.")
@@ -217,6 +214,13 @@ class Report:
                                   "another picture, or its pixels were changed after the verification. Put everything "
                                   "that changes pixels before 'Verify', and connect its picture and its report.")
         return picture
+
+    def check_seal(self) -> None:
+        """Raises a CamouflageError if anything in the report was changed after it was sealed."""
+        if not hmac.compare_digest(self.seal, self._seal()):
+            raise CamouflageError("The report was changed after the verification (or comes from another run of "
+                                  "ComfyUI), so it proves nothing. Connect the report of 'Verify' or 'Safe Sampler' "
+                                  "as it is.")
 
     @property
     def verdict(self) -> str:
@@ -236,15 +240,16 @@ class Report:
 
     def to_json(self, index: int) -> dict[str, Any]:
         """What a manifest says of picture ``index``, as plain data; without the file and the models."""
+        kept = next((one for one in self.pictures[index].tries if one.kept), self)
         return {"format": MANIFEST_FORMAT, "version": MANIFEST_VERSION, "software": f"camouflage {VERSION}",
                 "checked": self.pictures[index].to_json(), "threshold": self.threshold.to_json(),
                 "recogniser": self.recogniser.to_json(), "detectors": [tool.to_json() for tool in self.detectors],
-                "sampling": {"seed": self.seed, "anonymization_scale": self.anonymization_scale}}
+                "sampling": {"seed": kept.seed, "anonymization_scale": kept.anonymization_scale}}
 
     def _seal(self) -> str:
         said = [self.to_json(index) for index in range(len(self.pictures))]
-        exact = [[repr(person) for person in picture.persons] for picture in self.pictures]
-        text = json.dumps([said, exact], sort_keys=True)
+        exact = [repr(picture) for picture in self.pictures]  # JSON rounds
+        text = json.dumps([said, exact, self.seed, self.anonymization_scale, id(self.recheck)], sort_keys=True)
         return hmac.new(_SECRET, text.encode(), hashlib.sha256).hexdigest()
 
 
