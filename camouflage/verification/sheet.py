@@ -1,0 +1,400 @@
+"""A report as a picture, for people who would rather look than read (our choice).
+
+The sheet is a column of blocks, each as wide as the sheet; what a block holds is wrapped, so nothing overlaps and the
+sheet grows with the persons. The original is on it only where it is given, and then it is marked.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from .. import VERSION
+from ..errors import CamouflageError
+from .recognition import Threshold
+from .report import CheckedPicture, Person, Report, Try, Verdict
+
+WIDTH, MARGIN, GAP = 1200, 40, 20  # px, as everything below
+INNER = WIDTH - 2 * MARGIN
+CHIP_LEFT, CHIP_WIDTH = 100, 170
+SCALE_LEFT, SCALE_RIGHT = 300, 800
+_DISTANCE, _NEAREST = 824, 924
+_HEADER_EVERY = 12  # rows, so that the scale's numbers stay in sight
+_HIGHEST = 680  # of a picture
+
+PAPER, INK, FAINT, LINE = (250, 250, 248), (28, 28, 30), (96, 96, 102), (222, 222, 218)
+SAME, OTHER = (250, 224, 222), (221, 238, 226)  # ground of the scale: up to the threshold, and beyond
+ALARM = (214, 0, 0)
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "safe": (27, 122, 72), "redacted": (36, 96, 172), "unverifiable": (150, 88, 0), "recognisable": (176, 32, 48),
+    "nobody": (88, 88, 94)}
+ORIGINAL = "CONTAINS ORIGINAL PIXELS - DO NOT PUBLISH"
+UNPROVED = "NOT PROVED ANONYMIZED - DO NOT PUBLISH"
+
+
+def report_sheet(report: Report, index: int, picture: np.ndarray | None = None,
+                 original: np.ndarray | None = None) -> Image.Image:
+    """The sheet of one picture.
+
+    Args:
+        report: of a verification.
+        index: the picture's position in it.
+        picture: H x W x 3, uint8, the verified picture itself; shown with numbered boxes. One that does not pass is
+            marked :data:`UNPROVED`, for it may be the original.
+        original: h x w x 3, uint8; shown with the same boxes, and then the sheet and the original in it are marked
+            :data:`ORIGINAL`.
+
+    Returns:
+        RGB, 1200 px wide; the same for the same report and pictures.
+
+    Raises:
+        CamouflageError: the report was edited, or ``picture`` is not the one that it is of, see :meth:`Report.check`.
+    """
+    report.check_seal()
+    checked = report.pictures[index] if picture is None else report.check(index, picture)
+    unproved = None if picture is None or checked.passes else UNPROVED
+    banner = ORIGINAL if original is not None else unproved
+    pictures = [(original, "original", ORIGINAL), (picture, "verified picture", unproved)]
+    return _stacked([
+        *([_banner(banner)] if banner else []), _space(MARGIN), *_heading(report, index, checked),
+        _threshold(report.threshold), _space(GAP), *_pictures(pictures, checked),
+        *_persons(checked, report.threshold), _space(GAP), _counts(checked), _space(GAP), *_tries(checked.tries),
+        *_footer(report, checked, picture is not None), _space(MARGIN)])
+
+
+def report_sheets(report: Report, pictures: Sequence[np.ndarray] | None = None,
+                  originals: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
+    """The sheets of a batch, H x 1200 x 3, uint8; paper under the shorter ones makes them equally high.
+
+    Args:
+        report: of a verification.
+        pictures: the verified ones, see :func:`report_sheet`; as many as the report is of.
+        originals: as many, or one for all.
+
+    Raises:
+        CamouflageError: other numbers of pictures, or other pictures.
+    """
+    count = len(report.pictures)
+    if pictures is not None and len(pictures) != count:
+        raise CamouflageError(f"'image' has {len(pictures)} pictures, but the report is of {count}. Connect pictures "
+                              "and report of the same node.")
+    if originals is not None and len(originals) not in (1, count):
+        raise CamouflageError(f"'original' has {len(originals)} pictures, but the report is of {count}. Connect the "
+                              "originals of the verification, or one for all.")
+    sheets = [report_sheet(report, index, None if pictures is None else pictures[index],
+                           None if originals is None else originals[index if len(originals) > 1 else 0])
+              for index in range(count)]
+    highest = max((sheet.height for sheet in sheets), default=0)
+    return [np.asarray(_stacked([sheet, _space(highest - sheet.height)])) for sheet in sheets]
+
+
+# --- drawing ----------------------------------------------------------------------------------------------------
+
+
+def _block(height: int, width: int = WIDTH) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    image = Image.new("RGB", (width, height), PAPER)
+    return image, ImageDraw.Draw(image)
+
+
+def _space(height: int) -> Image.Image:
+    return _block(height)[0]
+
+
+def _rule(height: int) -> Image.Image:
+    """A thin line, ``height`` px further down."""
+    image, draw = _block(height)
+    draw.line((MARGIN, height - 1, WIDTH - MARGIN - 1, height - 1), LINE)
+    return image
+
+
+def _stacked(blocks: Sequence[Image.Image]) -> Image.Image:
+    sheet, top = _space(sum(block.height for block in blocks)), 0
+    for block in blocks:
+        sheet.paste(block, (0, top))
+        top += block.height
+    return sheet
+
+
+@functools.cache
+def _font(size: int) -> Any:
+    return ImageFont.load_default(size)
+
+
+def _wrapped(text: str, size: int, width: float) -> list[str]:
+    """Lines of at most ``width`` px; a word that is longer than a line is cut."""
+    font, lines = _font(size), [""]
+    for word in text.split():
+        while font.getlength(word) > width:
+            cut = next(n for n in range(len(word), 0, -1) if n == 1 or font.getlength(word[:n]) <= width)
+            lines += [word[:cut], ""]
+            word = word[cut:]
+        joined = f"{lines[-1]} {word}".strip()
+        if font.getlength(joined) <= width:
+            lines[-1] = joined
+        else:
+            lines.append(word)
+    return [line for line in lines if line]
+
+
+def _paragraph(text: str, size: int, colour: tuple[int, int, int] = INK, left: int = MARGIN) -> Image.Image:
+    lines, step = _wrapped(text, size, WIDTH - MARGIN - left), round(size * 1.4)
+    image, draw = _block(step * len(lines))
+    for i, line in enumerate(lines):
+        _cell(draw, left, round((i + 0.5) * step), line, size, colour)
+    return image
+
+
+def _cell(draw: ImageDraw.ImageDraw, x: float, y: float, text: str, size: int,
+          colour: tuple[int, int, int] = INK, anchor: str = "lm") -> None:
+    draw.text((x, y), text, colour, font=_font(size), anchor=anchor)
+
+
+def _label(draw: ImageDraw.ImageDraw, place: tuple[int, int, int, int], text: str, size: int,
+           colour: tuple[int, int, int]) -> None:
+    """White text on a coloured plate at left, top, of width, height."""
+    left, top, width, height = place
+    draw.rectangle((left, top, left + width - 1, top + height - 1), fill=colour)
+    _cell(draw, left + width / 2, top + height / 2, text, size, (255, 255, 255), "mm")
+
+
+def _banner(text: str) -> Image.Image:
+    image, draw = _block(64)
+    _label(draw, (0, 0, WIDTH, 64), text, 34, ALARM)
+    return image
+
+
+def _dot(image: Image.Image, x: float, y: float, colour: tuple[int, int, int]) -> None:
+    """A smooth disc with a white rim, centred to the quarter of a pixel."""
+    left, top = math.floor(x) - 12, math.floor(y) - 12
+    for radius, fill in ((10, (255, 255, 255)), (8, colour)):
+        mask = Image.new("L", (100, 100))  # four times as large
+        x0, y0 = 4 * (x - left - radius), 4 * (y - top - radius)
+        ImageDraw.Draw(mask).ellipse((x0, y0, x0 + 8 * radius, y0 + 8 * radius), fill=255)
+        image.paste(fill, (left, top, left + 25, top + 25), mask.resize((25, 25), Image.Resampling.BOX))
+
+
+def _number(value: float | None, form: str = ".3f") -> str:
+    return "none" if value is None or not math.isfinite(value) else format(value, form)
+
+
+# --- the blocks, from top to bottom -----------------------------------------------------------------------------
+
+
+def _heading(report: Report, index: int, checked: CheckedPicture) -> list[Image.Image]:
+    top, draw = _block(26)
+    _cell(draw, MARGIN, 10, "CAMOUFLaGE verification", 17, FAINT)
+    if len(report.pictures) > 1:
+        _cell(draw, WIDTH - MARGIN, 10, f"picture {index} (counted from 0) of {len(report.pictures)}", 17, FAINT, "rm")
+    verdict, draw = _block(66)
+    word = checked.verdict
+    width = round(_font(32).getlength(word)) + 48
+    _label(draw, (MARGIN, 4, width, 52), word, 32, COLOURS[word])
+    _cell(draw, MARGIN + width + 20, 30, f"This picture {'passes' if checked.passes else 'does not pass'}.", 28)
+    return [top, verdict, _paragraph(_meaning(checked), 21), _space(8)]
+
+
+def _meaning(checked: CheckedPicture) -> str:
+    """What the overall verdict means, for people."""
+    total = len(checked.persons)
+    counts = Counter(person.verdict for person in checked.persons)
+
+    def some(verdict: Verdict) -> str:
+        everybody = "The only person" if total == 1 else f"All {total} persons"
+        return everybody if counts[verdict] == total else f"{counts[verdict]} of {total} persons"
+
+    if counts[Verdict.RECOGNISABLE]:
+        rest = counts[Verdict.UNVERIFIABLE]
+        return (f"{some(Verdict.RECOGNISABLE)} can still be recognised. Do not publish this picture."
+                + (f" Of {rest} more nothing can be said." if rest else ""))
+    if counts[Verdict.UNVERIFIABLE]:
+        return f"{some(Verdict.UNVERIFIABLE)} could not be judged, which is no success. Do not publish this picture."
+    if counts[Verdict.REDACTED]:
+        return f"Nobody of the original is recognised. Hidden by replacing the head: {some(Verdict.REDACTED).lower()}."
+    if total:
+        return "Nobody of the original is recognised: where a face was, there is another one now."
+    choice = ("It was let through because somebody chose so." if checked.nobody_passed
+              else "Look at the picture before you go on.")
+    return f"No face was found in the original, so nothing is proved: a detector can miss one. {choice}"
+
+
+def _threshold(threshold: Threshold) -> Image.Image:
+    rate = threshold.false_accept_rate
+    known = ("never calibrated: how often two strangers count as one person is unknown" if rate is None else
+             f"false-accept rate {rate:g}: this share of pairs of strangers is as near or nearer")
+    return _paragraph(f"Threshold {threshold.distance:.3f} ({threshold.source}), {known}.", 18)
+
+
+def _pictures(pictures: Sequence[tuple[np.ndarray | None, str, str | None]],
+              checked: CheckedPicture) -> list[Image.Image]:
+    """Pictures with title and mark beside each other; nothing where there is none."""
+    there = [(pixels, title, mark) for pixels, title, mark in pictures if pixels is not None]
+    if not there:
+        return []
+    room = (INNER - GAP * (len(there) - 1)) // len(there)
+    shown = [_shown(pixels, title, mark, checked, room) for pixels, title, mark in there]
+    image = _space(max(one.height for one in shown))
+    for i, one in enumerate(shown):
+        image.paste(one, (MARGIN + i * (room + GAP), 0))
+    return [image, _space(GAP)]
+
+
+def _shown(pixels: np.ndarray, title: str, mark: str | None, checked: CheckedPicture, room: int) -> Image.Image:
+    """A picture, at most ``room`` px wide: its title, every person's number and box, and the mark drawn into it."""
+    height, width = pixels.shape[:2]
+    factor = min(room / width, _HIGHEST / height)
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    plate, draw = _block(max(size[1], 120), max(size[0], 240))  # a mark needs room on thin pictures, too
+    x, y = (plate.width - size[0]) // 2, (plate.height - size[1]) // 2
+    plate.paste(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS), (x, y))
+    across, down = size[0] / checked.width, size[1] / checked.height
+    boxes = [(x + left * across, y + top * down, x + right * across, y + bottom * down)
+             for left, top, right, bottom in (person.box_ltrb for person in checked.persons)]
+    for person, (left, top, right, bottom) in zip(checked.persons, boxes, strict=True):
+        draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), width=3,
+                       outline=COLOURS[person.verdict.value])
+    font = 18 if len(boxes) <= 12 else 13
+    for person, box in zip(checked.persons, boxes, strict=True):  # numbers: above all boxes, inside the picture
+        wide, high = round(_font(font).getlength(str(person.number))) + 10, font + 6
+        left = max(0, min(round(box[0]), plate.width - wide))
+        top = max(0, min(round(box[1]) - high, plate.height - high))
+        _label(draw, (left, top, wide, high), str(person.number), font, COLOURS[person.verdict.value])
+    if mark:
+        _mark(plate, draw, mark)
+    image, draw = _block(30 + plate.height, room)
+    _cell(draw, 0, 12, f"{title}, {width} x {height} px", 17, FAINT)
+    image.paste(plate, (0, 30))
+    return image
+
+
+def _mark(plate: Image.Image, draw: ImageDraw.ImageDraw, text: str) -> None:
+    """A red frame, and a red strip with the text at the bottom of the picture."""
+    font = max(13, min(24, plate.width // 25))
+    lines = _wrapped(text, font, plate.width - 16)
+    top = plate.height - round(len(lines) * font * 1.3) - 12
+    draw.rectangle((0, 0, plate.width - 1, plate.height - 1), outline=ALARM, width=5)
+    draw.rectangle((0, top, plate.width - 1, plate.height - 1), fill=ALARM)
+    for i, line in enumerate(lines):
+        _cell(draw, plate.width / 2, top + 6 + (i + 0.5) * font * 1.3, line, font, (255, 255, 255), "mm")
+
+
+def _persons(checked: CheckedPicture, threshold: Threshold) -> Iterable[Image.Image]:
+    """One row a person, on a scale that all rows share."""
+    if not checked.persons:
+        return [_paragraph("No person to show: no face was found in the original.", 21, FAINT)]
+    distances = [person.distance for person in checked.persons if math.isfinite(person.distance)]
+    wanted = max([2 * threshold.distance, *(1.05 * distance for distance in distances)])
+    step = 10.0 ** math.floor(math.log10(wanted / 5))
+    step *= next(factor for factor in (1, 2, 5, 10) if wanted / (step * factor) <= 6)
+    steps = math.ceil(wanted / step)
+    blocks = []
+    for i, person in enumerate(checked.persons):
+        if i % _HEADER_EVERY == 0:
+            blocks.append(_axis(threshold, step, steps))
+        blocks.append(_row(person, threshold, step * steps))
+    return blocks
+
+
+def _place(distance: float, longest: float) -> float:
+    """Where on the scale a distance is, px."""
+    return SCALE_LEFT + (SCALE_RIGHT - SCALE_LEFT) * min(1.0, max(0.0, distance / longest))
+
+
+def _axis(threshold: Threshold, step: float, steps: int) -> Image.Image:
+    image, draw = _block(68)
+    x = _place(threshold.distance, step * steps)
+    title, same, other = f"threshold {threshold.distance:.3f}", "same person", "another person"
+    half = _font(15).getlength(title) / 2
+    _cell(draw, max(SCALE_LEFT + half, min(x, SCALE_RIGHT - half)), 12, title, 15, INK, "mm")
+    if _font(15).getlength(same) < x - SCALE_LEFT - 12:
+        _cell(draw, x - 10, 34, same, 15, COLOURS["recognisable"], "rm")
+    if _font(15).getlength(other) < SCALE_RIGHT - x - 12:
+        _cell(draw, x + 10, 34, other, 15, COLOURS["safe"])
+    draw.line((round(x), 24, round(x), 44), INK, 3)
+    for i in range(steps + 1):
+        _cell(draw, _place(i, steps), 58, f"{i * step:g}", 14, FAINT, "mm")
+    heads = {MARGIN: "person", CHIP_LEFT: "verdict", _DISTANCE: "distance", _NEAREST: "to the original face of"}
+    for left, text in heads.items():
+        _cell(draw, left, 58, text, 16, FAINT)
+    return _stacked([image, _rule(4)])
+
+
+def _row(person: Person, threshold: Threshold, longest: float) -> Image.Image:
+    image, draw = _block(50)
+    _cell(draw, MARGIN, 27, str(person.number), 26)
+    word, colour = person.verdict.value, COLOURS[person.verdict.value]
+    _label(draw, (CHIP_LEFT, 12, CHIP_WIDTH, 30), word, 18, colour)
+    x = round(_place(threshold.distance, longest))
+    draw.rectangle((SCALE_LEFT, 12, x, 41), fill=SAME)
+    draw.rectangle((x, 12, SCALE_RIGHT, 41), fill=OTHER)
+    if math.isfinite(person.distance):
+        _dot(image, _place(person.distance, longest), 27, colour)
+    else:
+        _cell(draw, (x + SCALE_RIGHT) / 2, 27, "nothing to compare", 15, FAINT, "mm")
+    draw.line((x, 9, x, 44), INK, 3)
+    _cell(draw, _DISTANCE, 27, _number(person.distance), 21)
+    whose = ("nobody" if person.nearest is None else "this person" if person.nearest == person.number
+             else f"person {person.nearest}")
+    _cell(draw, _NEAREST, 27, whose, 18)
+    left, top, right, bottom = person.box_ltrb
+    where = (f"{right - left:.0f} x {bottom - top:.0f} px at {left:.0f}, {top:.0f}; found in the original by "
+             f"{', '.join(person.detectors) or 'nobody'}")
+    return _stacked([image, _paragraph(f"{person.reason[:1].upper()}{person.reason[1:]}.", 17, left=CHIP_LEFT),
+                     _paragraph(where, 16, FAINT, CHIP_LEFT), _rule(9)])
+
+
+def _counts(checked: CheckedPicture) -> Image.Image:
+    cells = ((checked.faces_lost, "faces lost", "no face any more where a person was"),
+             (checked.faces_new, "faces new", "where the original has none"),
+             (checked.faces_elsewhere, "survived elsewhere", "an original face at another place"))
+    image, draw = _block(64)
+    for i, (count, what, meaning) in enumerate(cells):
+        left = MARGIN + i * (INNER + GAP) // 3
+        _cell(draw, left, 30, str(count), 38, INK)
+        text = left + round(_font(38).getlength(str(count))) + 14
+        _cell(draw, text, 20, what, 18)
+        _cell(draw, text, 44, meaning, 16, FAINT)
+    return image
+
+
+def _tries(tries: Sequence[Try]) -> list[Image.Image]:
+    """A table of what was sampled; nothing where it was not watched."""
+    if not tries:
+        return []
+    columns = (MARGIN, 110, 370, 580, 690, WIDTH - MARGIN - 44)
+    head, draw = _block(60)
+    _cell(draw, MARGIN, 14, f"Tries: {len(tries)}", 21)
+    for left, text in zip(columns, ("try", "seed", "anonymization scale", "distance", "verdicts", ""), strict=True):
+        _cell(draw, left, 46, text, 16, FAINT)
+    blocks = [head, _rule(3)]
+    for number, one in enumerate(tries):
+        row, draw = _block(34)
+        if one.kept:
+            draw.rectangle((MARGIN - 8, 2, WIDTH - MARGIN + 7, 31), fill=(236, 236, 230))
+        counts = Counter(one.verdicts)
+        texts = (str(number), _number(one.seed, "d"), _number(one.anonymization_scale, "g"), _number(one.distance),
+                 ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in Verdict if counts[verdict]) or "nobody",
+                 "kept" if one.kept else "")
+        for left, text in zip(columns, texts, strict=True):
+            _cell(draw, left, 17, text, 16)
+        blocks.append(row)
+    return [*blocks, _space(GAP)]
+
+
+def _footer(report: Report, checked: CheckedPicture, compared: bool) -> list[Image.Image]:
+    tools = [f"{what}: {tool.name} ({tool.version}; licence {tool.licence})" for what, tool in
+             (("Recogniser", report.recogniser), *(("Detector", tool) for tool in report.detectors))]
+    numbers = ((", seed", report.seed, "d"), (", anonymization scale", report.anonymization_scale, "g"))
+    sampling = [f"{what} {_number(value, form)}" for what, value, form in numbers if value is not None]
+    belongs = "is the connected one" if compared else "was not connected, so it was not compared"
+    lines = [*tools, f"Policy: {checked.policy}" + ("" if checked.tries else "".join(sampling)),
+             f"The picture of this report {belongs}: {checked.width} x {checked.height} px, SHA-256 of its pixels:",
+             checked.pixels_sha256,
+             f"camouflage {VERSION}. Compared were faces, by the tools named above. Bodies, clothes, context, plates "
+             "and text were not, and a recogniser trained for it may see more."]
+    return [_rule(1), _space(12), *(_paragraph(line, 16, FAINT) for line in lines)]

@@ -1,0 +1,60 @@
+"""The report of a verification as a picture."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..camouflage.errors import CamouflageError
+from ..camouflage.verification.report import Report
+from ..camouflage.verification.sheet import report_sheets
+from ..host.verification import to_images, to_pixels
+from .common import VERIFY
+from .types import ReportType
+
+
+class CamouflageReport(io.ComfyNode):
+    """Draws what a verification found."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CamouflageReport", display_name="Verification Report", category=VERIFY,
+            description="One sheet a picture, for people who would rather look than read: every person's verdict, the "
+                        "distance to the nearest original face on a scale with the threshold, the tries, and who "
+                        "looked. The original is on it only with 'show_original'; then it is marked.",
+            inputs=[
+                ReportType.Input("report", tooltip="What was found, from 'Verify' or 'Safe Sampler'."),
+                io.Image.Input("image", optional=True,
+                               tooltip="The verified pictures, from the same node as the report: shown with the "
+                                       "persons' numbers. Other pictures, or these changed by one grey level, are "
+                                       "refused. A picture that does not pass is marked, for it may be the original. "
+                                       "Not connected: no picture is shown."),
+                io.Image.Input("original", optional=True,
+                               tooltip="The originals, as many as the report is of, or one for all. Not used, not "
+                                       "even looked at, unless 'show_original' is on."),
+                io.Boolean.Input("show_original", default=False,
+                                 tooltip="Shows the originals beside the verified pictures, with the same numbers. "
+                                         "The sheet and the original in it are then marked: do not publish them. Off "
+                                         "by default."),
+            ],
+            outputs=[
+                io.Image.Output("IMAGE", display_name="sheets",
+                                tooltip="One sheet a picture, RGB, 1200 px wide; its height grows with the persons. "
+                                        "In a batch the shorter ones are filled up with paper."),
+                io.String.Output("STRING", display_name="text",
+                                 tooltip="The same in words, without pictures; boxes are in px of the verified "
+                                         "picture."),
+            ])
+
+    @classmethod
+    def execute(cls, report: Report, show_original: bool, image: io.Image.Type | None = None,
+                original: io.Image.Type | None = None) -> io.NodeOutput:
+        if show_original and original is None:
+            raise CamouflageError("'show_original' is on, but 'original' is not connected. Connect the picture that "
+                                  "went into 'Verify' as 'original', or switch 'show_original' off.")
+        pictures = None if image is None else to_pixels(image, "image")
+        originals = to_pixels(original, "original") if show_original and original is not None else None
+        return io.NodeOutput(to_images(report_sheets(report, pictures, originals)), str(report))
+
+
+NODES = [CamouflageReport]
