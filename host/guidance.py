@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import comfy.patcher_extension
@@ -105,6 +106,33 @@ class IdentityGuidance:
     def _neutral(self, scales: float | torch.Tensor) -> bool:
         everywhere_one = bool((scales == 1).all()) if isinstance(scales, torch.Tensor) else scales == 1
         return everywhere_one or self.start_percent >= self.end_percent
+
+
+def scale_of(guider: Any) -> float | None:
+    """The anonymization scale of a GUIDER: of the guidance that its model carries, or its own ``anonymization_scale``;
+    None where it has neither."""
+    carried = _carried(guider)
+    return carried[0].scale if carried else getattr(guider, "anonymization_scale", None)
+
+
+def with_scale(guider: Any, scale: float) -> Any:
+    """A copy of a GUIDER with another anonymization scale; the original is not touched."""
+    guider = copy.copy(guider)
+    carried = _carried(guider)
+    if not carried:
+        guider.anonymization_scale = scale
+        return guider
+    model = guider.model_patcher.clone()
+    model.remove_wrappers_with_key(_Wrappers.OUTER_SAMPLE, _KEY)
+    for guidance in carried:
+        model.add_wrapper_with_key(_Wrappers.OUTER_SAMPLE, _KEY, replace(guidance, scale=scale))
+    guider.model_patcher, guider.model_options = model, model.model_options
+    return guider
+
+
+def _carried(guider: Any) -> list[IdentityGuidance]:
+    model = getattr(guider, "model_patcher", None)
+    return list(model.get_wrappers(_Wrappers.OUTER_SAMPLE, _KEY)) if isinstance(model, ModelPatcher) else []
 
 
 class _Run:

