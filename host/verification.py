@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ..camouflage.errors import CamouflageError
-from ..camouflage.images import as_rgb, check_sides
+from ..camouflage.images import ASPECT_TOLERANCE, as_rgb, check_sides
 from ..camouflage.verification.detection import CenterFace, Detector, DlibHog, find_faces, same_face
 from ..camouflage.verification.recognition import DlibRecogniser, Recogniser, Threshold
 from ..camouflage.verification.redaction import Region, redact
@@ -21,6 +21,7 @@ from ..camouflage.verification.report import CheckedPicture, Report, pixels_sha2
 from ..camouflage.verification.verify import Originals, Verifier, make_report
 from .annotators.common import from_uint8, to_uint8
 from .detectors import OPTIONAL_DETECTORS, installed_detectors, sface
+from .messages import warn
 
 DETECTORS = ("CenterFace + dlib", "CenterFace", "CenterFace + dlib + RetinaFace", "CenterFace + dlib + YuNet",
              "all that are installed")
@@ -163,6 +164,7 @@ def verify(original: torch.Tensor, anonymized: torch.Tensor, verifier: Verifier,
         if index < len(before):
             everyone.append(verifier.originals(before[index]))
         originals = everyone[min(index, len(everyone) - 1)]
+        _warn_of_other_shape(originals, pixels)
         redacted = redaction.of(index, pixels, originals) if redaction else None
         with naming(index, len(after)):
             picture, verdicts = verifier.settle(originals, pixels, policy, nobody, mode, redacted)
@@ -170,6 +172,14 @@ def verify(original: torch.Tensor, anonymized: torch.Tensor, verifier: Verifier,
         checked.append(verdicts)
         progress.update(1)
     return to_images(settled), make_report(verifier, everyone, checked, seed, scale)
+
+
+def _warn_of_other_shape(originals: Originals, pixels: np.ndarray) -> None:
+    height, width = pixels.shape[:2]
+    if abs(originals.width / originals.height / (width / height) - 1) > ASPECT_TOLERANCE:
+        warn(f"The original is {originals.width} x {originals.height} px and the result {width} x {height} px: another "
+             "shape, so the places of the faces are not where they are looked for. Only faces that are found are "
+             "compared. Connect the picture that went into the sampling as 'original'.")
 
 
 def check_counts(originals: int, results: int) -> None:

@@ -95,6 +95,16 @@ def test_greyscale_rgba_and_other_sizes(host, portrait):
     assert verify(host, portrait, half, policy="report")[1].pictures[0].width == 256
 
 
+def test_another_shape_is_warned_of_and_still_compared(host, portrait, caplog):
+    wide = torch.nn.functional.pad(portrait, (0, 0, 256, 0))
+    report = verify(host, portrait, wide, policy="report")[1]
+    assert report.verdict == "recognisable" and report.pictures[0].faces_elsewhere == 1
+    assert "another shape" in caplog.text
+    caplog.clear()
+    verify(host, portrait, image("astronaut", 256), policy="report")
+    assert "another shape" not in caplog.text
+
+
 @pytest.mark.parametrize("bad", [torch.rand(1, 32, 512, 3), torch.rand(512, 512, 3), torch.rand(0, 64, 64, 3),
                                  torch.full((1, 64, 64, 3), float("nan"))])
 def test_bad_pictures_are_refused_by_name(host, portrait, bad):
