@@ -16,6 +16,8 @@ _SEGMENTATION = _HUB + "openmmlab/upernet-convnext-small/resolve/main/"
 _CAPTION = _HUB + "Salesforce/blip-image-captioning-base/resolve/main/"
 _FACER = "https://github.com/FacePerceiver/facer/releases/download/models-v1/"
 _IP_ADAPTER = _HUB + "h94/IP-Adapter/resolve/main/models/"
+_ZOO = ("https://media.githubusercontent.com/media/opencv/opencv_zoo/966be4cb6eefc2a4f586ed0581bf4bbaa2533070/"
+        "models/")
 _BOTH = ("base", "light")
 _LIGHT = ("light",)
 _OPENPOSE = "CMU OpenPose (academic research only, no redistribution)"
@@ -123,6 +125,13 @@ REGISTRY: tuple[Weight, ...] = (
     Weight("face landmarks", "faces/face_alignment.farl.ibug300w.main_ema_jit.pt", "camouflage",
            _FACER + "face_alignment.farl.ibug300w.main_ema_jit.pt", "not stated (FACER's code: MIT)", None,
            pipelines=()),
+    Weight("face detector (YuNet)", "faces/face_detection_yunet_2023mar.onnx", "camouflage",
+           _ZOO + "face_detection_yunet/face_detection_yunet_2023mar.onnx", "MIT", True, 232589,
+           "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4", ()),
+    Weight("face recogniser (SFace)", "faces/face_recognition_sface_2021dec.onnx", "camouflage",
+           _ZOO + "face_recognition_sface/face_recognition_sface_2021dec.onnx",
+           "Apache-2.0 (training data not stated)", True, 38696353,
+           "0ba9fbfa01b5270c96627c4ef784da859931e02f04419c829e83484087c34e79", ()),
     Weight("image encoder", "CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors", "clip_vision",
            _IP_ADAPTER + "image_encoder/model.safetensors", "Apache-2.0", True, 2528373448,
            "6ca9667da1ca9e0b0f75e46bb030f7e011f44f86cbfb8d5a36590fcd7507b030", _LIGHT),

@@ -23,11 +23,12 @@ from typing import Any
 
 import comfy.model_management as mm
 import comfy.utils
+import numpy as np
 import torch
 import torch.nn.functional as F
 
 from ..camouflage.errors import CamouflageError
-from ..camouflage.faces import ATTRIBUTES, FORGOTTEN, Face, Faces, Picture, Point, clip_box
+from ..camouflage.faces import ATTRIBUTES, FORGOTTEN, Box, Face, Faces, Picture, Point, clip_box
 from ..camouflage.images import as_rgb, check_sides
 from ..camouflage.packages import require
 from . import weights
@@ -63,7 +64,7 @@ def read_faces(images: torch.Tensor, threshold: float = 0.5, smallest: int = 0, 
         raise CamouflageError(f"'smallest' is {smallest} px, but must lie between 0 and 4096.")
     images = as_rgb(images, "image")
     check_sides(images, "image")
-    detector, attributes = _detector(), _attributes()
+    detector, attributes = load_detector(), _attributes()
     aligner = _aligner() if landmarks else None
     progress = _Progress(len(images), 2 if landmarks else 1)
     pictures = []
@@ -74,6 +75,25 @@ def read_faces(images: torch.Tensor, threshold: float = 0.5, smallest: int = 0, 
             pictures.append(_read(pixels, threshold, smallest, detector, attributes, aligner, progress))
             progress.picture_done()
     return Faces(tuple(pictures))
+
+
+def find_boxes(pixels: np.ndarray, threshold: float) -> list[tuple[Box, float]]:
+    """Where FACER finds faces, and nothing else of them.
+
+    Args:
+        pixels: H x W x 3, uint8.
+        threshold: least score, 0..1.
+
+    Returns:
+        Boxes (left, top, right, bottom; pixels; may leave the picture) and scores 0..1, in the detector's order.
+
+    Raises:
+        CamouflageError: missing or damaged weights; pyfacer not installed.
+    """
+    picture = torch.tensor(np.ascontiguousarray(pixels)).movedim(-1, 0)[None]
+    with torch.no_grad():
+        _, found = _detect(picture, threshold, load_detector())
+    return [(rect, score) for rect, _, score in found]
 
 
 class _Progress:
@@ -96,21 +116,14 @@ class _Progress:
 def _read(pixels: torch.Tensor, threshold: float, smallest: int, detector: Network[Any], attributes: Network[Any],
           aligner: Network[Any] | None, progress: _Progress) -> Picture:
     """One picture, 1 x 3 x H x W, 8 bit."""
-    from facer.face_detection.retinaface import batch_detect
-
     height, width = pixels.shape[2:]
-    device = detector.on_device(activation_bytes=256 * height * width)
-    pixels = pixels.to(device)
-    with _cudnn_as_it_is():
-        found = batch_detect(detector.tool.net, pixels.clone(), threshold=threshold)
-    kept = [(clip_box(rect, height, width), rect, points, score)
-            for rect, points, score in zip(*(found[name].tolist() for name in ("rects", "points", "scores")),
-                                           strict=True)]
+    pixels, found = _detect(pixels, threshold, detector)
+    kept = [(clip_box(rect, height, width), rect, points, score) for rect, points, score in found]
     kept = [(box, points, score) for box, (left, top, right, bottom), points, score in kept
             if box is not None and min(right - left, bottom - top) >= smallest]
     if not kept:
         return Picture(height, width)
-    every = [torch.tensor(points, device=device) for _, points, _ in kept]
+    every = [torch.tensor(points, device=pixels.device) for _, points, _ in kept]
 
     probabilities: list[tuple[float | None, ...]] = []
     shapes: list[tuple[Point, ...] | None] = [None] * len(kept)
@@ -125,8 +138,22 @@ def _read(pixels: torch.Tensor, threshold: float, smallest: int, detector: Netwo
             progress.face_done(len(kept))
         _forget_grids()
     return Picture(height, width, tuple(
-        Face(box, min(max(score, 0.0), 1.0), points, shape, values)
+        Face(box, score, points, shape, values)
         for (box, points, score), values, shape in zip(kept, probabilities, shapes, strict=True)))
+
+
+def _detect(pixels: torch.Tensor, threshold: float,
+            detector: Network[Any]) -> tuple[torch.Tensor, list[tuple[Box, tuple[Point, ...], float]]]:
+    """One picture, 1 x 3 x H x W, 8 bit: on the host's device; box, 5 keypoints and score (0..1) of every face."""
+    from facer.face_detection.retinaface import batch_detect
+
+    height, width = pixels.shape[2:]
+    pixels = pixels.to(detector.on_device(activation_bytes=256 * height * width))
+    with _cudnn_as_it_is():
+        found = batch_detect(detector.tool.net, pixels.clone(), threshold=threshold)
+    rects, points, scores = (found[name].tolist() for name in ("rects", "points", "scores"))
+    return pixels, [(tuple(rect), tuple(map(tuple, five)), min(max(score, 0.0), 1.0))
+                    for rect, five, score in zip(rects, points, scores, strict=True)]
 
 
 def _faces_data(points: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -223,7 +250,8 @@ def _build(tool: Any) -> Network[Any]:
     return Network(tool, [tool])
 
 
-def _detector() -> Network[Any]:
+def load_detector() -> Network[Any]:
+    """FACER's detector; raises CamouflageError as :func:`find_boxes`."""
     facer = _facer()
     files = find(DETECTOR)
 

@@ -16,7 +16,7 @@ from skimage import data
 
 from camouflage.weights import REGISTRY, of_role
 from tools import miniature
-from tools.miniature import annotators, diffusion, light, pose
+from tools.miniature import annotators, diffusion, light, pose, recognition
 
 
 def picture(kind: str) -> np.ndarray:
@@ -80,7 +80,8 @@ def test_failed_build_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize(
     "builder",
-    [diffusion.vae, annotators.depth, annotators.segmentation, annotators.caption, annotators.lineart, pose.pose],
+    [diffusion.vae, annotators.depth, annotators.segmentation, annotators.caption, annotators.lineart, pose.pose,
+     recognition.recognition],
 )
 def test_the_seed_decides_the_bytes(builder, tmp_path: Path) -> None:
     for name, seed in (("first", 0), ("second", 0), ("other", 1)):

@@ -1,0 +1,202 @@
+"""YuNet and SFace, a face detector and a face recogniser of OpenCV's model zoo, from files that the user supplies.
+
+Their files are ONNX: data, no program. OpenCV runs them on the CPU (``cv2.FaceDetectorYN``, ``cv2.FaceRecognizerSF``;
+OpenCV 4.8 or newer). It does not look at what a detector's network returns before it reads from it, so that is
+looked at here, once, when the file is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import CamouflageError
+from ..faces import Box, clip_box
+from ..packages import require
+from ..weights import of_role
+from .detection import Detection, overlap, resized, same_face
+from .recognition import Threshold
+from .tools import Tool, file_sha256
+
+DETECTOR, RECOGNISER = "face detector (YuNet)", "face recogniser (SFace)"
+_LOWEST = 0.3  # least score of a detection
+_COSINE = 0.363  # from this similarity on OpenCV says "same person"
+_CHANNELS = {"cls": 1, "obj": 1, "bbox": 4, "kps": 10}  # of YuNet's outputs, for every cell of 8, 16 and 32 px
+# Eyes, nose, corners of the mouth (the person's right first) in parts of a face's box: mean of 14 faces of the tests'
+# photos by CenterFace, made symmetric.
+_MEAN_FACE = np.array([[0.265, 0.375], [0.735, 0.375], [0.5, 0.57], [0.3, 0.73], [0.7, 0.73]])
+
+
+class YuNet:
+    """YuNet (MIT).
+
+    It was trained to find faces of about 10 to 300 px, so it looks at the picture with its longer side at 320, 640
+    and 1280 px, and at 2560 px where it is larger than 1920 px: the small sweeps find faces that fill the picture.
+    Sure from the score that the zoo's own class takes.
+
+    Args:
+        path: of the ONNX file, ``face_detection_yunet_2023mar.onnx``.
+
+    Raises:
+        CamouflageError: the file is missing, damaged or another model; OpenCV is not installed.
+    """
+
+    sure = 0.6
+
+    def __init__(self, path: Path) -> None:
+        cv2 = require("cv2", "opencv-python", "The face detector YuNet")
+
+        def load(model: np.ndarray) -> Any:
+            _demand_outputs(cv2.dnn.readNetFromONNX(model))
+            return _created(cv2.FaceDetectorYN.create, path, model, (320, 320), _LOWEST)
+
+        self._net = _opened(path, DETECTOR, load)
+        self.tool = Tool("YuNet", f"{path.name}, OpenCV {cv2.__version__}", "MIT", (file_sha256(path),))
+
+    def detect(self, pixels: np.ndarray) -> list[Detection]:
+        """See :class:`.detection.Detector`; scores are 0..1, from 0.3 on (our choice; OpenCV's own default is 0.9)."""
+        pixels = np.ascontiguousarray(pixels)
+        sides = 320, 640, 1280, *([2560] if max(pixels.shape[:2]) > 1920 else [])
+        return [Detection(_box(face), float(face[14])) for side in sides for face in self._faces(pixels, side)]
+
+    def face_at(self, pixels: np.ndarray, box_ltrb: Box) -> np.ndarray | None:
+        """The face in a box of the picture, as OpenCV has it; None where it finds none there.
+
+        Looks at twice the box at 320 px, so that faces of every size are seen at one.
+
+        Args:
+            pixels: H x W x 3, uint8.
+            box_ltrb: in pixels; may leave the picture.
+
+        Returns:
+            15 numbers: left, top, width, height, five points (x, y), score; in pixels of the picture.
+        """
+        left, top, right, bottom = box_ltrb
+        across, down = (right - left) / 2, (bottom - top) / 2
+        around = clip_box((left - across, top - down, right + across, bottom + down), *pixels.shape[:2])
+        if around is None:
+            return None
+        x, y = int(around[0]), int(around[1])
+        crop = np.ascontiguousarray(pixels[y:int(np.ceil(around[3])), x:int(np.ceil(around[2]))])
+        faces = self._faces(crop, 320)
+        faces[:, 0] += x
+        faces[:, 1] += y
+        faces[:, 4:14] += np.tile([x, y], 5)
+        best = max(faces, key=lambda face: overlap(_box(face), box_ltrb), default=None)
+        return best if best is not None and same_face(_box(best), box_ltrb) else None
+
+    def _faces(self, pixels: np.ndarray, side: int) -> np.ndarray:
+        """All faces, n x 15, float32, in pixels of the picture, seen with its longer side at ``side`` px."""
+        seen, _ = resized(pixels, side)
+        self._net.setInputSize((seen.shape[1], seen.shape[0]))
+        _, faces = self._net.detect(np.ascontiguousarray(seen[..., ::-1]))  # OpenCV wants BGR
+        if faces is None:
+            return np.zeros((0, 15), np.float32)
+        faces = faces[np.isfinite(faces).all(axis=1)]
+        faces[:, 0:14:2] *= pixels.shape[1] / seen.shape[1]
+        faces[:, 1:14:2] *= pixels.shape[0] / seen.shape[0]
+        return faces
+
+
+class SFace:
+    """SFace (Apache-2.0), aligned by the five points that YuNet finds.
+
+    Where YuNet finds no face in a box, the points lie where they lie in a mean face (our choice): a place has to be
+    compared whatever it shows.
+
+    Args:
+        path: of the ONNX file, ``face_recognition_sface_2021dec.onnx``.
+        yunet: finds the points.
+
+    Raises:
+        CamouflageError: the file is missing, damaged or another model; OpenCV is not installed.
+    """
+
+    metric = "cosine"
+
+    def __init__(self, path: Path, yunet: YuNet) -> None:
+        cv2 = require("cv2", "opencv-python", "The face recogniser SFace")
+
+        def load(model: np.ndarray) -> Any:
+            net = _created(cv2.FaceRecognizerSF.create, path, model)
+            shape = np.shape(net.feature(np.zeros((112, 112, 3), np.uint8)))
+            if shape != (1, 128):
+                raise ValueError(f"it returns {' x '.join(map(str, shape))} numbers instead of 1 x 128")
+            return net
+
+        self._net, self._yunet = _opened(path, RECOGNISER, load), yunet
+        self.tool = Tool("SFace", f"{path.name}, OpenCV {cv2.__version__}, points by YuNet", "Apache-2.0",
+                         (file_sha256(path), *yunet.tool.sha256))
+        self.threshold = Threshold(1 - _COSINE, self.tool.name, source="OpenCV's advice")
+
+    def embed(self, pixels: np.ndarray, boxes_ltrb: Sequence[Box]) -> np.ndarray:
+        """See :class:`.recognition.Recogniser`; d is 128."""
+        result = np.zeros((len(boxes_ltrb), 128), np.float32)
+        pixels = np.ascontiguousarray(pixels)
+        bgr = np.ascontiguousarray(pixels[..., ::-1])
+        for row, box in zip(result, boxes_ltrb, strict=True):
+            face = self._yunet.face_at(pixels, box)
+            face = _mean_face(box) if face is None else face
+            row[:] = self._net.feature(self._net.alignCrop(bgr, face[None]))[0]
+        return result
+
+    def distances(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """1 - cosine, 0..2; NaN for an embedding of nothing but zeros."""
+        with np.errstate(invalid="ignore"):
+            a, b = (values / np.linalg.norm(values, axis=1, keepdims=True) for values in (a, b))
+        return np.maximum(1 - a @ b.T, 0.0)
+
+
+def _box(face: np.ndarray) -> Box:
+    left, top, width, height = (float(value) for value in face[:4])
+    return left, top, left + width, top + height
+
+
+def _mean_face(box_ltrb: Box) -> np.ndarray:
+    """A mean face in a box, as OpenCV has a detection."""
+    left, top, right, bottom = box_ltrb
+    size = right - left, bottom - top
+    return np.array([left, top, *size, *(_MEAN_FACE * size + (left, top)).ravel(), 0], np.float32)
+
+
+def _demand_outputs(net: Any) -> None:
+    """Refuses a network whose outputs are not YuNet's."""
+    height, width = 64, 96
+    net.setInput(np.zeros((1, 3, height, width), np.float32))
+    names = [f"{kind}_{stride}" for kind in _CHANNELS for stride in (8, 16, 32)]
+    for name, values in zip(names, net.forward(names), strict=True):
+        kind, stride = name.split("_")
+        wanted = _CHANNELS[kind] * (height // int(stride)) * (width // int(stride))
+        if values.size != wanted or values.dtype != np.float32:
+            raise ValueError(f"its output {name} has {values.size} numbers instead of {wanted}")
+
+
+def _created(create: Callable[..., Any], path: Path, model: np.ndarray, *settings: Any) -> Any:
+    """From memory, for on Windows OpenCV opens no path with letters beyond ASCII; older versions want a path."""
+    try:
+        return create("onnx", model, np.zeros(0, np.uint8), *settings)
+    except TypeError:
+        return create(str(path), "", *settings)
+
+
+def _opened(path: Path, role: str, load: Callable[[np.ndarray], Any]) -> Any:
+    """Loads a file's bytes, and says what is wrong with them."""
+    import cv2
+
+    weight, = of_role(role)
+    source = f"{weight.url}  (licence: {weight.licence})"
+    if not path.is_file():
+        raise CamouflageError(f"Weights for '{role}' are missing: there is no file {path}. Download it by hand from "
+                              f"{source}")
+    model = np.fromfile(path, np.uint8)
+    try:
+        if model[:20].tobytes() == b"version https://git-":
+            raise ValueError("it is a pointer of Git LFS, not the file itself")
+        return load(model)
+    except (cv2.error, ValueError) as error:
+        why = (str(error).strip().splitlines() or ["no message"])[0][:200]
+        raise CamouflageError(f"{path} could not be loaded as '{role}' ({why}). The file is damaged or is another "
+                              f"model. Delete it and download it again from {source}") from error
