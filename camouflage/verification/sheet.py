@@ -126,9 +126,9 @@ def _font(size: int) -> Any:
     return ImageFont.load_default(size)
 
 
-def _wrapped(text: str, size: int, width: float) -> list[str]:
+def wrap(text: str, font: Any, width: float) -> list[str]:
     """Lines of at most ``width`` px; a word that is longer than a line is cut."""
-    font, lines = _font(size), [""]
+    lines = [""]
     for word in text.split():
         while font.getlength(word) > width:
             cut = next(n for n in range(len(word), 0, -1) if n == 1 or font.getlength(word[:n]) <= width)
@@ -143,7 +143,7 @@ def _wrapped(text: str, size: int, width: float) -> list[str]:
 
 
 def _paragraph(text: str, size: int, colour: tuple[int, int, int] = INK, left: int = MARGIN) -> Image.Image:
-    lines, step = _wrapped(text, size, WIDTH - MARGIN - left), round(size * 1.4)
+    lines, step = wrap(text, _font(size), WIDTH - MARGIN - left), round(size * 1.4)
     image, draw = _block(step * len(lines))
     for i, line in enumerate(lines):
         _cell(draw, left, round((i + 0.5) * step), line, size, colour)
@@ -275,7 +275,7 @@ def _shown(pixels: np.ndarray, title: str, mark: str | None, checked: CheckedPic
 def _mark(plate: Image.Image, draw: ImageDraw.ImageDraw, text: str) -> None:
     """A red frame, and a red strip with the text at the bottom of the picture."""
     font = max(13, min(24, plate.width // 25))
-    lines = _wrapped(text, font, plate.width - 16)
+    lines = wrap(text, _font(font), plate.width - 16)
     top = plate.height - round(len(lines) * font * 1.3) - 12
     draw.rectangle((0, 0, plate.width - 1, plate.height - 1), outline=ALARM, width=5)
     draw.rectangle((0, top, plate.width - 1, plate.height - 1), fill=ALARM)

@@ -12,10 +12,11 @@ from comfy_cli.workflow_to_api import convert_ui_to_api
 from PIL import Image
 
 from served import change, pictures
+from shipped import texts
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = 256  # px of the longer side
-SHOWN = {"Face preview", "Map preview", "Anonymized"}
+SHOWN = {"Face preview", "Map preview", "Anonymized", "Verification report"}
 LIGHT_ADAPTER = {"Load Light Adapter", "Light adapter on positive", "Light adapter on negative"}
 
 
@@ -62,11 +63,6 @@ def prompt(server, shipped, photos):
     return make
 
 
-def texts(api: dict, entry: dict) -> dict[str, str]:
-    return {api[node_id]["_meta"]["title"]: "".join(output["text"])
-            for node_id, output in entry["outputs"].items() if "text" in output}
-
-
 def test_the_papers_sampler_is_shipped_and_every_stock_loader_names_its_download(shipped):
     from camouflage.weights import REGISTRY
 
@@ -87,7 +83,8 @@ def test_one_person_and_the_same_seed(server, prompt):
     entry = server.run(api)
     first = pictures(server, api, entry)
     assert set(first) == SHOWN
-    assert all(images.shape == (1, SIZE, SIZE, 3) and images.std() > 1 for images in first.values())
+    assert all(images.std() > 1 for images in first.values())
+    assert all(images.shape == (1, SIZE, SIZE, 3) for title, images in first.items() if title != "Verification report")
     said = texts(api, entry)
     assert "person 0" in said["Faces"] and "person 1" not in said["Faces"] and said["Caption"].strip()
 
@@ -96,7 +93,7 @@ def test_one_person_and_the_same_seed(server, prompt):
     assert all(np.array_equal(again[title], images) for title, images in first.items())
     change(api, "RandomNoise", noise_seed=2)
     other = pictures(server, api, server.run(api))
-    assert not np.array_equal(other["Anonymized"], first["Anonymized"])
+    assert (other["Anonymized"] != first["Anonymized"]).any(axis=3).mean() > 0.3, "the head is covered in both"
 
 
 def test_two_persons_stay_apart_and_each_is_edited_alone(server, prompt):

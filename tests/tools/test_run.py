@@ -114,6 +114,18 @@ def test_a_missing_photo_stops_before_anything_is_installed(tmp_path: Path, monk
     assert f"There is no photo {tmp_path / 'none.jpg'}" in capsys.readouterr().err
 
 
+def test_a_calibration_without_folder_or_with_odd_files_stops_before_anything_is_installed(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(run, "environment", lambda *_: pytest.fail("installed something"))
+    assert run.main(["calibrate", str(tmp_path / "none")]) == 2
+    assert f"There is no folder {tmp_path / 'none'}" in capsys.readouterr().err
+    for option, value in (("--output", "x.txt"), ("--plot", "x.jpg"), ("--recogniser", "x")):
+        with pytest.raises(SystemExit) as caught:
+            run.main(["calibrate", str(tmp_path), option, value])
+        assert caught.value.code == 2
+        assert option in capsys.readouterr().err
+
+
 def test_commands_are_handed_over_with_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host, handed = fake_comfyui(tmp_path / "host"), []
     monkeypatch.chdir(tmp_path)
@@ -128,3 +140,9 @@ def test_commands_are_handed_over_with_absolute_paths(tmp_path: Path, monkeypatc
     assert (options.steps, options.size, options.seed, options.weights) == (3, None, 0, "miniature")
     assert run.main(["test", "--comfyui", str(host), "-k", "guider", "-x", "tests/tools"]) == 7
     assert handed[1] == ["-m", "tools.check", "-k", "guider", "-x", "tests/tools"]
+    (tmp_path / "-people").mkdir()
+    assert run.main(["calibrate", "--comfyui", str(host), "--plot", "det.png", "--", "-people"]) == 7
+    assert handed[2][:2] == ["-m", "tools.calibrate"]
+    options = run.make_parser().parse_args(["calibrate", *handed[2][2:]])
+    assert (options.folder, options.recogniser) == (tmp_path / "-people", "dlib ResNet")
+    assert (options.output, options.plot) == (tmp_path / "calibration.json", tmp_path / "det.png")

@@ -1,0 +1,67 @@
+"""The shipped workflows on a served ComfyUI, small enough for a test, and what a run leaves on its disk."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+from comfy_cli.workflow_to_api import convert_ui_to_api
+from PIL import Image
+
+from served import change
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def workflow(name: str) -> dict:
+    """``workflows/camouflage_<name>.json``."""
+    return json.loads((ROOT / "workflows" / f"camouflage_{name}.json").read_text(encoding="utf-8"))
+
+
+def queueable(server, name: str, photo: str, size: int = 128) -> dict:
+    """A shipped workflow in the server's format, with a photo on the server."""
+    api = convert_ui_to_api(copy.deepcopy(workflow(name)), server.object_info())
+    change(api, "LoadImage", image=photo)
+    if name != "redact":
+        change(api, "CamouflagePrepareImage", size=size)
+        change(api, "BasicScheduler", steps=1)
+    if name == "base":
+        for kind in ("Depth", "Normal", "Segmentation", "Pose", "Lineart"):
+            change(api, f"Camouflage{kind}Map", resolution=128)
+        change(api, "CamouflagePoseMap", hands=False)
+    return api
+
+
+def upload(server, folder: Path, name: str, pixels: np.ndarray) -> str:
+    """Puts a picture into the server's input folder; its name there."""
+    Image.fromarray(pixels).save(folder / name)
+    return server.upload(folder / name)
+
+
+def files(server, *folders: str) -> set[Path]:
+    """Everything in these folders of the server."""
+    return {path for folder in folders for path in (server.run_folder / folder).rglob("*") if path.is_file()}
+
+
+def pixels(source: Path | bytes) -> np.ndarray:
+    """A picture file as H x W x 3."""
+    return np.asarray(Image.open(io.BytesIO(source) if isinstance(source, bytes) else source).convert("RGB"))
+
+
+def holds(paths: set[Path], picture: np.ndarray) -> list[Path]:
+    """The files that are this very picture, up to one grey level: the stock nodes round down, ours to the nearest."""
+    return [path for path in paths if path.suffix == ".png" and near(pixels(path), picture)]
+
+
+def near(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two pictures differ by one grey level at most."""
+    return a.shape == b.shape and int(np.abs(a.astype(int) - b).max()) <= 1
+
+
+def texts(api: dict, entry: dict) -> dict[str, str]:
+    """Title -> text of everything that a run has shown in words."""
+    return {api[node_id]["_meta"]["title"]: "".join(output["text"])
+            for node_id, output in entry["outputs"].items() if "text" in output and node_id in api}
