@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from comfy_api.latest import io
 
 from ..camouflage.errors import CamouflageError
 from ..camouflage.verification.recognition import Threshold
 from ..camouflage.verification.redaction import MODES
-from ..camouflage.verification.report import Report
+from ..camouflage.verification.report import Report, Verdict
 from ..camouflage.verification.verify import NOBODY, POLICIES, Verifier
 from ..host.guidance import scale_of
 from ..host.messages import show, warn
@@ -112,9 +114,8 @@ def _check_policy(policy: str, redaction: str, no_face: str) -> None:
 
 def _say(report: Report) -> None:
     """The verdict on the node; a warning where the picture may not leave."""
-    told = [f"{sum(p.verdict.value == name for one in report.pictures for p in one.persons)} {name}"
-            for name in ("safe", "redacted", "unverifiable", "recognisable")]
-    text = f"Verdict: {report.verdict}. Persons: {', '.join(told)}."
+    counts = Counter(person.verdict for picture in report.pictures for person in picture.persons)
+    text = f"Verdict: {report.verdict}. Persons: {', '.join(f'{counts[v]} {v}' for v in Verdict if counts[v]) or 0}."
     if all(picture.passes for picture in report.pictures):
         show(text)
     else:

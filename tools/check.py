@@ -11,6 +11,8 @@ import shutil
 import subprocess
 import sys
 
+from run import cache_folder
+from tools import photos
 from tools.comfy import ROOT
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome",
@@ -35,6 +37,7 @@ def provide_browser() -> None:
 def main(arguments: list[str]) -> int:
     """Run the checks; ``arguments`` are pytest's."""
     provide_browser()
+    photos.ensure(cache_folder(), lambda line: print(line, flush=True))
     failed, code = [], 0
     for name, command in (("ruff", ["ruff", "check", "."]),
                           ("pyright", ["pyright", "--pythonpath", sys.executable]),

@@ -39,7 +39,11 @@ class Region:
 
 
 def head(box_ltrb: Box, grow: float = 1.0) -> tuple[float, float, float, float]:
-    """Ellipse around the head of a face (hair, ears and chin): centre x, centre y, radius x, radius y in pixels."""
+    """Superellipse around the head of a face (hair, ears, chin): centre x, centre y, radius x, radius y in pixels.
+
+    A point (x, y) is inside where |x / radius x|^3 + |y / radius y|^3 <= 1, from the centre: rounder than a box, and
+    fuller than an ellipse, for hair is widest at the top.
+    """
     left, top, right, bottom = box_ltrb
     width, height = right - left, bottom - top
     return ((left + right) / 2, top + 0.425 * height,
@@ -51,22 +55,24 @@ def redact(pixels: np.ndarray, regions: Sequence[Region]) -> np.ndarray:
 
     Args:
         pixels: H x W x 3, uint8; never changed.
-        regions: one after the other; every fill is made from ``pixels``, not from a fill before it.
+        regions: heads; every fill is made from ``pixels``. Where they overlap the one that leaves less counts.
 
     Returns:
-        H x W x 3, uint8. Inside each ellipse of :func:`head` nothing but the fill is left; over the soft edge around
-        it the fill fades out; the rest is the same to the last bit.
+        H x W x 3, uint8. Inside each superellipse of :func:`head` nothing but the fill is left; over the soft edge
+        around it the fill fades out; the rest is the same to the last bit.
 
     Raises:
         CamouflageError: an unknown mode, or an empty box.
     """
-    result = pixels.astype(np.float32)
     for region in regions:
         if region.mode not in MODES:
             raise CamouflageError(f"A redaction is one of {', '.join(MODES)}, not '{region.mode}'.")
         if not (region.box_ltrb[0] < region.box_ltrb[2] and region.box_ltrb[1] < region.box_ltrb[3]):
             raise CamouflageError(f"A redaction wants a box with left < right and top < bottom, not "
                                   f"{region.box_ltrb}.")
+    result = pixels.astype(np.float32)
+    # What leaves less goes last: a neighbour's mosaic must not bring back what was made solid.
+    for region in sorted(regions, key=lambda region: -MODES.index(region.mode)):
         x, y, radius_x, radius_y = head(region.box_ltrb, region.grow)
         reach_x, reach_y = radius_x * (1 + _EDGE), radius_y * (1 + _EDGE)
         left, right = _pixels_between(x - reach_x, x + reach_x, pixels.shape[1])
@@ -75,12 +81,12 @@ def redact(pixels: np.ndarray, regions: Sequence[Region]) -> np.ndarray:
             continue
         across = (np.arange(left, right) + 0.5 - x) / radius_x
         down = (np.arange(top, bottom) + 0.5 - y) / radius_y
-        distance = np.hypot(across[None, :], down[:, None])
+        distance = np.cbrt(np.abs(across[None, :]) ** 3 + np.abs(down[:, None]) ** 3)
         weight = np.clip((1 + _EDGE - distance) / _EDGE, 0, 1)[..., None].astype(np.float32)
         window = result[top:bottom, left:right]
         fill = _fill(pixels[top:bottom, left:right], region.mode, max(reach_x, reach_y) * 2 / CELLS,
                      (left - (x - reach_x), top - (y - reach_y)))
-        window += weight * (fill - window)
+        window[...] = (1 - weight) * window + weight * fill  # exactly the fill where the weight is 1
     return np.clip(np.rint(result), 0, 255).astype(np.uint8)
 
 

@@ -1,0 +1,371 @@
+"""Verdicts and policies of the verification, where every distance is known (see ``painted``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from pack.camouflage.errors import CamouflageError
+from pack.camouflage.verification.detection import Detection
+from pack.camouflage.verification.recognition import Threshold
+from pack.camouflage.verification.report import Verdict, pixels_sha256
+from pack.camouflage.verification.verify import Blocked, Verifier, make_report
+
+from painted import (
+    ANN,
+    BOB,
+    CID,
+    EVE,
+    FREE,
+    LEFT,
+    LIMIT,
+    MAX,
+    MIDDLE,
+    RIGHT,
+    Colour,
+    Eyes,
+    Memory,
+    counts,
+    inside,
+    judged,
+    scene,
+    verdicts,
+    verifier,
+)
+
+SAFE, REDACTED, UNVERIFIABLE, RECOGNISABLE = Verdict
+
+# Verdicts
+
+def test_three_persons_three_verdicts_by_number() -> None:
+    checked = judged({RIGHT: CID, LEFT: ANN, MIDDLE: BOB}, {LEFT: ANN, MIDDLE: EVE})
+    assert verdicts(checked) == [RECOGNISABLE, SAFE, UNVERIFIABLE]
+    assert [person.number for person in checked.persons] == [0, 1, 2]
+    assert [person.box_ltrb for person in checked.persons] == [LEFT, MIDDLE, RIGHT]
+    assert [person.distance for person in checked.persons] == [0, 1, 1]
+    assert "within the threshold of this person" in checked.persons[0].reason
+    assert "nobody's of the original" in checked.persons[1].reason
+    assert "no face is found there any more" in checked.persons[2].reason
+    assert counts(checked) == (1, 0, 0)
+    assert (checked.height, checked.width) == (200, 400)
+    assert checked.pixels_sha256 == pixels_sha256(scene({LEFT: ANN, MIDDLE: EVE}))
+
+
+def test_swapped_persons_are_caught() -> None:
+    checked = judged({LEFT: ANN, MIDDLE: BOB, RIGHT: CID}, {LEFT: BOB, MIDDLE: ANN, RIGHT: EVE})
+    assert verdicts(checked) == [RECOGNISABLE, RECOGNISABLE, SAFE]
+    assert "threshold of person 1" in checked.persons[0].reason
+    assert "threshold of person 0" in checked.persons[1].reason
+    assert counts(checked) == (0, 0, 2)
+
+
+def test_a_face_copied_onto_another_person_gives_both_away() -> None:
+    checked = judged({LEFT: ANN, MIDDLE: BOB}, {LEFT: EVE, MIDDLE: ANN})
+    assert verdicts(checked) == [RECOGNISABLE, RECOGNISABLE]
+    assert "this face is elsewhere now: 40 x 50 px at 180, 40" in checked.persons[0].reason
+    assert (checked.persons[0].distance, checked.persons[0].nearest) == (0, 0)
+    assert (checked.persons[1].distance, checked.persons[1].nearest) == (0, 0)
+    assert counts(checked) == (0, 0, 1)
+
+
+def test_a_face_that_moved_is_caught() -> None:
+    checked = judged({LEFT: ANN, RIGHT: BOB}, {LEFT: EVE, FREE: ANN, RIGHT: MAX})
+    assert verdicts(checked) == [RECOGNISABLE, SAFE]
+    assert counts(checked) == (0, 1, 1)
+
+
+def test_new_faces_of_strangers_are_counted() -> None:
+    after = {LEFT: EVE, FREE: MAX}
+    assert counts(judged({LEFT: ANN}, after)) == (0, 1, 0)
+    assert counts(judged({LEFT: ANN}, after, Eyes(doubts=(MAX,)))) == (0, 0, 0), "only where a detector is sure"
+
+
+@pytest.mark.parametrize(("distance", "verdict"), [
+    (0.0, RECOGNISABLE), (LIMIT, RECOGNISABLE), (np.nextafter(LIMIT, 1), SAFE),
+    (float("nan"), RECOGNISABLE), (float("inf"), RECOGNISABLE), (float("-inf"), RECOGNISABLE)])
+def test_at_the_threshold_and_without_a_number_it_is_the_same_person(distance, verdict) -> None:
+    checked = judged({LEFT: ANN}, {LEFT: EVE}, strangers=distance)
+    assert verdicts(checked) == [verdict]
+    assert checked.persons[0].distance == (distance if np.isfinite(distance) else 0)
+
+
+@pytest.mark.parametrize(("distance", "verdict"), [(LIMIT, RECOGNISABLE), (np.nextafter(LIMIT, 1), UNVERIFIABLE)])
+def test_the_same_elsewhere(distance, verdict) -> None:
+    checked = judged({LEFT: ANN}, {FREE: EVE}, strangers=distance)
+    assert verdicts(checked) == [verdict]
+    assert counts(checked) == (1, 1, int(verdict is RECOGNISABLE))
+
+
+def test_the_place_itself_is_compared_also_without_a_detected_face() -> None:
+    checked = judged({LEFT: ANN}, {}, nothing=lambda seen, known: 0.2)
+    assert verdicts(checked) == [RECOGNISABLE]
+    assert checked.persons[0].distance == 0.2
+
+
+def test_detectors_that_disagree() -> None:
+    before, after = {LEFT: ANN, MIDDLE: BOB}, {LEFT: EVE, MIDDLE: MAX}
+    checked = judged(before, after, Eyes("a"), Eyes("b", blind=(EVE,)))
+    assert verdicts(checked) == [UNVERIFIABLE, SAFE]
+    assert checked.persons[0].reason == "the detectors disagree: none found by b"
+    assert counts(checked) == (0, 0, 0)
+    assert verdicts(judged(before, after, Eyes("a"), Eyes("b", doubts=(EVE,)))) == [UNVERIFIABLE, SAFE], "must be sure"
+    checked = judged(before, after, Eyes("a"), Eyes("b", blind=(ANN, EVE)))
+    assert verdicts(checked) == [SAFE, SAFE], "who did not find the original need not find the result"
+    assert [person.detectors for person in checked.persons] == [("a",), ("a", "b")]
+    checked = judged(before, after, Eyes("a", doubts=(EVE,)))
+    assert verdicts(checked) == [UNVERIFIABLE, SAFE]
+    assert counts(checked) == (1, 0, 0), "a face that nobody is sure of is lost"
+
+
+def test_an_original_face_that_a_detector_doubts_is_checked() -> None:
+    assert verdicts(judged({LEFT: ANN}, {LEFT: ANN}, Eyes(doubts=(ANN,)))) == [RECOGNISABLE]
+
+
+@pytest.mark.parametrize(("before", "after", "verdict"), [
+    ((0, 0, 32, 50), (0, 0, 32, 50), SAFE), ((0, 0, 31, 50), (0, 0, 31, 50), UNVERIFIABLE),
+    ((0, 0, 50, 31), (0, 0, 50, 31), UNVERIFIABLE), ((0, 0, 40, 50), (0, 0, 31, 50), UNVERIFIABLE),
+    ((0, 0, 31, 50), (0, 0, 40, 50), UNVERIFIABLE), ((0, 0, 40, 50), (0, 0, 32, 50), SAFE)])
+def test_small_faces_prove_nothing(before, after, verdict) -> None:
+    checked = judged({before: ANN}, {after: EVE})
+    assert verdicts(checked) == [verdict]
+    assert ("smaller than 32 px" in checked.persons[0].reason) == (verdict is UNVERIFIABLE)
+    assert verdicts(judged({before: ANN}, {after: ANN})) == [RECOGNISABLE], "but what is recognised counts"
+
+
+def test_every_doubt_is_asked_before_safe() -> None:
+    tiny = (0, 0, 20, 20)
+    redacted = {0: "mosaic"}
+    assert verdicts(judged({LEFT: ANN}, {LEFT: ANN}, redacted=redacted)) == [RECOGNISABLE]
+    assert verdicts(judged({LEFT: ANN}, {FREE: ANN}, redacted=redacted)) == [RECOGNISABLE]
+    for after in ({}, {LEFT: EVE}, {tiny: EVE}):
+        checked = judged({LEFT: ANN, RIGHT: BOB}, {**after, RIGHT: MAX}, redacted=redacted)
+        assert verdicts(checked) == [REDACTED, SAFE]
+        assert checked.persons[0].reason == "the region was replaced (mosaic)"
+        assert [person.redaction for person in checked.persons] == ["mosaic", None]
+        assert checked.faces_lost == 0, "who was redacted is not lost"
+
+
+@pytest.mark.parametrize(("down", "across"), [(2, 2), (1, 3), (2, 1)])
+def test_a_result_of_another_size_is_the_same_view(down, across) -> None:
+    judge = verifier()
+    originals = judge.originals(scene({LEFT: ANN, RIGHT: BOB}))
+    result = scene({LEFT: EVE, RIGHT: BOB}).repeat(down, axis=0).repeat(across, axis=1)
+    checked = judge.verify(originals, result)
+    assert verdicts(checked) == [SAFE, RECOGNISABLE]
+    assert checked.persons[0].box_ltrb == (40 * across, 40 * down, 80 * across, 90 * down)
+    assert counts(checked) == (0, 0, 0)
+    small = judge.verify(originals, scene({LEFT: EVE, RIGHT: BOB})[::2, ::2])
+    assert verdicts(small) == [UNVERIFIABLE, RECOGNISABLE], "20 px are too few"
+
+
+def test_boxes_are_clipped_to_the_picture() -> None:
+    class Wide(Eyes):
+        def detect(self, pixels):
+            return [Detection((-10, -20, 40, 60), 0.9)]
+    judge = verifier(Wide())
+    [person] = judge.verify(judge.originals(scene({})), scene({})).persons
+    assert person.box_ltrb == (0, 0, 40, 60)
+
+
+# Policies
+
+def test_report_changes_nothing_and_block_names_who_it_is() -> None:
+    judge = verifier()
+    originals = judge.originals(scene({LEFT: ANN, MIDDLE: BOB, RIGHT: CID}))
+    result = scene({LEFT: EVE, MIDDLE: BOB})
+    pixels, checked = judge.settle(originals, result, "report")
+    assert pixels is result
+    assert verdicts(checked) == [SAFE, RECOGNISABLE, UNVERIFIABLE]
+    assert (checked.policy, checked.passes) == ("report", False)
+    with pytest.raises(Blocked) as error:
+        judge.settle(originals, result, "block")
+    assert "person 1 (40 x 50 px at 180, 40)" in str(error.value)
+    assert "person 2 (40 x 50 px at 320, 40)" in str(error.value)
+    assert "person 0" not in str(error.value)
+
+
+@pytest.mark.parametrize("policy", ["redact", "block", "report"])
+def test_who_is_safe_is_left_alone_by_every_policy(policy) -> None:
+    judge = verifier()
+    result = scene({LEFT: EVE})
+    pixels, checked = judge.settle(judge.originals(scene({LEFT: ANN})), result, policy)
+    assert pixels is result
+    assert (verdicts(checked), checked.policy, checked.passes) == ([SAFE], policy, True)
+
+
+@pytest.mark.parametrize("mode", ["solid", "mosaic", "blur"])
+def test_redact_hides_those_who_are_not_settled(mode) -> None:
+    judge = verifier()
+    result = scene({LEFT: EVE, MIDDLE: BOB})
+    before = result.copy()
+    pixels, checked = judge.settle(judge.originals(scene({LEFT: ANN, MIDDLE: BOB, RIGHT: CID})), result, mode=mode)
+    assert np.array_equal(result, before)
+    assert verdicts(checked) == [SAFE, REDACTED, REDACTED]
+    assert [person.redaction for person in checked.persons] == [None, mode, mode]
+    assert checked.pixels_sha256 == pixels_sha256(pixels)
+    assert (checked.policy, checked.passes) == ("redact", True)
+    assert np.array_equal(pixels[:, :120], before[:, :120])
+    assert (pixels[65, 200] != before[65, 200]).any()
+    if mode == "solid":
+        assert (pixels[inside(MIDDLE, (200, 400)) | inside(RIGHT, (200, 400))] == 128).all()
+
+
+def test_a_face_elsewhere_is_hidden_too() -> None:
+    judge = verifier()
+    pixels, checked = judge.settle(judge.originals(scene({LEFT: ANN})), scene({LEFT: EVE, FREE: ANN, RIGHT: MAX}))
+    assert verdicts(checked) == [REDACTED]
+    assert (pixels[inside(LEFT, (200, 400)) | inside(FREE, (200, 400))] == 128).all()
+    assert pixels[60, 340, 0] == MAX, "the stranger stays"
+
+
+def only_solid(seen: Colour, known: Colour) -> float:
+    """Recognises everything in what is left of a head, unless that is the solid grey."""
+    return 1.0 if seen == (128, 128, 128) else 0.1
+
+
+def anns_mosaic(seen: Colour, known: Colour) -> float:
+    """Recognises Ann in a mosaic of her, and nobody else."""
+    return 0.1 if seen[:2] == (ANN, 6) and known[0] == ANN else 1.0
+
+
+@pytest.mark.parametrize("mode", ["mosaic", "blur"])
+def test_a_redaction_that_is_not_enough_becomes_solid_and_larger(mode) -> None:
+    judge = verifier(nothing=only_solid)
+    pixels, checked = judge.settle(judge.originals(scene({LEFT: ANN})), scene({LEFT: ANN}), mode=mode)
+    assert verdicts(checked) == [REDACTED]
+    assert checked.persons[0].redaction == "solid"
+    assert (pixels[inside(LEFT, (200, 400), 1.25)] == 128).all()
+    assert (pixels[~inside(LEFT, (200, 400), 1.25 * 1.13)] == 255).all()
+
+
+def test_three_attempts_then_nothing_leaves() -> None:
+    eyes = Eyes()
+    judge = verifier(eyes, nothing=lambda seen, known: 0.1)
+    with pytest.raises(Blocked, match=r"person 0 \(40 x 50 px at 40, 40\).*Redaction did not hide them"):
+        judge.settle(judge.originals(scene({LEFT: ANN})), scene({LEFT: ANN}))
+    assert eyes.looks == 1 + 1 + 3, "the original, the result, three redactions"
+
+
+def test_a_neighbour_covered_by_a_redaction_is_redacted() -> None:
+    judge, near, touching = verifier(), (100, 40, 140, 90), (81, 45, 121, 80)
+    _, checked = judge.settle(judge.originals(scene({LEFT: ANN, near: BOB})), scene({LEFT: ANN, near: EVE}))
+    assert verdicts(checked) == [REDACTED, SAFE], "still a whole face, and a stranger's"
+    pixels, checked = judge.settle(judge.originals(scene({LEFT: ANN, touching: BOB, RIGHT: CID})),
+                                   scene({LEFT: ANN, touching: EVE, RIGHT: MAX}))
+    assert verdicts(checked) == [REDACTED, REDACTED, SAFE]
+    assert (pixels[inside(LEFT, (200, 400)) | inside(touching, (200, 400))] == 128).all()
+    assert pixels[60, 340, 0] == MAX
+
+
+def test_a_neighbours_mosaic_does_not_bring_back_what_solid_destroyed() -> None:
+    judge, before = verifier(nothing=anns_mosaic), scene({LEFT: ANN, (100, 40, 140, 90): BOB})
+    pixels, checked = judge.settle(judge.originals(before), before, mode="mosaic")
+    assert [person.redaction for person in checked.persons] == ["solid", "mosaic"]
+    assert (pixels[inside(LEFT, (200, 400), 1.25)] == 128).all()
+
+
+def test_a_speck_taken_for_a_face_does_not_keep_the_others_from_being_redacted() -> None:
+    """A detector finds 18 px of nothing, and the recogniser finds that any grey looks like it."""
+    judge = verifier(nothing=lambda seen, known: 0.3 if known[0] == EVE else 1.0)
+    before = scene({LEFT: ANN, (200, 100, 218, 120): EVE, RIGHT: BOB})
+    _, checked = judge.settle(judge.originals(before), before)
+    assert verdicts(checked) == [REDACTED, REDACTED, REDACTED]
+    assert [person.distance for person in checked.persons] == [1, 1, 1], "what is left is not compared with the speck"
+    unchanged = judge.verify(judge.originals(before), before)
+    assert verdicts(unchanged) == [RECOGNISABLE] * 3, "a speck that is still there is"
+
+
+def test_who_was_redacted_before_is_redacted_still_or_hidden_better() -> None:
+    judge = verifier()
+    originals = judge.originals(scene({LEFT: ANN, RIGHT: BOB}))
+    pixels, checked = judge.settle(originals, scene({RIGHT: EVE}), redacted={0: "blur"})
+    assert verdicts(checked) == [REDACTED, SAFE]
+    assert checked.persons[0].redaction == "blur"
+    pixels, checked = judge.settle(originals, scene({LEFT: ANN, RIGHT: EVE}), mode="mosaic", redacted={0: "blur"})
+    assert [person.redaction for person in checked.persons] == ["solid", None], "not the first attempt any more"
+    assert (pixels[inside(LEFT, (200, 400), 1.25)] == 128).all()
+
+
+def test_known_verdicts_are_not_worked_out_again() -> None:
+    eyes = Eyes()
+    judge = verifier(eyes)
+    originals = judge.originals(scene({LEFT: ANN}))
+    result = scene({LEFT: EVE})
+    checked = judge.verify(originals, result)
+    assert eyes.looks == 2
+    assert judge.settle(originals, result, "block", checked=checked)[1].persons == checked.persons
+    assert eyes.looks == 2
+
+
+# No face in the original
+
+@pytest.mark.parametrize("policy", ["redact", "block"])
+def test_no_face_blocks_unless_it_may_pass(policy) -> None:
+    judge = verifier()
+    nobody = judge.originals(scene({}))
+    result = scene({LEFT: EVE})
+    assert nobody.faces == () and len(nobody.embeddings) == 0
+    with pytest.raises(Blocked, match="No face was found in the original.*set 'no_face' to 'pass'"):
+        judge.settle(nobody, result, policy, "block")
+    pixels, checked = judge.settle(nobody, result, policy, "pass")
+    assert pixels is result
+    assert (checked.persons, checked.verdict, checked.passes) == ((), "nobody", True)
+    assert counts(checked) == (0, 1, 0)
+
+
+def test_no_face_is_reported_but_does_not_pass() -> None:
+    judge = verifier()
+    _, checked = judge.settle(judge.originals(scene({})), scene({}), "report", "block")
+    assert (checked.verdict, checked.passes) == ("nobody", False)
+
+
+def test_pass_is_for_pictures_without_faces_only() -> None:
+    judge = verifier()
+    _, checked = judge.settle(judge.originals(scene({LEFT: ANN})), scene({LEFT: ANN}), "report", "pass")
+    assert not checked.nobody_passed and not checked.passes
+
+
+# The verifier and its report
+
+def test_a_verifier_wants_detectors_and_the_recognisers_threshold() -> None:
+    with pytest.raises(CamouflageError, match="at least one face detector"):
+        Verifier((), Memory(), Memory.threshold)
+    with pytest.raises(CamouflageError, match="distances of 'other', but 'memory' compares"):
+        Verifier((Eyes(),), Memory(), Threshold(0.5, "other"))
+
+
+def test_pause_may_stop_between_the_steps() -> None:
+    class Stop(Exception):
+        pass
+
+    def after(steps: int) -> Callable[[], None]:
+        left = iter(range(steps))
+
+        def pause() -> None:
+            if next(left, None) is None:
+                raise Stop
+        return pause
+    judge = verifier()
+    originals = judge.originals(scene({LEFT: ANN}))
+    for steps in range(4):
+        with pytest.raises(Stop):
+            replace(judge, pause=after(steps)).settle(originals, scene({LEFT: ANN}))
+    replace(judge, pause=after(4)).settle(originals, scene({LEFT: ANN}))  # twice for the result, for its redaction
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_report_can_check_other_pixels_by_the_same_rules(shared) -> None:
+    judge = verifier()
+    first = judge.originals(scene({LEFT: ANN}))
+    originals = [first] if shared else [judge.originals(scene({LEFT: MAX})), first]
+    result, checked = judge.settle(first, scene({LEFT: ANN}))
+    report = make_report(judge, originals, [checked, checked], seed=3, anonymization_scale=1.5)
+    assert report.check(1, result) is checked
+    assert report.recheck is not None
+    assert verdicts(report.recheck(1, result)) == [REDACTED], "still: it was redacted"
+    again = report.recheck(1, scene({LEFT: ANN}))
+    assert (verdicts(again), again.policy) == ([RECOGNISABLE], "redact")
+    assert verdicts(report.recheck(0, scene({LEFT: ANN}))) == [RECOGNISABLE if shared else REDACTED]
+    assert report.to_json(0)["sampling"] == {"seed": 3, "anonymization_scale": 1.5}
