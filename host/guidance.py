@@ -131,7 +131,7 @@ def with_scale(guider: Any, scale: float) -> Any:
 
 
 def _carried(guider: Any) -> list[IdentityGuidance]:
-    model = getattr(guider, "model_patcher", None)
+    model: Any = getattr(guider, "model_patcher", None)
     return list(model.get_wrappers(_Wrappers.OUTER_SAMPLE, _KEY)) if isinstance(model, ModelPatcher) else []
 
 
