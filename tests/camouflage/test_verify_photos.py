@@ -226,4 +226,4 @@ def test_no_attack_on_a_redaction_brings_anybody_back(name, mode, attack) -> Non
         pixels = ATTACKS[attack](pixels, face.box_ltrb)
     checked = verifier("CenterFace").verify(originals(name), pixels, dict.fromkeys(range(6), mode))
     assert not [str(person) for person in checked.persons
-                if person.verdict is RECOGNISABLE and person.nearest == person.number]
+                if person.nearest == person.number and person.distance < 0.62]  # a hair more than the threshold
