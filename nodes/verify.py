@@ -36,7 +36,7 @@ def _detectors_input() -> io.Combo.Input:
 
 def _redaction_input() -> io.Combo.Input:
     return io.Combo.Input("redaction", options=list(MODES), default=MODES[0],
-                          tooltip="How a head is replaced: 'solid' (grey, nothing is left), 'mosaic' (at most 8 cells "
+                          tooltip="How a head is replaced: 'solid' (grey, nothing is left), 'mosaic' (at most 6 cells "
                                   "across the head) or 'blur' (the same cells, smoothed). A recogniser trained on "
                                   "mosaics can do better than chance with what the last two leave.")
 

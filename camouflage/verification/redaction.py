@@ -1,6 +1,6 @@
 """Destroying the head of a person: solid, mosaic or blur, with soft edges that lie outside of it (our choice).
 
-What remains of a head is at most 8 x 8 mean colours (mosaic), the same smoothed (blur), or nothing (solid). The blur
+What remains of a head is at most 6 x 6 mean colours (mosaic), the same smoothed (blur), or nothing (solid). The blur
 is made from the mosaic, so that no deconvolution can bring back more than the mosaic holds. Note that a recogniser
 *trained on* mosaics can do better than chance even with so little; nothing is left for it by "solid" alone.
 """
@@ -17,7 +17,9 @@ from ..errors import CamouflageError
 from ..faces import Box
 
 MODES = ("solid", "mosaic", "blur")
-CELLS = 8  # most cells of a mosaic across a head, its soft edge included
+CELLS = 6
+"""Most cells of a mosaic across a head, its soft edge included. With 8 a bicubic enlargement of the mosaic, or a
+deconvolution, came as near to the original as the recogniser's threshold on the tests' photos; with 6 none does."""
 _EDGE = 0.12  # width of the soft edge, as a part of the head's radius
 _GREY = 128.0
 _SMALLEST_CELL = 4.0  # px

@@ -150,9 +150,9 @@ class Verifier:
         return _Scene(originals, places, found, np.where(np.isfinite(distances), distances, 0.0))
 
     def _judged(self, scene: _Scene, pixels: np.ndarray, redacted: Mapping[int, str]) -> CheckedPicture:
-        # To the recogniser a speck of some ten px that a detector took for a face may look like any fill. What is left
-        # of a destroyed region is not compared with those; found faces and other places are.
-        specks = [i for i, face in enumerate(scene.originals.faces) if self._too_small(face.box_ltrb)]
+        # To the recogniser something that a detector took for a face, small or without being sure, may look like any
+        # fill. What is left of a destroyed region is not compared with those; found faces and other places are.
+        specks = [i for i, face in enumerate(scene.originals.faces) if not face.sure or self._too_small(face.box_ltrb)]
         if redacted and specks:
             distances = scene.distances.copy()
             distances[np.ix_(sorted(redacted), specks)] = np.inf

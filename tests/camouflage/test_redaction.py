@@ -105,9 +105,9 @@ def test_the_edge_is_soft() -> None:
 def test_inside_is_exact_whatever_was_there() -> None:
     """One cell of 400 px, of mean 101.5 less a hair: no pixel of it may decide how the mean is rounded."""
     cell = 400
-    side = 4 * cell / EDGE / 0.85  # of a square box whose head, edge included, is 8 cells wide
+    side = CELLS / 2 * cell / EDGE / 0.85  # of a square box whose head, edge included, is CELLS cells wide
     top = cell * -3 + EDGE * 0.775 * side - 0.425 * side
-    box = (cell - side / 2, top, cell + side / 2, top + side)  # the picture is its cell (3, 3)
+    box = (cell - side / 2, top, cell + side / 2, top + side)  # the picture is its cell (2, 3)
     pixels = np.tile(np.uint8([75, 76, 0, 255]), cell * cell // 4).reshape(cell, cell, 1).repeat(3, axis=-1)
     pixels[0, 0] -= 1
     assert (redact(pixels, [Region(box, "mosaic")]) == 101).all()

@@ -277,6 +277,17 @@ def test_a_speck_taken_for_a_face_does_not_keep_the_others_from_being_redacted()
     assert verdicts(unchanged) == [RECOGNISABLE] * 3, "a speck that is still there is"
 
 
+def test_nor_does_something_that_no_detector_is_sure_of() -> None:
+    before = scene({LEFT: ANN, RIGHT: EVE})
+    for doubts, verdict in (((EVE,), [REDACTED, REDACTED]), ((), None)):
+        judge = verifier(Eyes(doubts=doubts), nothing=lambda seen, known: 0.3 if known[0] == EVE else 1.0)
+        if verdict is None:
+            with pytest.raises(Blocked, match="Redaction did not hide them"):
+                judge.settle(judge.originals(before), before)
+        else:
+            assert verdicts(judge.settle(judge.originals(before), before)[1]) == verdict
+
+
 def test_who_was_redacted_before_is_redacted_still_or_hidden_better() -> None:
     judge = verifier()
     originals = judge.originals(scene({LEFT: ANN, RIGHT: BOB}))
