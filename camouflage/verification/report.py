@@ -72,8 +72,9 @@ class Person:
 
     def __str__(self) -> str:
         left, top, right, bottom = self.box_ltrb
+        distance = f"distance {self.distance:.3f}" if math.isfinite(self.distance) else "nothing to compare"
         return (f"person {self.number} ({right - left:.0f} x {bottom - top:.0f} px at {left:.0f}, {top:.0f}): "
-                f"{self.verdict}, distance {self.distance:.3f}; {self.reason}")
+                f"{self.verdict}, {distance}; {self.reason}")
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""

@@ -151,11 +151,12 @@ class Verifier:
 
     def _judged(self, scene: _Scene, pixels: np.ndarray, redacted: Mapping[int, str]) -> CheckedPicture:
         # To the recogniser something that a detector took for a face, small or without being sure, may look like any
-        # fill. What is left of a destroyed region is not compared with those; found faces and other places are.
+        # fill. That what is left of a destroyed region is near to those says nothing; of found faces it does.
         specks = [i for i, face in enumerate(scene.originals.faces) if not face.sure or self._too_small(face.box_ltrb)]
         if redacted and specks:
             distances = scene.distances.copy()
-            distances[np.ix_(sorted(redacted), specks)] = np.inf
+            left = np.ix_(sorted(redacted), specks)
+            distances[left] = np.where(distances[left] > self.threshold.distance, distances[left], np.inf)
             scene = replace(scene, distances=distances)
         height, width = pixels.shape[:2]
         numbers = range(len(scene.places))

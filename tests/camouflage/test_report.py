@@ -163,7 +163,8 @@ def test_the_manifest_names_the_try_that_was_kept() -> None:
 def test_infinite_distances_are_null() -> None:
     data = picture(Verdict.SAFE, tries=(replace(TRY, distance=float("inf")),)).to_json()
     assert data["tries"][0]["distance"] is None
-    assert replace(PERSON, distance=float("inf")).to_json()["distance"] is None
+    nowhere = replace(PERSON, distance=float("inf"))
+    assert nowhere.to_json()["distance"] is None and "safe, nothing to compare; " in str(nowhere)
 
 
 def test_print() -> None:

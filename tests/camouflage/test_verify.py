@@ -275,6 +275,8 @@ def test_a_speck_taken_for_a_face_does_not_keep_the_others_from_being_redacted()
     assert [person.distance for person in checked.persons] == [1, 1, 1], "what is left is not compared with the speck"
     unchanged = judge.verify(judge.originals(before), before)
     assert verdicts(unchanged) == [RECOGNISABLE] * 3, "a speck that is still there is"
+    small = judged({(200, 100, 218, 120): ANN}, {}, nothing=lambda seen, known: 0.8, redacted={0: "solid"})
+    assert verdicts(small) == [REDACTED] and small.persons[0].distance == 0.8, "far away is worth telling"
 
 
 def test_nor_does_something_that_no_detector_is_sure_of() -> None:
