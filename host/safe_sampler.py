@@ -15,7 +15,7 @@ import torch
 
 from ..camouflage.errors import CamouflageError
 from ..camouflage.verification.report import CheckedPicture, Report, Try, Verdict
-from ..camouflage.verification.verify import Verifier, make_report
+from ..camouflage.verification.verify import Verifier, make_report, of_batch
 from .guidance import scale_of, with_scale
 from .verification import check_counts, naming, to_images, to_pixels
 
@@ -124,7 +124,7 @@ def sample_safely(sampling: Sampling, original: torch.Tensor, verifier: Verifier
         decoded = to_pixels(pictures, "the decoded pictures")
         check_counts(len(before), len(decoded))
         for index, pixels in enumerate(decoded):
-            checked = verifier.verify(everyone[min(index, len(everyone) - 1)], pixels)
+            checked = verifier.verify(of_batch(everyone, index), pixels)
             one = _Best(number, samples[index:index + 1], pixels, checked)
             verdicts = tuple(person.verdict for person in checked.persons)
             record = Try(seed, scale, verdicts, _distance(checked))
@@ -143,7 +143,7 @@ def sample_safely(sampling: Sampling, original: torch.Tensor, verifier: Verifier
     for index, one in enumerate(best):
         told = tuple(replace(record, kept=number == one.number) for number, record in enumerate(history[index]))
         with naming(index, len(best)):
-            pixels, checked = verifier.settle(everyone[min(index, len(everyone) - 1)], one.pixels, policy, nobody, mode,
+            pixels, checked = verifier.settle(of_batch(everyone, index), one.pixels, policy, nobody, mode,
                                               checked=one.checked)
         settled.append(pixels)
         verdicts.append(replace(checked, tries=told))

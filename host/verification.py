@@ -18,7 +18,7 @@ from ..camouflage.verification.detection import CenterFace, Detector, DlibHog, f
 from ..camouflage.verification.recognition import DlibRecogniser, Recogniser, Threshold
 from ..camouflage.verification.redaction import Region, redact
 from ..camouflage.verification.report import CheckedPicture, Report, pixels_sha256
-from ..camouflage.verification.verify import Originals, Verifier, make_report
+from ..camouflage.verification.verify import Originals, Verifier, make_report, of_batch
 from .annotators.common import from_uint8, to_uint8
 from .detectors import OPTIONAL_DETECTORS, installed_detectors, sface
 from .messages import warn
@@ -163,7 +163,7 @@ def verify(original: torch.Tensor, anonymized: torch.Tensor, verifier: Verifier,
     for index, pixels in enumerate(after):
         if index < len(before):
             everyone.append(verifier.originals(before[index]))
-        originals = everyone[min(index, len(everyone) - 1)]
+        originals = of_batch(everyone, index)
         _warn_of_other_shape(originals, pixels)
         redacted = redaction.of(index, pixels, originals) if redaction else None
         with naming(index, len(after)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,6 +12,7 @@ import folder_paths
 import torch
 
 from ..camouflage.errors import CamouflageError
+from ..camouflage.verification.tools import file_sha256
 from ..camouflage.weights import Weight, of_role
 
 T = TypeVar("T")
@@ -154,8 +154,4 @@ def trusted_digests() -> set[str]:
 
 @functools.lru_cache(maxsize=64)
 def _digest(path: Path, size: int, modified: int) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 24):
-            digest.update(block)
-    return digest.hexdigest()
+    return file_sha256(path)

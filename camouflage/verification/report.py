@@ -80,7 +80,7 @@ class Person:
         """As plain data."""
         return {"number": self.number, "box_ltrb": [round(value, 2) for value in self.box_ltrb],
                 "verdict": self.verdict.value,
-                "distance": round(self.distance, 6) if math.isfinite(self.distance) else None,
+                "distance": _rounded(self.distance),
                 "nearest": self.nearest, "reason": self.reason, "detectors": list(self.detectors),
                 "redaction": self.redaction}
 
@@ -107,7 +107,7 @@ class Try:
         """As plain data."""
         return {"seed": self.seed, "anonymization_scale": self.anonymization_scale,
                 "verdicts": [verdict.value for verdict in self.verdicts],
-                "distance": round(self.distance, 6) if math.isfinite(self.distance) else None, "kept": self.kept}
+                "distance": _rounded(self.distance), "kept": self.kept}
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +253,10 @@ class Report:
         exact = [repr(picture) for picture in self.pictures]  # JSON rounds
         text = json.dumps([said, exact, self.seed, self.anonymization_scale, id(self.recheck)], sort_keys=True)
         return hmac.new(_SECRET, text.encode(), hashlib.sha256).hexdigest()
+
+
+def _rounded(distance: float) -> float | None:
+    return round(distance, 6) if math.isfinite(distance) else None
 
 
 def pixels_sha256(pixels: np.ndarray) -> str:

@@ -19,11 +19,11 @@ from .. import VERSION
 from ..errors import CamouflageError
 from .recognition import Threshold
 from .report import CheckedPicture, Person, Report, Try, Verdict
+from .verify import of_batch
 
 WIDTH, MARGIN, GAP = 1200, 40, 20  # px, as everything below
 INNER = WIDTH - 2 * MARGIN
-CHIP_LEFT, CHIP_WIDTH = 100, 170
-SCALE_LEFT, SCALE_RIGHT = 300, 800
+CHIP_LEFT, CHIP_WIDTH, SCALE_LEFT, SCALE_RIGHT = 100, 170, 300, 800
 _DISTANCE, _NEAREST = 824, 924
 _HEADER_EVERY = 12  # rows, so that the scale's numbers stay in sight
 _HIGHEST = 680  # of a picture
@@ -88,7 +88,7 @@ def report_sheets(report: Report, pictures: Sequence[np.ndarray] | None = None,
         raise CamouflageError(f"'original' has {len(originals)} pictures, but the report is of {count}. Connect the "
                               "originals of the verification, or one for all.")
     sheets = [report_sheet(report, index, None if pictures is None else pictures[index],
-                           None if originals is None else originals[index if len(originals) > 1 else 0])
+                           None if originals is None else of_batch(originals, index))
               for index in range(count)]
     highest = max((sheet.height for sheet in sheets), default=0)
     return [np.asarray(_stacked([sheet, _space(highest - sheet.height)])) for sheet in sheets]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from .recognition import Recogniser, Threshold
 from .redaction import Region, redact
 from .report import CheckedPicture, Person, Report, Verdict, pixels_sha256
 
+T = TypeVar("T")
 POLICIES = ("redact", "block", "report")
 NOBODY = ("block", "pass")
 _ATTEMPTS = 3  # at redacting one person; the later ones are solid and larger
@@ -219,26 +221,37 @@ class _Scene:
 
     def faces_at(self, i: int) -> list[FoundFace]:
         """The found faces at person ``i``'s place."""
-        return [face for face in self.found if same_face(face.box_ltrb, self.places[i])]
+        return [self.found[row - len(self.places)] for row in self._rows_at(i)]
 
     def here(self, i: int) -> tuple[float, int]:
         """Smallest distance of anything at person ``i``'s place to any original face, and whose that is."""
-        rows = [i, *(len(self.places) + k for k, face in enumerate(self.found)
-                     if same_face(face.box_ltrb, self.places[i]))]
-        nearest = self.distances[rows].min(axis=0)
+        nearest = self.distances[[i, *self._rows_at(i)]].min(axis=0)
         return float(nearest.min()), int(nearest.argmin())
 
     def elsewhere(self, i: int) -> tuple[float, Box | None]:
         """Smallest distance of a found face that is not at person ``i``'s place to their face, and its box."""
-        away = [(float(self.distances[len(self.places) + k, i]), face.box_ltrb) for k, face in enumerate(self.found)
-                if not same_face(face.box_ltrb, self.places[i])]
+        here = self._rows_at(i)
+        away = [(float(self.distances[row, i]), face.box_ltrb) for row, face in self._faces() if row not in here]
         return min(away, default=(float("inf"), None), key=lambda pair: pair[0])
 
     def to_hide(self, i: int, limit: float) -> list[Box]:
         """Everything that has to go to hide person ``i``: their place, the faces there, and theirs elsewhere."""
-        faces = [face.box_ltrb for k, face in enumerate(self.found)
-                 if same_face(face.box_ltrb, self.places[i]) or not self.distances[len(self.places) + k, i] > limit]
-        return [self.places[i], *faces]
+        here = self._rows_at(i)
+        return [self.places[i], *(face.box_ltrb for row, face in self._faces()
+                                  if row in here or not self.distances[row, i] > limit)]
+
+    def _faces(self) -> Iterator[tuple[int, FoundFace]]:
+        """Row and face of everybody found."""
+        return enumerate(self.found, len(self.places))
+
+    def _rows_at(self, i: int) -> list[int]:
+        """Rows of the found faces at person ``i``'s place."""
+        return [row for row, face in self._faces() if same_face(face.box_ltrb, self.places[i])]
+
+
+def of_batch(entries: Sequence[T], index: int) -> T:
+    """Entry ``index`` of a batch, or the one that stands for all."""
+    return entries[index if len(entries) > 1 else 0]
 
 
 def accusation(checked: CheckedPicture) -> str:
@@ -259,7 +272,7 @@ def make_report(verifier: Verifier, originals: Sequence[Originals], pictures: Se
     def recheck(index: int, pixels: np.ndarray) -> CheckedPicture:
         before = pictures[index]
         hidden = {person.number: person.redaction for person in before.persons if person.redaction is not None}
-        after = verifier.verify(originals[index if len(originals) > 1 else 0], pixels, hidden)
+        after = verifier.verify(of_batch(originals, index), pixels, hidden)
         return replace(after, policy=before.policy, nobody_passed=before.nobody_passed, tries=before.tries)
 
     return Report(tuple(pictures), verifier.threshold, verifier.recogniser.tool,
