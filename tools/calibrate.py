@@ -9,10 +9,8 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import shutil
 import sys
 import tempfile
-import time
 import warnings
 from argparse import Namespace
 from collections import defaultdict
@@ -42,6 +40,7 @@ from run import Problem, make_parser
 from tools.comfy import ComfyError, default_comfyui
 from tools.demo import leave_politely, load_photo
 from tools.installed import model_folders
+from tools.progress import ProgressLine
 
 SMALLEST_FACE = 32  # px, as in the verification
 LISTED = 20  # photos of one kind that are named; the rest is counted
@@ -74,38 +73,6 @@ class Collection:
     embeddings: list[np.ndarray] = field(default_factory=list)
     persons: list[int] = field(default_factory=list)
     skipped: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-
-
-class ProgressLine:
-    """Photos done, photos a second, time left: one changing line on a terminal, elsewhere a line every ten seconds."""
-
-    def __init__(self, total: int) -> None:
-        self.total, self.terminal, self.started = total, sys.stdout.isatty(), time.monotonic()
-        self.shown_at = self.started
-
-    def __call__(self, done: int) -> None:
-        now = time.monotonic()
-        if done < self.total and now - self.shown_at < (0.1 if self.terminal else 10):
-            return
-        self.shown_at, rate = now, done / max(now - self.started, 1e-3)
-        line = f"  {done} of {self.total} photos, {rate:.1f} a second, {duration((self.total - done) / rate)} left"
-        if self.terminal:
-            print("\r" + line.ljust(shutil.get_terminal_size().columns - 1), end="", flush=True)
-        else:
-            print(line, flush=True)
-
-    def close(self) -> None:
-        """Leave the terminal's line."""
-        if self.terminal:
-            print(flush=True)
-
-
-def duration(seconds: float) -> str:
-    """Such as 40 s, 12 min, 2 h 5 min."""
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def find_photos(folder: Path) -> list[list[Path]]:
@@ -161,7 +128,7 @@ def read(folder: Path, detectors: Sequence[Detector], recogniser: Recogniser) ->
     persons, collection, seen = find_photos(folder), Collection(), set()
     total = sum(map(len, persons))
     print(f"Reading {total} files of {len(persons)} persons.", flush=True)
-    line, done = ProgressLine(total), 0
+    line, done = ProgressLine(total, "photos"), 0
     try:
         for person, paths in enumerate(persons):
             for path in paths:

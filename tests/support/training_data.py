@@ -1,0 +1,94 @@
+"""Data for the tests of training: drawn photos, small datasets without any network, options of `prepare`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from camouflage.faces import ATTRIBUTES, Face, Picture
+from tools.drawn_faces import write_folder
+from training.dataset import Dataset, Info, Sample
+from training.shards import CELL, TOKENS, Shard
+
+TEXT, IMAGE = 768, 768  # numbers in a token of the text, and in an image embedding (CLIP-L)
+
+
+def drawn(folder: Path, count: int, seed: int = 0, size: int = 300, most: int = 3, sidecars: bool = True) -> list[Path]:
+    """Square photos of drawn faces, PNG, JPEG and WebP in turn; without ``sidecars`` only these."""
+    paths = write_folder(folder, count, seed, size, most)
+    if not sidecars:
+        for path in paths:
+            path.with_suffix(".faces.json").unlink()
+    return paths
+
+
+def random_face(rng: random.Random, left: float, right: float, height: int) -> Face:
+    """A face between two columns of the picture (px), with attributes that are all known."""
+    side = 0.8 * min(right - left, height)
+    x, y = rng.uniform(left, right - side), rng.uniform(0, height - side)
+    points = ((0.3, 0.4), (0.7, 0.4), (0.5, 0.6), (0.35, 0.8), (0.65, 0.8))
+    return Face((x, y, x + side, y + side), rng.uniform(0.5, 1), tuple((x + u * side, y + v * side) for u, v in points),
+                attributes=tuple(rng.random() for _ in ATTRIBUTES))
+
+
+def synthetic_info(seed: int = 0, **overrides: Any) -> Info:
+    """Settings as `prepare` would write them, with a random embedding of the empty prompt."""
+    empty = torch.randn(TOKENS, TEXT, generator=torch.Generator().manual_seed(seed)).half()
+    return Info(**{"resolution": 64, "base_model": "a" * 64, "vae": "b" * 64, "image_encoder": "c" * 64,
+                   "caption": {"model": "blip"}, "faces": {"threshold": 0.5}, "text_width": TEXT,
+                   "image_width": IMAGE, "empty_text": empty, **overrides})
+
+
+def synthetic_sample(seed: int, latent: tuple[int, int] = (8, 8), persons: Sequence[int] = (1, 2, 3)) -> Sample:
+    """Normally distributed tensors that half precision holds exactly, and one of ``persons`` faces side by side."""
+    rng, generator = random.Random(seed), torch.Generator().manual_seed(seed)
+    (h, w), count = latent, rng.choice(list(persons))
+    width, height = CELL * w, CELL * h
+    faces = tuple(random_face(rng, width * i / count, width * (i + 1) / count, height) for i in range(count))
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator).half().float()
+
+    return Sample(f"{rng.getrandbits(128):032x}", normal(4, h, w), normal(TOKENS, TEXT), normal(IMAGE),
+                  f"picture {seed}", Picture(height, width, faces))
+
+
+def synthetic_dataset(folder: Path, count: int, seed: int = 0, latent: tuple[int, int] = (8, 8),
+                      persons: Sequence[int] = (1, 2, 3), **info: Any) -> Dataset:
+    """A dataset of seeded random pictures, written by the real writer; picture i has the seed 1000 * seed + i."""
+    with Shard(folder) as shard:
+        shard.start(synthetic_info(seed, **{"resolution": CELL * max(latent), **info}))
+        for i in range(count):
+            shard.add(synthetic_sample(1000 * seed + i, latent, persons))
+    return Dataset.open(folder)
+
+
+@contextlib.contextmanager
+def restored_model_folders() -> Iterator[None]:
+    """Undoes what is added to the host's model folders in between: other tests have folders of their own."""
+    import folder_paths
+
+    before = {key: (list(paths), set(ends)) for key, (paths, ends) in folder_paths.folder_names_and_paths.items()}
+    try:
+        yield
+    finally:
+        folder_paths.folder_names_and_paths.clear()
+        folder_paths.folder_names_and_paths.update(before)
+        folder_paths.filename_list_cache.clear()
+
+
+def prepare_options(folders: Sequence[Path], dataset: Path, **overrides: Any) -> argparse.Namespace:
+    """Options of `prepare` for the miniature weights."""
+    options: dict[str, Any] = {
+        "folders": list(folders), "dataset": dataset, "resolution": 128, "base_model": None, "vae": None,
+        "image_encoder": None, "caption_model": None, "num_shards": 1, "shard": 0, "smallest_side": 64,
+        "threshold": 0.5, "smallest_face": 0, "landmarks": False, "sidecars": True, "comfyui": None, "models": []}
+    if unknown := overrides.keys() - options.keys():
+        raise TypeError(f"prepare has no options {sorted(unknown)}")
+    return argparse.Namespace(**{**options, **overrides})

@@ -1,0 +1,160 @@
+"""The settings: what is shipped, what is refused, and where relative paths lead."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+from pathlib import Path
+
+import pytest
+import yaml
+
+from camouflage import attribute_map
+from camouflage.errors import CamouflageError
+from training import config
+from training.config import CONFIGS, KINDS, Identity, Light, from_dict, keys, load, to_dict
+
+BOTH = pytest.mark.parametrize("kind", ["light", "identity"])
+
+
+def flat(values: dict, prefix: str = "") -> dict:
+    found = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found
+
+
+def written(folder: Path, text: str) -> Path:
+    file = folder / "mine.yaml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+@BOTH
+def test_the_shipped_file_states_every_setting_with_its_default(kind):
+    stated = flat(yaml.safe_load((CONFIGS / f"{kind}.yaml").read_text(encoding="utf-8")))
+    assert stated.keys() == set(keys(KINDS[kind]))
+    defaults = flat(to_dict(KINDS[kind]()))
+    assert {key: (type(value), value) for key, value in stated.items()} == {
+        key: (type(value), value) for key, value in defaults.items()}
+    assert load(kind) == KINDS[kind]()
+
+
+@BOTH
+def test_every_setting_of_the_shipped_file_says_where_it_comes_from(kind):
+    comment, silent = "", []
+    for line in (CONFIGS / f"{kind}.yaml").read_text(encoding="utf-8").splitlines():
+        text = line.strip()
+        if text.startswith("#"):
+            comment += text
+            continue
+        if text and not text.endswith(":") and not any(
+                source in comment for source in ("Paper: ", "T2I-Adapter (arXiv 2302.08453): ", "Our choice")):
+            silent.append(text)
+        comment = ""
+    assert silent == []
+
+
+def test_the_values_that_were_agreed():
+    light, identity = Light(), Identity()
+    assert (light.timesteps, identity.timesteps) == ("cubic", "uniform")
+    assert (light.optimizer.learning_rate, light.batch_size, light.steps) == (1e-5, 8, 100_000)
+    assert light.dropout == config.Dropout(0.1, 0.1, 0.1, 0.1)
+    assert light.image_prompt.use and not light.image_prompt.train
+    assert not hasattr(identity.validation, "cfg")
+
+
+def test_the_map_takes_what_the_node_takes():
+    hints = typing.get_type_hints(config.Map, include_extras=True)
+    assert typing.get_args(hints["region"]) == attribute_map.REGIONS
+    assert typing.get_args(hints["grow"])[1] == config.Range(1, attribute_map.MAX_GROW)
+    assert typing.get_args(hints["keypoint_radius"])[1] == config.Range(1, attribute_map.MAX_RADIUS)
+
+
+@BOTH
+def test_settings_survive_json_and_nothing_else_does(kind):
+    changed = load(kind, None, ["seed=7", "ema.use=false", "optimizer.kind=adamw_fused", "schedule.warmup=0"])
+    assert from_dict(kind, json.loads(json.dumps(to_dict(changed)))) == changed
+    with pytest.raises(CamouflageError, match="The checkpoint's settings of .*'sed'; the nearest one is 'seed'"):
+        from_dict(kind, {"sed": 1})
+
+
+def test_a_file_changes_what_it_names_and_overrides_go_before_it(tmp_path):
+    file = written(tmp_path, "steps: 20\noptimizer:\n  learning_rate: 3e-4\n  beta1: 0\nema:\n")
+    read = load("light", file, ["optimizer.learning_rate=1", "optimizer.learning_rate = 2e-5", "map.region=grown"])
+    assert read == dataclasses.replace(
+        Light(), steps=20, map=config.Map(region="grown"),
+        optimizer=dataclasses.replace(config.Optimizer(), learning_rate=2e-5, beta1=0.0))
+    assert type(read.optimizer.beta1) is float
+    assert load("light", file).optimizer.learning_rate == 3e-4
+
+
+def test_init_is_relative_to_its_file_or_to_the_current_folder(tmp_path, monkeypatch):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    file = written(tmp_path / "configs", "init: a.safetensors")
+    assert load("light", file).init == str(tmp_path / "configs" / "a.safetensors")
+    assert load("light", file, ["init=b: 1.safetensors"]).init == str(tmp_path / "here" / "b: 1.safetensors")
+    assert load("light", file, ["init="]).init == ""
+    assert load("light", file, [f"init={tmp_path}/c"]).init == str(tmp_path / "c")
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("optimiser: {}", "no setting 'optimiser'; the nearest one is 'optimizer'"),
+    ("optimizer: {learning_rte: 1}", "'optimizer.learning_rte'; the nearest one is 'optimizer.learning_rate'"),
+    ("learning_rate: 1", "'learning_rate'; the nearest one is 'optimizer.learning_rate'"),
+    ("7: 1", "no setting '7'"),
+    ("seed: 1\nsteps: 2\nseed: 3", "line 3: 'seed' is there twice"),
+    ("ema: {use: true, use: false}", "line 1: 'use' is there twice"),
+    ("steps: 0", "steps wants a whole number from 1 to 1000000000, but got 0"),
+    ("steps: 1.0", "steps wants a whole number .* but got 1.0"),
+    ("steps: true", "steps wants a whole number .* but got True"),
+    ("steps: [1]", r"steps wants a whole number .* but got \[1\]"),
+    ("steps:", "steps wants a whole number .* but got None"),
+    ("map: {grow: 5}", "map.grow wants a number from 1 to 4, but got 5"),
+    ("map: {grow: .nan}", "map.grow wants a number from 1 to 4, but got nan"),
+    ("map: {grow: two}", "map.grow wants a number from 1 to 4, but got 'two'"),
+    ("map: box", "map wants keys with values .region, grow, keypoint_radius., but got 'box'"),
+    ("ema: {decay: 1.0}", "ema.decay wants a number from 0 to less than 1, but got 1.0"),
+    ("ema: {use: 1}", "ema.use wants true or false, but got 1"),
+    ("precision: fp8", "precision wants one of fp32, fp16, bf16, but got 'fp8'"),
+    ("precision: {}", "precision wants one of"),
+    ("init: 5", "init wants text, in quotes if need be, but got 5"),
+    ("[1, 2]", r"the file wants keys with values .* but got \[1, 2\]"),
+    ("seed: [", "is no YAML: "),
+    ("seed: !!python/object/apply:os.getcwd []", "is no YAML: "),
+])
+def test_a_file_with_a_mistake_is_refused_by_file_key_and_value(text, said, tmp_path):
+    file = written(tmp_path, text)
+    with pytest.raises(CamouflageError, match=said) as caught:
+        load("light", file)
+    assert str(caught.value).startswith(str(file))
+
+
+@pytest.mark.parametrize(("override", "said"), [
+    ("steps", "--set wants NAME=VALUE, such as .* but got 'steps'"),
+    ("steps.x=1", "no setting 'steps.x'; the nearest one is 'steps'"),
+    ("validation.cgf=1", "no setting 'validation.cgf'; the nearest one is 'validation.cfg'"),
+    ("optimizer=1", "optimizer has several settings; name one of them: optimizer.kind, optimizer.learning_rate"),
+    ("steps=0", "--set: steps wants a whole number from 1 to 1000000000, but got 0"),
+    ("map.grow=x", "--set: map.grow wants a number from 1 to 4, but got 'x'"),
+    ("steps=[", "--set: steps is no YAML"),
+])
+def test_an_override_with_a_mistake_is_refused_by_key_and_value(override, said):
+    with pytest.raises(CamouflageError, match=said):
+        load("light", None, [override])
+
+
+def test_the_identity_control_knows_nothing_of_maps():
+    with pytest.raises(CamouflageError, match="no setting 'map.region'"):
+        load("identity", None, ["map.region=box"])
+
+
+def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path):
+    with pytest.raises(CamouflageError, match=r"The config file .*none\.yaml cannot be read \(No such file"):
+        load("light", tmp_path / "none.yaml")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(CamouflageError, match="binary is no config file"):
+        load("light", tmp_path / "binary")

@@ -1,0 +1,252 @@
+"""The prepared dataset: what is written is read, whatever happened to the file's end."""
+
+import errno
+import os
+import subprocess
+import sys
+import threading
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import torch
+
+from camouflage.errors import CamouflageError
+from training import shards
+from training.dataset import Dataset
+from training.shards import File, Shard, shard_file
+from training_data import synthetic_dataset, synthetic_info, synthetic_sample
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def small(seed: int):
+    """A sample of few bytes, for tests that look at every one."""
+    whole = synthetic_sample(seed, (1, 1), (1,))
+    return replace(whole, text=whole.text[:, :1], image=whole.image[:1], picture=replace(whole.picture, faces=()))
+
+
+def small_info():
+    info = synthetic_info()
+    return replace(info, text_width=1, image_width=1, empty_text=info.empty_text[:, :1].contiguous())
+
+
+def write(folder: Path, samples, info=None, shard: int = 0, num_shards: int = 1) -> Path:
+    with Shard(folder, shard, num_shards) as file:
+        file.start(info or small_info())
+        for sample in samples:
+            if sample.source not in file.sources:
+                file.add(sample)
+    return file.path
+
+
+def same(a, b) -> bool:
+    return (a.source, a.caption, a.picture) == (b.source, b.caption, b.picture) and all(
+        torch.equal(getattr(a, name), getattr(b, name)) for name in ("latent", "text", "image"))
+
+
+def test_what_is_written_is_read(tmp_path):
+    samples = [synthetic_sample(i, (3, 5), (0, 1, 3)) for i in range(6)]
+    info = synthetic_info(resolution=40)
+    write(tmp_path, samples[:4], info, 1, 2)
+    write(tmp_path, samples[3:], info, 0, 2)  # one picture is in both
+    dataset = Dataset.open(tmp_path)
+    samples.sort(key=lambda sample: sample.source)
+    assert dataset.sources == [sample.source for sample in samples]
+    assert all(same(a, b) for a, b in zip(dataset, samples, strict=True))
+    assert dataset.sizes == [(3, 5)] * 6 and {sample.picture.width for sample in samples} == {40}
+    assert dataset.persons == [len(sample.picture.faces) for sample in samples] and len(set(dataset.persons)) > 1
+    assert dataset[0].latent.dtype == torch.float32 and torch.equal(dataset.info.empty_text, info.empty_text)
+    assert dataset.info.settings() == info.settings() and dataset.info.settings()["faces threshold"] == 0.5
+    with pytest.raises(IndexError):
+        dataset[6]
+
+
+def test_any_arrow_library_reads_it(tmp_path):
+    dataset = synthetic_dataset(tmp_path, 3)
+    table = pa.ipc.open_stream(shard_file(tmp_path, 0, 1)).read_all()
+    assert sorted(table["source"].to_pylist()) == dataset.sources and table.num_rows == 3
+
+
+def test_the_same_pictures_make_the_same_bytes(tmp_path):
+    samples = [small(i) for i in range(3)]
+    assert write(tmp_path / "a", samples).read_bytes() == write(tmp_path / "b", samples).read_bytes()
+
+
+def test_a_file_cut_anywhere_keeps_its_whole_rows_and_goes_on(tmp_path):
+    samples = [small(i) for i in range(2)]
+    path = write(tmp_path, samples)
+    whole = path.read_bytes()
+    ends = [end for _, end, _ in File(path).rows()]
+    for cut in range(File(path).start, len(whole) + 1):
+        for tail in (b"", bytes(8 * (cut % 3) + cut % 5)):  # a power cut leaves zeros
+            content = whole[:cut] + tail
+            path.write_bytes(content)
+            kept = sum(content[:end] == whole[:end] for end in ends)  # a row may end in zeros itself
+            with Shard(tmp_path) as shard:
+                assert shard.sources == {sample.source for sample in samples[:kept]}
+                assert shard.cut_off == len(content) - (ends[kept - 1] if kept else File(path).start)
+        if cut % 7 == 0 or cut in ends:
+            assert write(tmp_path, samples).read_bytes() == whole
+
+
+def test_rows_whose_bytes_never_came_onto_the_disk_are_cut_off(tmp_path):
+    samples = [small(i) for i in range(3)]
+    path = write(tmp_path, samples)
+    whole = bytearray(path.read_bytes())
+    start, end, _ = list(File(path).rows())[1]
+    whole[end - 16:end] = bytes(16)  # the message's frame is there, and the end of its body is not
+    assert path.read_bytes()[start:end] != whole[start:end]
+    path.write_bytes(whole)
+    assert write(tmp_path, samples).read_bytes() != whole and len(Dataset.open(tmp_path)) == 3
+
+
+def test_the_reader_stops_at_the_last_whole_row_and_says_so(tmp_path):
+    samples = [small(i) for i in range(3)]
+    path = write(tmp_path, samples)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(Dataset.open(tmp_path)) == 3
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.warns(UserWarning, match="that are not whole"):
+        dataset = Dataset.open(tmp_path)
+    assert dataset.sources == sorted(sample.source for sample in samples[:2])
+
+
+def test_a_damaged_middle_is_not_taken_for_a_torn_end(tmp_path, monkeypatch):
+    path = write(tmp_path, [small(i) for i in range(3)])
+    offset = next(File(path).rows())[0]
+    content = bytearray(path.read_bytes())
+    content[offset:offset + 4] = b"torn"
+    path.write_bytes(content)
+    monkeypatch.setattr(shards, "_TAIL", 100)
+    with pytest.raises(CamouflageError, match=f"damaged at byte {offset}"):
+        Dataset.open(tmp_path)
+    with pytest.raises(CamouflageError, match=f"damaged at byte {offset}"), Shard(tmp_path):
+        pass
+    assert path.read_bytes() == content
+
+
+def test_a_damaged_row_is_never_handed_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "_TAIL", 0)
+    path = write(tmp_path, [small(0)])
+    content = bytearray(path.read_bytes())
+    place = content.index(small(0).latent.half().numpy().tobytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CamouflageError, match="checksum"):
+        Dataset.open(tmp_path)[0]
+
+
+def test_bad_folders_are_named(tmp_path):
+    with pytest.raises(CamouflageError, match="no prepared dataset in"):
+        Dataset.open(tmp_path / "nowhere")
+    write(tmp_path / "empty", [])
+    with pytest.raises(CamouflageError, match="holds no picture"):
+        Dataset.open(tmp_path / "empty")
+    for content in (b"", b"\0" * 100, b"photo" * 100, pa.schema([("x", pa.int8())]).serialize().to_pybytes()):
+        path = shard_file(tmp_path / "odd", 0, 1)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+        with pytest.raises(CamouflageError, match="cannot be read as a part of a dataset|not a dataset of version 1"):
+            Dataset.open(tmp_path / "odd")
+        with pytest.raises(CamouflageError), Shard(tmp_path / "odd"):
+            pass
+        assert path.read_bytes() == content
+
+
+def test_another_version_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "VERSION", 2)
+    write(tmp_path, [small(0)])
+    monkeypatch.undo()
+    with pytest.raises(CamouflageError, match="version 1"):
+        Dataset.open(tmp_path)
+
+
+def test_other_settings_are_named_and_refused(tmp_path):
+    write(tmp_path, [small(0)], small_info(), 0, 2)
+    other = replace(small_info(), resolution=512, faces={"threshold": 0.8})
+    for shard in (0, 1):  # the file itself, and one beside it
+        with pytest.raises(CamouflageError, match="resolution: 512, not 64; faces threshold: 0.8, not 0.5"):
+            write(tmp_path, [small(1)], other, shard, 2)
+    write(tmp_path / "elsewhere", [small(1)], other, 1, 2).rename(tmp_path / "shard-00001-of-00002.arrow")
+    with pytest.raises(CamouflageError, match="resolution: 512, not 64"):
+        Dataset.open(tmp_path)
+
+
+def test_another_number_of_shards_is_refused(tmp_path):
+    write(tmp_path, [small(0)], num_shards=2)
+    with pytest.raises(CamouflageError, match="shard-00000-of-00002.arrow, but you asked for 3"):
+        write(tmp_path, [small(0)], num_shards=3)
+
+
+def test_one_process_writes_a_shard(tmp_path):
+    code = ("import sys; from pathlib import Path; from training.shards import Shard\n"
+            "with Shard(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()")
+    with subprocess.Popen([sys.executable, "-c", code, tmp_path], cwd=ROOT, stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as other:
+        assert other.stdout and other.stdout.readline() == b"in\n"
+        with pytest.raises(CamouflageError, match="Another process is writing"):
+            write(tmp_path, [small(0)])
+        other.kill()
+    write(tmp_path, [small(0)])
+    assert len(Dataset.open(tmp_path)) == 1
+
+
+def test_a_full_disk_loses_nothing_that_was_whole(tmp_path, monkeypatch):
+    samples, write_some, room = [small(i) for i in range(3)], os.write, [0]
+
+    def write_until_full(descriptor, data):
+        if not room[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        count = write_some(descriptor, data[:room[0]])
+        room[0] -= count
+        return count
+
+    with Shard(tmp_path) as shard:
+        shard.start(small_info())
+        monkeypatch.setattr(os, "write", write_until_full)
+        room[0] = 1_000_000
+        shard.add(samples[0])
+        for room[0] in (0, 1, 100):
+            with pytest.raises(OSError, match="No space left"):
+                shard.add(samples[1])
+            assert len(Dataset.open(tmp_path)) == 1 and shard.sources == {samples[0].source}
+        room[0] = 1_000_000
+        shard.add(samples[1])  # somebody made room
+    monkeypatch.undo()
+    assert write(tmp_path, samples).read_bytes() == write(tmp_path / "at once", samples).read_bytes()
+
+
+def test_samples_that_do_not_fit_are_refused(tmp_path):
+    sample = small(0)
+    with Shard(tmp_path) as shard:
+        with pytest.raises(ValueError, match="started"):
+            shard.add(sample)
+        shard.start(small_info())
+        for change in ({"latent": sample.latent * torch.nan}, {"latent": sample.latent * 1e6},
+                       {"latent": torch.zeros(4, 2, 2)}, {"text": sample.text[:76]}, {"image": torch.zeros(2)}):
+            with pytest.raises(ValueError, match=f"{next(iter(change))} wants"):
+                shard.add(replace(sample, **change))
+        shard.add(sample)
+        with pytest.raises(ValueError, match="not in it"):
+            shard.add(sample)
+    assert len(Dataset.open(tmp_path)) == 1
+
+
+def test_threads_may_read_at_once(tmp_path):
+    dataset = synthetic_dataset(tmp_path, 8)
+    expected, wrong = list(dataset), []
+
+    def read() -> None:
+        for _ in range(5):
+            wrong.extend(i for i in range(8) if not same(dataset[i], expected[i]))
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
