@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""The commands of this repository: ``python run.py demo``, ``python run.py calibrate`` and ``python run.py test``.
+"""The commands of this repository: ``python run.py demo``, ``calibrate``, ``train`` and ``test``.
 
 A fresh clone has nothing but a Python and a package index. This file, which needs the standard library only, finds
 or fetches a ComfyUI, builds an environment for it in a cache folder (never in the user's own Python), and hands
-over to that environment's Python. What happens there is in ``tools/``.
+over to that environment's Python. What happens there is in ``tools/`` and ``training/``.
 """
 
 import argparse
@@ -152,10 +152,10 @@ def pip(venv: Path, *arguments: str) -> None:
 
 
 def requirement_files(host: Path) -> list[str]:
-    """The text of the host's requirements, without what is skipped, and of ours."""
+    """The text of the host's requirements, without what is skipped, and of ours: one environment does everything."""
     lines = (host / "requirements.txt").read_text(encoding="utf-8").splitlines()
     hosts = "\n".join(line for line in lines if not line.strip().lower().startswith(SKIPPED)) + "\n"
-    ours = (ROOT / "requirements.txt", ROOT / "requirements-dev.txt")
+    ours = (ROOT / "requirements.txt", ROOT / "requirements-dev.txt", ROOT / "training" / "requirements.txt")
     return [hosts, *(file.read_text(encoding="utf-8") for file in ours)]
 
 
@@ -184,10 +184,10 @@ def environment(cache: Path, host: Path) -> Path:
     return python
 
 
-def hand_over(python: Path, arguments: Sequence[str], cache: Path, host: Path) -> int:
-    """Go on as ``python arguments`` in the repository's root. Returns on Windows only, which has no exec."""
+def hand_over(python: Path, arguments: Sequence[str], cache: Path, host: Path, folder: Path = ROOT) -> int:
+    """Go on as ``python arguments`` in a folder. Returns on Windows only, which has no exec."""
     os.environ.update(CAMOUFLAGE_CACHE=str(cache), CAMOUFLAGE_COMFYUI=str(host))
-    os.chdir(ROOT)
+    os.chdir(folder)
     command = [str(python), *arguments]
     sys.stdout.flush()
     if os.name != "nt":
@@ -222,10 +222,14 @@ def _number(least: int, most: int) -> Callable[[str], int]:
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line. ``tools/demo.py`` and ``tools/calibrate.py`` read their arguments with the same parser."""
-    parser = argparse.ArgumentParser(prog="run.py", description="CAMOUFLaGE: see it work, calibrate its check, or test "
-                                     "it. Each command makes its own environment in a cache folder (CAMOUFLAGE_CACHE "
-                                     "moves it).")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="demo|calibrate|test")
+    if str(ROOT) not in sys.path:  # with PYTHONSAFEPATH
+        sys.path.append(str(ROOT))
+    from training.cli import add_commands
+
+    parser = argparse.ArgumentParser(prog="run.py", description="CAMOUFLaGE: see it work, calibrate its check, train "
+                                     "what it needs, or test it. Each command makes its own environment in a cache "
+                                     "folder (CAMOUFLAGE_CACHE moves it).")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="demo|calibrate|train|test")
     demo = commands.add_parser("demo", allow_abbrev=False, help="anonymize a photo in a real ComfyUI",
                                description="Send a photo through a shipped workflow in a real ComfyUI, print a verdict "
                                "for every person, and write the original, what the pipeline saw in it, the anonymized "
@@ -260,6 +264,11 @@ def make_parser() -> argparse.ArgumentParser:
     calibrate.add_argument("--recogniser", choices=RECOGNISERS, default=RECOGNISERS[0],
                            help=f"what compares the faces; SFace wants its files in ComfyUI's models (default: "
                            f"{RECOGNISERS[0]})")
+    train = commands.add_parser("train", allow_abbrev=False, help="train the Light adapter or the identity control",
+                                description="Prepare photos, train on them and export what was trained: prepare, then "
+                                "light or identity, then export. cost says beforehand what a training takes. Each has "
+                                "a --help of its own.")
+    add_commands(train)
     test = commands.add_parser("test", allow_abbrev=False, help="run ruff, pyright and the whole test suite",
                                usage="run.py test [-h] [--comfyui PATH] [pytest arguments ...]",
                                description="Run ruff, pyright and pytest. Further arguments go to pytest.")
@@ -284,18 +293,32 @@ def calibrate_arguments(options: argparse.Namespace) -> list[str]:
     return [*arguments, *(["--plot", str(options.plot)] if options.plot else []), "--", str(options.folder)]
 
 
+def check_training(options: argparse.Namespace) -> None:
+    """Raise Problem where the training's command would refuse its arguments: before an environment is built."""
+    from training.cli import CamouflageError, check
+
+    try:
+        check(options)
+    except CamouflageError as error:
+        raise Problem(str(error)) from error
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code is the command's own, or 2 if it could not be started."""
     parser = make_parser()
+    arguments = sys.argv[1:] if arguments is None else arguments
     options, rest = parser.parse_known_args(arguments)
     if rest and options.command != "test":
-        parser.error(f"unknown arguments: {' '.join(rest)} (see run.py {options.command} --help)")
+        name = f"train {options.training}" if options.command == "train" else options.command
+        parser.error(f"unknown arguments: {' '.join(rest)} (see run.py {name} --help)")
     try:
         if options.command == "demo" and options.photo and not options.photo.is_file():
             raise Problem(f"There is no photo {options.photo}. Name a picture file (PNG, JPEG, WebP, ...).")
         if options.command == "calibrate" and not options.folder.is_dir():
             raise Problem(f"There is no folder {options.folder}. Name one that has a sub-folder with photos for every "
                           "person.")
+        if options.command == "train":
+            check_training(options)
         cache = cache_folder()
         host = find_host(options.comfyui) or fetch_host(cache)
         python = environment(cache, host)
@@ -303,6 +326,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return hand_over(python, ["-m", "tools.check", *rest], cache, host)
         if options.command == "calibrate":
             return hand_over(python, ["-m", "tools.calibrate", *calibrate_arguments(options)], cache, host)
+        if options.command == "train":  # as it was typed, in the folder where it was typed
+            return hand_over(python, [str(ROOT / "training"), *arguments[1:]], cache, host, Path.cwd())
         return hand_over(python, ["-m", "tools.demo", *demo_arguments(options)], cache, host)
     except Problem as problem:
         print(problem, file=sys.stderr)

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from benchmarks.base import SHAPES, random_state
+from benchmarks.host import SHAPES, random_state, shapes_in, unet_config
 from camouflage.faces import ATTRIBUTES, Face, Picture
 from training import config as configs
 from training import cost, identity, light, loop, start
@@ -37,12 +37,9 @@ def checkpoint(path: Path) -> Path:
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
     shape = SHAPES["full"]
-    unet = UNetModel(image_size=32, in_channels=4, out_channels=4, model_channels=320, num_heads=8,
-                     channel_mult=shape["channel_mult"], num_res_blocks=[2] * 4, use_spatial_transformer=True,
-                     context_dim=TEXT, transformer_depth=list(shape["transformer_depth"]),
-                     transformer_depth_output=list(shape["transformer_depth_output"]), transformer_depth_middle=1,
-                     dtype=torch.float16, device="meta")
-    save_file(random_state(unet, "model.diffusion_model."), path)
+    unet = UNetModel(**unet_config(shape), out_channels=4,
+                     transformer_depth_output=list(shape["transformer_depth_output"]))
+    save_file(random_state(shapes_in(unet), "model.diffusion_model."), path)
     return path
 
 
@@ -53,7 +50,7 @@ def ip_adapter(path: Path) -> Path:
                                           (TEXT,)}
     for place, width in enumerate(LAYERS):
         shapes |= {f"ip_adapter.{2 * place + 1}.to_{part}_ip.weight": (width, TEXT) for part in "kv"}
-    save_file({key: torch.randn(shape, dtype=torch.float16) * 0.02 for key, shape in shapes.items()}, path)
+    save_file(random_state(shapes.items()), path)
     return path
 
 

@@ -38,9 +38,9 @@ from camouflage.verification.report import pixels_sha256
 from camouflage.weights import of_role
 from run import Problem, make_parser
 from tools.comfy import ComfyError, default_comfyui
-from tools.demo import leave_politely, load_photo
+from tools.demo import load_photo
 from tools.installed import model_folders
-from tools.progress import ProgressLine
+from tools.progress import ProgressLine, leave_politely
 
 SMALLEST_FACE = 32  # px, as in the verification
 LISTED = 20  # photos of one kind that are named; the rest is counted

@@ -20,15 +20,15 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from tools.client import ComfyClient, ComfyError, Interrupted, NodeFailed, Progress, PromptRefused, ServerDied
+from tools.installed import MODEL_FOLDERS
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["MODEL_FOLDERS", "ROOT", "ComfyClient", "ComfyError", "ComfyServer", "Interrupted", "NodeFailed",
+__all__ = ["ROOT", "ComfyClient", "ComfyError", "ComfyServer", "Interrupted", "NodeFailed",
            "Progress", "PromptRefused", "ServerDied", "default_comfyui", "place_pack"]
 
 ROOT = Path(__file__).resolve().parent.parent
-MODEL_FOLDERS = ("checkpoints", "controlnet", "vae", "clip_vision", "text_encoders", "loras", "ipadapter", "camouflage")
 _PORT_TAKEN = ("address already in use", "only one usage of each socket address", "error while attempting to bind")
 
 

@@ -11,14 +11,12 @@ import contextlib
 import io
 import json
 import shutil
-import signal
 import sys
 import time
 import warnings
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from types import FrameType
 from typing import Any
 
 from PIL import Image, ImageOps
@@ -28,6 +26,7 @@ from tools.comfy import ComfyError, ComfyServer, NodeFailed, Progress, default_c
 from tools.contact_sheet import contact_sheet
 from tools.installed import describe_missing, missing
 from tools.pipelines import BEFORE, CHOICES, MEANING, PIPELINES, REPORT, SAVED, Pipeline, Results, verdicts
+from tools.progress import leave_politely
 
 MINIATURE = {"size": 256, "steps": 4}  # what a CPU does in half a minute; pictures are meaningless at any size
 
@@ -319,16 +318,6 @@ def demo(options: Namespace) -> None:
         raise Problem("\n".join(f"{PIPELINES[name].title}: nothing was saved. {said}" for name, said in refused.items())
                       + "\nThe demo lets nothing pass that was not verified. Name a photo in which a face can be seen "
                       "well, or raise --size.")
-
-
-def leave_politely() -> None:
-    """Let a closing terminal or a polite kill run the cleanup, too: the run's folder holds the photo."""
-    def leave(number: int, _: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), leave)
 
 
 def main(arguments: Sequence[str]) -> int:

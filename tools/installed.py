@@ -10,6 +10,7 @@ import yaml
 
 from camouflage.weights import Weight, needed_by, of_role
 
+MODEL_FOLDERS = ("checkpoints", "controlnet", "vae", "clip_vision", "text_encoders", "loras", "ipadapter", "camouflage")
 ALSO = {"controlnet": ("t2i_adapter",), "text_encoders": ("clip",)}  # further places ComfyUI searches by itself
 
 

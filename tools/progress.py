@@ -1,10 +1,12 @@
-"""Progress at the screen: how many are done, how fast, how long it will take."""
+"""Long work at the screen: how many are done, how fast, how long it will take; and leaving in good order."""
 
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 import time
+from types import FrameType
 
 
 class ProgressLine:
@@ -45,3 +47,13 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def leave_politely() -> None:
+    """Let a closing terminal or a polite kill run the cleanup, too."""
+    def leave(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), leave)

@@ -268,7 +268,6 @@ def launch(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 if all is well, 2 if the person has to do something, 130 for Ctrl-C."""
     from run import Problem
-    from tools.client import ComfyError
 
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     options = make_parser().parse_args(arguments)
@@ -279,7 +278,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.processes > 1 and not launched():
                 return launch(options, arguments)
         return importlib.import_module(f"training.{options.training}").main(options) or 0
-    except (CamouflageError, Problem, ComfyError) as problem:
+    except (CamouflageError, Problem) as problem:
         print(problem, file=sys.stderr)
         return 2
     except KeyboardInterrupt:

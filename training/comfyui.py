@@ -13,7 +13,7 @@ from typing import Any
 
 from camouflage.errors import CamouflageError
 from run import ROOT, Problem, find_host
-from tools.comfy import MODEL_FOLDERS
+from tools.installed import MODEL_FOLDERS
 
 _ALIAS = "_camouflage_pack"
 
@@ -36,7 +36,7 @@ def enter(comfyui: Path | None = None, models: Sequence[Path] = (), cpu: bool | 
             raise CamouflageError(f"There is no models folder {folder}. Name one with checkpoints/, camouflage/, … in "
                                   "it, as ComfyUI's own.")
     if "folder_paths" not in sys.modules:
-        _enter(_find(comfyui), cpu)
+        _enter(find(comfyui), cpu)
     import folder_paths
 
     for folder in reversed(models):
@@ -46,7 +46,8 @@ def enter(comfyui: Path | None = None, models: Sequence[Path] = (), cpu: bool | 
     pack("host.weights").register_folder()
 
 
-def _find(comfyui: Path | None) -> Path:
+def find(comfyui: Path | None) -> Path:
+    """The host's folder, as :func:`enter` looks for it. Raises CamouflageError."""
     try:
         found = find_host(str(comfyui) if comfyui else os.environ.get("CAMOUFLAGE_COMFYUI"))
     except Problem as problem:

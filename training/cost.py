@@ -90,6 +90,6 @@ def main(options: argparse.Namespace) -> int:
             found = cost(kind, resolution)
             print(f"{kind:8} {resolution:4} px: {found.trained / 1e6:6.1f} M parameters trained, "
                   f"{found.frozen / 1e6:6.1f} M frozen; {found.flops / 1e12:5.2f} TFLOP a picture, "
-                  f"{found.flops * options.batch_size / 1e12:6.1f} a step; about {found.memory(options.batch_size):5.1f} "
-                  "GB")
+                  f"{found.flops * options.batch_size / 1e12:6.1f} a step; "
+                  f"about {found.memory(options.batch_size):5.1f} GB")
     return 0

@@ -82,7 +82,7 @@ def metadata(state: Mapping[str, Any], licence: str) -> dict[str, str]:
 
 
 def network(kind: str, tensors: State) -> dict[str, torch.Tensor]:
-    """Trained tensors under the names that the loaders know: diffusers' for Light, the original ones for ControlNets."""
+    """Trained tensors under the names that loaders know: diffusers' for Light, the original ones for ControlNets."""
     if kind == "light":
         return dict(tensors)
     names = original_keys(tensors)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import signal
 import subprocess
 import time
@@ -90,6 +91,9 @@ def make_accelerator(config: Config, cpu: bool) -> Accelerator:
     if config.precision == "fp16" and (cpu or not torch.cuda.is_available()):
         raise CamouflageError("'precision' is fp16, which needs a GPU. On a CPU choose fp32 or bf16: "
                               "--set precision=fp32.")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for a GPU that adds in the same order each time
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
     torch.backends.cudnn.benchmark = False  # it chooses by the clock, so two runs would differ
     return Accelerator(mixed_precision=_PRECISIONS[config.precision], cpu=cpu)
 

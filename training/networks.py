@@ -46,7 +46,7 @@ def read(file: Path, prefix: str = "") -> dict[str, torch.Tensor]:
             return {key.removeprefix(prefix): opened.get_tensor(key) for key in opened.keys()  # noqa: SIM118
                     if key.startswith(prefix)}
     except (OSError, SafetensorError) as error:
-        raise CamouflageError(f"{file} cannot be read ({error}). Is it there, and was the download complete?") from error
+        raise CamouflageError(f"{file} cannot be read ({error}). Is it there, and complete?") from error
 
 
 def unet_config(state: State, file: str) -> dict[str, Any]:
@@ -128,7 +128,8 @@ def add_image_prompt(unet: UNet2DConditionModel, file: Path, scale: float) -> di
     """
     state = read(file)
     layout = read_layout({key: tuple(value.shape) for key, value in state.items()}, file.name)
-    layers = [name for name in unet.attn_processors if name.endswith("attn2.processor")]  # down, up, middle: as published
+    # Their order is that of the published files: down, up, middle.
+    layers = [name for name in unet.attn_processors if name.endswith("attn2.processor")]
     widths = [unet.get_submodule(name.removesuffix(".processor")).to_q.out_features for name in layers]
     if widths != list(layout.layers):
         raise CamouflageError(f"{file.name} is for {len(layout.layers)} cross-attention layers of widths "

@@ -31,8 +31,7 @@ from PIL import Image
 from camouflage.errors import CamouflageError
 from camouflage.faces import Faces, Picture
 from camouflage.images import check_sides
-from tools.demo import leave_politely
-from tools.progress import ProgressLine
+from tools.progress import ProgressLine, leave_politely
 from training import comfyui, photos, sidecars
 from training.photos import Unreadable
 from training.shards import TOKENS, File, Info, Sample, Shard, value, write_whole

@@ -13,9 +13,8 @@ import torch
 from camouflage.errors import CamouflageError
 from camouflage.verification.tools import file_sha256
 from camouflage.weights import of_role
-from tools.comfy import default_comfyui
 from tools.installed import model_folders
-from training import loop
+from training import comfyui, loop
 from training.config import load
 from training.dataset import Dataset
 from training.loop import Config, Job
@@ -45,7 +44,7 @@ def command(kind: str, options: argparse.Namespace, build: Build, wants_image_pr
     accelerator = loop.make_accelerator(config, options.cpu)
     sampler = None
     if config.validation.every and accelerator.is_main_process:
-        sampler = Sampler(base_model, options.vae, image_prompt, options)
+        sampler = Sampler(base_model, find("vae", options.vae, options, "--vae"), image_prompt, options)
     job = build(config, dataset, base_model, image_prompt, sampler)
     last = loop.train(job, dataset, config, options.output, accelerator)
     if accelerator.is_main_process:
@@ -64,7 +63,7 @@ def find(role: str, given: Path | None, options: argparse.Namespace, option: str
         return given
     weight, = of_role(role)
     folders = [*(folder / weight.folder for folder in options.models),
-               *model_folders(options.comfyui or default_comfyui(), weight.folder)]
+               *model_folders(comfyui.find(options.comfyui), weight.folder)]
     found = next((folder / weight.file for folder in folders if (folder / weight.file).is_file()), None)
     if found is None:
         raise CamouflageError(f"{weight.file} is in none of the folders {', '.join(map(str, folders))}. Put it there, "

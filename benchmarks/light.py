@@ -1,0 +1,86 @@
+"""Times CAMOUFLaGE-Light beside stock graphs, in one process: plain CFG, and CFG with a stock T2I-Adapter.
+
+    python -m benchmarks.light [--full] [--size 768] [--steps 25] [--runs 3]
+
+Run it with the environment of run.py and CAMOUFLAGE_COMFYUI set. Weights are random: ``--full`` has SD 1.5's real
+shapes (wants a GPU), otherwise a UNet of two levels. The graph is that of workflows/camouflage_light.json from the
+loaders to the sampler: an image prompt, and the Light adapter with the map of two persons on positive and negative.
+The stock T2I-Adapter has the same shapes but for its first convolution, which sees 3 colours, unshuffled by 8.
+The graphs take turns; the first round warms up and is not counted.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from benchmarks.attribute_map import random_faces
+from benchmarks.host import CFG, Host, arguments, compare, random_model, random_state, random_text
+from camouflage.attribute_map import attribute_map
+from camouflage.light_adapter import Layout, shapes_of
+
+EMBEDDING, TOKENS, CONTEXT = 1024, 4, 768  # of ip-adapter_sd15: CLIP-H's embedding, four tokens as wide as the text's
+STOCK = Layout((320, 640, 1280, 1280), 2)  # the only shape of T2I-Adapters for SD 1.5 that the host reads
+STOCK_CHANNELS = 3 * 8**2
+
+
+def image_prompt_shapes(widths: list[int]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Keys and shapes of the published IP-Adapters for cross-attention layers of these widths."""
+    yield "image_proj.proj.weight", (TOKENS * CONTEXT, EMBEDDING)
+    yield "image_proj.proj.bias", (TOKENS * CONTEXT,)
+    yield "image_proj.norm.weight", (CONTEXT,)
+    yield "image_proj.norm.bias", (CONTEXT,)
+    for place, width in enumerate(widths):
+        for part in ("to_k", "to_v"):
+            yield f"ip_adapter.{2 * place + 1}.{part}_ip.weight", (width, CONTEXT)
+
+
+def adapters(host: Host, model: Any, channels: tuple[int, ...]) -> tuple[Any, Any]:
+    """Light adapter and image prompt for this model, by the pack's own loaders, which want files."""
+    image_prompt, light_adapter = host.pack("host.image_prompt"), host.pack("host.light_adapter")
+    layers = image_prompt.cross_attention_layers(model.get_model_object("diffusion_model"))
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        light, prompt = Path(folder, "light.safetensors"), Path(folder, "prompt.safetensors")
+        save_file(random_state(shapes_of(Layout(channels, 2))), light)
+        save_file(random_state(image_prompt_shapes([layer.width for layer in layers])), prompt)
+        return light_adapter.load(light), image_prompt.load(prompt)
+
+
+def main() -> None:
+    """Builds the graphs, runs them in turn and prints medians."""
+    options = arguments(__doc__)
+    host = Host()
+    import comfy.clip_vision
+    import comfy.controlnet
+
+    model = random_model(options.shape)
+    light_adapter, image_prompt = adapters(host, model, tuple(320 * mult for mult in options.shape["channel_mult"]))
+    picture = comfy.clip_vision.Output()
+    picture.image_embeds = torch.randn(1, EMBEDDING)
+    texts = {"positive": random_text(), "negative": random_text()}
+    cells = options.size // 8
+    percents = {"start_percent": 0.0, "end_percent": 1.0}
+    steered = {"light_adapter": light_adapter, "map": attribute_map(random_faces(2), cells, cells), "strength": 1.0,
+               **percents}
+    light = {name: host.run("CamouflageApplyLightAdapter", conditioning=text, **steered)[0]
+             for name, text in texts.items()}
+    prompted, = host.run("CamouflageApplyImagePrompt", model=model, image_prompt=image_prompt,
+                         clip_vision_output=picture, weight=1.0, **percents)
+    stock_adapter = comfy.controlnet.load_controlnet_state_dict(random_state(shapes_of(STOCK, STOCK_CHANNELS)))
+    stock = host.run("ControlNetApplyAdvanced", **texts, control_net=stock_adapter,
+                     image=torch.rand(1, options.size, options.size, 3), strength=1.0, **percents)
+    compare(host, model, {
+        "CAMOUFLaGE-Light": host.run("CFGGuider", model=prompted, **light, cfg=CFG)[0],
+        "stock CFG, no adapters": host.run("CFGGuider", model=model, **texts, cfg=CFG)[0],
+        "stock CFG, stock T2I-Adapter": host.run("CFGGuider", model=model, positive=stock[0], negative=stock[1],
+                                                 cfg=CFG)[0],
+    }, options)
+
+
+if __name__ == "__main__":
+    main()
