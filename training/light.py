@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from diffusers import T2IAdapter, UNet2DConditionModel
+from diffusers.models.adapter import T2IAdapter
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 from camouflage.attribute_map import CHANNELS, ENCODING, ENCODING_VERSION, attribute_map
 from camouflage.errors import CamouflageError

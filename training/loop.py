@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from diffusers import DDPMScheduler
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from diffusers.training_utils import EMAModel
 
 from camouflage.errors import CamouflageError
@@ -180,7 +180,7 @@ class _Run:
             _same_run(checkpoint, self.described)
             _fill(job.trained, checkpoint.tensors(WEIGHTS))
         self.model, self.optimizer = accelerator.prepare(job.model, make_optimizer(config, self.parameters))
-        self.average = EMAModel(self.parameters, decay=config.ema.decay) if config.ema.use else None
+        self.average = EMAModel(self.parameters, decay=config.ema.decay, foreach=True) if config.ema.use else None
         self.step = 0
         if checkpoint is not None:
             self._resume(checkpoint)
@@ -254,7 +254,8 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.step(self.parameters)
-        self.pending.append((self.step + 1, accelerator.reduce(torch.stack(losses).mean(), "mean")))
+        mean: Any = accelerator.reduce(torch.stack(losses).mean(), "mean")
+        self.pending.append((self.step + 1, mean))
         return micro
 
     def _ahead(self, step: int, place: int) -> Future[Inputs]:

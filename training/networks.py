@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import ControlNetModel, T2IAdapter, UNet2DConditionModel
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
+from diffusers.models.adapter import T2IAdapter
 from diffusers.models.attention_processor import AttnProcessor2_0, IPAdapterAttnProcessor2_0
+from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.embeddings import ImageProjection, MultiIPAdapterImageProjection
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from safetensors import SafetensorError, safe_open
 
 from camouflage import light_adapter
@@ -143,7 +145,7 @@ def add_image_prompt(unet: UNet2DConditionModel, file: Path, scale: float) -> di
     processors: dict[str, Any] = {name: AttnProcessor2_0() for name in unet.attn_processors}
     for name, width, number in zip(layers, widths, layout.numbers, strict=True):
         processors[name] = IPAdapterAttnProcessor2_0(hidden_size=width, cross_attention_dim=layout.context,
-                                                     num_tokens=(layout.tokens,), scale=[scale])
+                                                     num_tokens=(layout.tokens,), scale=scale)
         named[f"ip_adapter.{number}.to_k_ip.weight"] = processors[name].to_k_ip[0].weight
         named[f"ip_adapter.{number}.to_v_ip.weight"] = processors[name].to_v_ip[0].weight
     with torch.no_grad():

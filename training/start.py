@@ -17,10 +17,10 @@ from tools.installed import model_folders
 from training import comfyui, loop
 from training.config import load
 from training.dataset import Dataset
-from training.loop import Config, Job
+from training.loop import Job
 from training.validation import Sampler
 
-Build = Callable[[Config, Dataset, Path, Path | None, Sampler | None], Job]
+Build = Callable[[Any, Dataset, Path, Path | None, Sampler | None], Job]
 
 
 def command(kind: str, options: argparse.Namespace, build: Build, wants_image_prompt: Callable[[Any], bool]) -> int:
