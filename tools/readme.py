@@ -20,7 +20,7 @@ def size_text(size: int | None) -> str:
 
 
 def _row(weight: Weight) -> str:
-    link = f"[download]({weight.url})" if weight.url else "none: to be trained"
+    link = f"[download]({weight.url})" if weight.url else "none: [train it yourself](#training)"
     return (f"| {weight.role} | `models/{weight.path}` | {link} | {size_text(weight.size)} | {weight.licence} "
             f"| {_COMMERCIAL[weight.commercial]} |")
 

@@ -10,7 +10,6 @@ import contextlib
 import math
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,8 +30,8 @@ from training.checkpoints import AVERAGE, WEIGHTS, Checkpoint
 from training.config import Identity, Light, to_dict
 from training.dataset import Dataset, Sample
 from training.plan import TIMESTEPS, Plan, generator, hold_out, timestep
+from training.provenance import fingerprint, git_revision, same_run
 
-ROOT = Path(__file__).resolve().parents[1]
 CHECKPOINTS, LOGS = "checkpoints", "logs"
 _LOGGED_EVERY = 10  # steps; reading a loss waits for the device
 _PRECISIONS = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}
@@ -177,7 +176,7 @@ class _Run:
         checkpoint = checkpoints.latest(self.folder, self.tell)
         self.described = self._describe()
         if checkpoint is not None:
-            _same_run(checkpoint, self.described)
+            same_run(checkpoint, self.described)
             _fill(job.trained, checkpoint.tensors(WEIGHTS))
         self.model, self.optimizer = accelerator.prepare(job.model, make_optimizer(config, self.parameters))
         self.average = EMAModel(self.parameters, decay=config.ema.decay, foreach=True) if config.ema.use else None
@@ -354,49 +353,6 @@ def candidates(dataset: Dataset, config: Config) -> list[int]:
                               "learns from faces. Prepare photos of persons, or allow pictures without a face: "
                               "--set faces_only=false.")
     return positions
-
-
-def fingerprint(sources: Sequence[str]) -> str:
-    """A number for a set of pictures, hex."""
-    return f"{generator(*sorted(sources)).initial_seed():016x}"
-
-
-def git_revision() -> str:
-    """The commit of this code, "+" behind it where files were changed; "unknown" outside of a repository."""
-    try:
-        git = ["git", "-C", str(ROOT)]
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run([*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True,
-                                 text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return head + ("+" if changed else "")
-
-
-_MAY_CHANGE = {"validation.every", "validation.pictures", "validation.sampler_steps", "validation.cfg",
-               "validation.seed", "checkpoints.every", "checkpoints.keep_last", "checkpoints.keep_every",
-               "accumulation", "gradient_checkpointing"}
-
-
-def _same_run(checkpoint: Checkpoint, described: Mapping[str, Any]) -> None:
-    """Refuses to go on with a run of other settings, which would be neither the one nor the other."""
-    before, now = _flat(checkpoint.state), _flat(described)
-    may_change = {f"config.{name}" for name in _MAY_CHANGE} | {"git_revision"}
-    if now.get("config.schedule.kind") == "constant":
-        may_change.add("config.steps")
-    for key in sorted((before.keys() | now.keys()) - may_change - {"format", "step"}):
-        if not key.startswith("sha256.") and before.get(key) != now.get(key):
-            what = {"group": "processes times accumulation"}.get(key, key.removeprefix("config."))
-            raise CamouflageError(f"{checkpoint.path.parent.parent} holds a run with another '{what}': it was "
-                                  f"{before.get(key)}, now it is {now.get(key)}. Go on with the old value, or choose "
-                                  "a new --output (with --set init=FILE it begins with exported weights).")
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
-    return flat
 
 
 def _fill(parameters: Mapping[str, torch.nn.Parameter], tensors: Mapping[str, torch.Tensor]) -> None:

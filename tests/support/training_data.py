@@ -6,13 +6,14 @@ import argparse
 import contextlib
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from camouflage.faces import ATTRIBUTES, Face, Picture
-from tools.drawn_faces import write_folder
+from tools.drawn_faces import draw, write_folder
 from training.dataset import Dataset, Info, Sample
 from training.shards import CELL, TOKENS, Shard
 
@@ -81,6 +82,24 @@ def restored_model_folders() -> Iterator[None]:
         folder_paths.folder_names_and_paths.clear()
         folder_paths.folder_names_and_paths.update(before)
         folder_paths.filename_list_cache.clear()
+
+
+def write_latents(folder: Path, latents: torch.Tensor, seed: int = 0, **info: Any) -> Dataset:
+    """A dataset of given latents (N x 4 x h x w) and their drawn persons; picture i is that of drawn_latents."""
+    with Shard(folder) as shard:
+        shard.start(synthetic_info(seed, **info))
+        for i, latent in enumerate(latents):
+            _, picture = draw(i, 64, 64, 1 + i % 3)
+            blank = synthetic_sample(i)
+            shard.add(replace(blank, latent=latent, picture=picture, text=0 * blank.text, image=0 * blank.image))
+    return Dataset.open(folder)
+
+
+def drawn_latents(count: int) -> torch.Tensor:
+    """Pictures of drawn persons, made small, for latents: count x 4 x 8 x 8; no VAE is asked."""
+    pixels = torch.stack([torch.tensor(draw(i, 64, 64, 1 + i % 3)[0]) for i in range(count)]).movedim(-1, 1) / 255
+    small = torch.nn.functional.interpolate(pixels, (8, 8), mode="area")
+    return ((torch.cat([small, small.mean(1, keepdim=True)], dim=1) * 2 - 1) * 1.5).half().float()
 
 
 def prepare_options(folders: Sequence[Path], dataset: Path, **overrides: Any) -> argparse.Namespace:

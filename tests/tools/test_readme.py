@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from camouflage.weights import REGISTRY
 from tools import readme
 from tools.comfy import ROOT
+from training.cli import COMMANDS
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +30,7 @@ def test_the_weights_table_has_every_file_with_what_a_person_needs() -> None:
     for row, weight in zip(rows, REGISTRY, strict=True):
         assert f"models/{weight.path}" in row
         assert weight.licence in row
-        assert (weight.url or "to be trained") in row
+        assert (weight.url or "(#training)") in row
         assert row.count("|") == 7
     assert "722.6 MB" in readme.weights_table()
     assert [readme.size_text(size) for size in (None, 5_000_000, 2_130_000_000)] == ["-", "5.0 MB", "2.13 GB"]
@@ -47,3 +50,27 @@ def test_every_node_and_every_socket_is_described(text: str, host: SimpleNamespa
 
 def test_every_workflow_has_a_row(text: str) -> None:
     assert [file.name for file in (ROOT / "workflows").glob("*.json") if f"workflows/{file.name}" not in text] == []
+
+
+def anchors(file: Path) -> set[str]:
+    """What a link to a heading of a markdown file says behind the #, as GitHub makes it."""
+    headings = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", ["README.md", "training/README.md"])
+def test_links_inside_lead_somewhere(name: str) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)", (ROOT / name).read_text(encoding="utf-8"))
+    assert links
+    for path, anchor in links:
+        file = (ROOT / name).parent / path if path else ROOT / name
+        assert file.exists(), path
+        assert not anchor or anchor in anchors(file), anchor
+
+
+def test_every_command_and_every_benchmark_is_named(text: str) -> None:
+    commands = [*(f"python run.py {name}" for name in ("demo", "calibrate", "test")),
+                *(f"python run.py train {name}" for name in COMMANDS),
+                *(f"python -m benchmarks.{file.stem}" for file in (ROOT / "benchmarks").glob("*.py")
+                  if file.stem not in ("__init__", "host"))]
+    assert [command for command in commands if command not in text] == []

@@ -1,10 +1,9 @@
-"""The training of the Light adapter: what it learns, what it leaves alone, and that a run can be stopped and resumed."""
+"""The training of the Light adapter: what it learns, what it leaves alone, and that it can be stopped and resumed."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,14 +15,11 @@ from camouflage.attribute_map import attribute_map
 from camouflage.errors import CamouflageError
 from camouflage.faces import Faces
 from light_weights import difference_of_states
-from tools.drawn_faces import draw
 from training import config as configs
 from training import light, loop, start
 from training.checkpoints import AVERAGE, WEIGHTS
-from training.dataset import Dataset
 from training.plan import generator
-from training.shards import Shard
-from training_data import synthetic_dataset, synthetic_info, synthetic_sample
+from training_data import drawn_latents, synthetic_dataset, synthetic_sample, write_latents
 from training_nets import TEXT, tiny_checkpoint, tiny_ip_adapter, train_a_little
 
 PICTURES = 24
@@ -39,30 +35,14 @@ def run(job, dataset, config, output):
     return loop.train(job, dataset, config, output, loop.make_accelerator(config, cpu=True))
 
 
-def drawn_dataset(folder: Path, base_model: Path) -> Dataset:
-    """Drawn persons whose small pictures are taken for latents, 8 x 8; all captions and image embeddings are alike."""
-    with Shard(folder) as shard:
-        shard.start(synthetic_info(base_model=start.digest(base_model)))
-        for i, latent in enumerate(drawn_latents()):
-            _, picture = draw(i, 64, 64, 1 + i % 3)
-            blank = synthetic_sample(i)
-            shard.add(replace(blank, latent=latent, picture=picture, text=0 * blank.text, image=0 * blank.image))
-    return Dataset.open(folder)
-
-
-def drawn_latents() -> torch.Tensor:
-    pixels = torch.stack([torch.tensor(draw(i, 64, 64, 1 + i % 3)[0]) for i in range(PICTURES)]).movedim(-1, 1) / 255
-    small = torch.nn.functional.interpolate(pixels, (8, 8), mode="area")
-    return ((torch.cat([small, small.mean(1, keepdim=True)], dim=1) * 2 - 1) * 1.5).half().float()
-
-
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """A base model that finds noise in drawn pictures, an IP-Adapter for it, and the pictures."""
     folder = tmp_path_factory.mktemp("light")
-    checkpoint = train_a_little(tiny_checkpoint(folder / "base.safetensors"), drawn_latents())
+    checkpoint = train_a_little(tiny_checkpoint(folder / "base.safetensors"), drawn_latents(PICTURES))
     return SimpleNamespace(base=checkpoint, prompt=tiny_ip_adapter(folder / "prompt.safetensors"),
-                           dataset=drawn_dataset(folder / "dataset", checkpoint))
+                           dataset=write_latents(folder / "dataset", drawn_latents(PICTURES),
+                                                 base_model=start.digest(checkpoint)))
 
 
 @pytest.fixture(scope="module")

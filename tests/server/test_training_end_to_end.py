@@ -1,0 +1,110 @@
+"""From photos to a picture: prepare, train, export, and the shipped Light workflow with what was trained."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from light_weights import SIGNED, save
+from served import change, pictures
+from shipped import queueable, upload
+from tools.drawn_faces import draw
+from training import checkpoints, cli, networks
+from training.checkpoints import AVERAGE
+from training.dataset import Dataset
+from training_data import drawn
+
+ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = ("precision=fp32", "batch_size=2", "steps=3", "optimizer.learning_rate=1e-2", "schedule.warmup=0",
+            "validation.every=3", "validation.held_out=1", "validation.pictures=1", "validation.sampler_steps=1")
+OURS, WRITTEN_BY_HAND, UNTRAINED = "trained.safetensors", "by_hand.safetensors", "untrained.safetensors"
+MINIATURE = "camouflage_light_sd15.safetensors"
+
+
+def command(*arguments: object) -> str:
+    """What `python -m training` prints."""
+    ran = subprocess.run([sys.executable, "-m", "training", *map(str, arguments)], cwd=ROOT, text=True,
+                         capture_output=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(server) -> Iterator[Path]:
+    """Where Load Light Adapter looks, empty: the server's own models folder."""
+    folder = server.run_folder / "models" / "camouflage" / "light"
+    folder.mkdir(parents=True)
+    yield folder
+    for file in folder.iterdir():
+        file.unlink()
+
+
+@pytest.fixture(scope="module")
+def trained(folder, comfyui, miniature_models, tmp_path_factory) -> SimpleNamespace:
+    """Ten drawn photos through all commands; the first has no sidecars, so all networks are asked about it."""
+    place = tmp_path_factory.mktemp("training")
+    dataset, run = place / "dataset", place / "run"
+    first, *others = drawn(place / "photos", 10, seed=5)
+    first.with_suffix(".faces.json").unlink()
+    for photo in others:
+        photo.with_suffix(".txt").write_text("a drawn person", encoding="utf-8")
+    places = ("--comfyui", comfyui, "--models", miniature_models)
+    command("prepare", place / "photos", "--dataset", dataset, "--resolution", 128, *places)
+    said = command("light", "--dataset", dataset, "--output", run, "--cpu", *places, "--set", *SETTINGS)
+    assert cli.main(["export", str(run), "--output", str(folder / OURS), "--licence", "CC-BY-4.0"]) == 0
+    return SimpleNamespace(dataset=Dataset.open(dataset), run=run, said=said,
+                           base_model=next((miniature_models / "checkpoints").glob("*.safetensors")))
+
+
+def test_prepare_asks_the_networks_where_no_sidecar_says_it(trained):
+    samples = [trained.dataset[i] for i in range(len(trained.dataset))]
+    assert len(samples) == 10 and all(sample.latent.shape == (4, 16, 16) for sample in samples)
+    asked = [sample for sample in samples if sample.caption != "a drawn person"]
+    assert len(asked) == 1 and asked[0].caption.strip()
+    known = {value for sample in samples if sample is not asked[0] for face in sample.picture.faces
+             for value in face.attributes}
+    assert known == {0.0, 1.0}, "as it was drawn"
+    assert not {value for face in asked[0].picture.faces for value in face.attributes} <= known, "as FACER guesses"
+
+
+def test_the_training_validates_and_says_what_comes_next(trained):
+    assert "Step 3: loss " in trained.said and "own_map_beats_anothers" in trained.said
+    assert f"python -m training export {trained.run} --output" in trained.said
+    assert list((trained.run / "logs").glob("events.*"))
+
+
+def test_the_shipped_workflow_paints_with_the_exported_adapter(server, trained, folder, tmp_path):
+    average = checkpoints.latest(trained.run / "checkpoints").tensors(AVERAGE)
+    save(average, folder / WRITTEN_BY_HAND, SIGNED)
+    untrained = networks.new_light_adapter(networks.load_unet(trained.base_model), None, seed=0)
+    save(untrained.state_dict(), folder / UNTRAINED, SIGNED)
+    api = queueable(server, "light", upload(server, tmp_path, "drawn.png", draw(99, 300, 300, 2)[0]))
+    decode = next(key for key, node in api.items() if node["class_type"] == "VAEDecode")
+    api["look"] = {"class_type": "PreviewImage", "inputs": {"images": [decode, 0]}, "_meta": {"title": "Painted"}}
+
+    def paint(adapter: str) -> dict[str, np.ndarray]:
+        change(api, "CamouflageLightAdapterLoader", adapter=adapter, encoding="refuse")  # the file has to say it
+        entry = server.run(api)
+        assert entry["status"]["status_str"] == "success"
+        return pictures(server, api, entry)
+
+    logged = len(server.log())
+    ours = paint(OURS)
+    open("/tmp/w/e2e/log", "w").write(server.log()[logged:])
+    assert not any(word in server.log()[logged:].lower() for word in ("warn", "error", "exception"))
+    assert ours["Anonymized"].shape == (1, 128, 128, 3) and ours["Anonymized"].std() > 1
+    assert ours["Map preview"].any()
+    saved = sorted((server.run_folder / "output").glob("camouflage_*"), key=lambda path: path.stat().st_mtime_ns)
+    assert {path.suffix for path in saved[-2:]} == {".png", ".json"}, "the picture and who was verified"
+    assert np.array_equal(np.asarray(Image.open(next(p for p in saved[-2:] if p.suffix == ".png"))),
+                          ours["Anonymized"][0])
+    assert np.array_equal(paint(WRITTEN_BY_HAND)["Painted"], ours["Painted"]), "the checkpoint's average, unchanged"
+    for other in (UNTRAINED, MINIATURE):
+        assert (paint(other)["Painted"] != ours["Painted"]).mean() > 0.1, other

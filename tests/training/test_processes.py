@@ -1,0 +1,124 @@
+"""A training in processes of its own: killed at several moments, stopped politely, and spread over two."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from light_weights import difference_of_states
+from training import checkpoints, start
+from training.checkpoints import AVERAGE, WEIGHTS
+from training.loop import CHECKPOINTS, LOGS
+from training_data import synthetic_dataset
+from training_nets import tiny_checkpoint, tiny_ip_adapter
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS = 12
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
+FORKER = """
+import json, os, sys
+sys.path.append(sys.argv[1])
+from training import cli, light
+for line in sys.stdin:  # everything is imported once; every training is a process of its own
+    child = os.fork()
+    if not child:
+        os._exit(cli.main(json.loads(line)))
+    print(child, flush=True)
+    print(os.waitpid(child, 0)[1], flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("processes")
+    base = tiny_checkpoint(folder / "base.safetensors")
+    synthetic_dataset(folder / "dataset", 24, base_model=start.digest(base))
+    return SimpleNamespace(folder=folder, base=base, prompt=tiny_ip_adapter(folder / "prompt.safetensors"))
+
+
+def command(files, output: Path, *settings: str) -> list[str]:
+    return ["light", "--dataset", str(files.folder / "dataset"), "--output", str(output), "--base-model",
+            str(files.base), "--image-prompt", str(files.prompt), "--cpu", "--set", "precision=fp32", "batch_size=2",
+            "schedule.warmup=0", "optimizer.learning_rate=1e-3", "validation.every=0", "validation.held_out=0",
+            *settings]
+
+
+def final(output: Path, step: int) -> dict[str, torch.Tensor]:
+    checkpoint = checkpoints.load(output / CHECKPOINTS / f"step-{step:08d}")
+    tensors = {WEIGHTS: load_file(checkpoint.path / WEIGHTS), AVERAGE: load_file(checkpoint.path / AVERAGE)}
+    return {f"{name} {key}": value for name, values in tensors.items() for key, value in values.items()}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills processes as POSIX does")
+def test_killed_at_several_moments_it_ends_with_the_same_bits(files):
+    settings = (f"steps={STEPS}", "checkpoints.every=1", "checkpoints.keep_last=2", "schedule.kind=cosine")
+    whole, killed = files.folder / "whole", files.folder / "killed"
+    with subprocess.Popen([sys.executable, "-c", FORKER, str(ROOT)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT) as forker:
+
+        def begin(output: Path) -> int:
+            forker.stdin.write(json.dumps(command(files, output, *settings)) + "\n")
+            forker.stdin.flush()
+            return int(number())
+
+        def number() -> str:
+            said = []
+            while not (line := forker.stdout.readline()).strip().isdigit():
+                said.append(line)
+                assert line, "".join(said)
+            return line
+
+        begin(whole)
+        assert int(number()) == 0
+        stops = []
+        for step, pause, how in ((0, 0.3, signal.SIGKILL), (1, 0.0, signal.SIGKILL), (3, 0.02, signal.SIGKILL),
+                                 (5, 0.05, signal.SIGTERM), (7, 0.09, signal.SIGKILL)):
+            child, deadline = begin(killed), time.monotonic() + 60
+            while step and max(checkpoints.steps(killed / CHECKPOINTS), default=0) < step:
+                assert time.monotonic() < deadline
+                time.sleep(0.002)
+            time.sleep(pause)
+            os.kill(child, how)
+            status = int(number())
+            assert os.waitstatus_to_exitcode(status) == (-signal.SIGKILL if how == signal.SIGKILL else 130)
+            stops.append(max(checkpoints.steps(killed / CHECKPOINTS), default=0))
+        assert stops == sorted(stops) and stops[-1] < STEPS, f"it was stopped on the way: {stops}"
+        begin(killed)
+        assert int(number()) == 0
+        forker.stdin.close()
+    assert difference_of_states(final(whole, STEPS), final(killed, STEPS)) == 0.0
+    assert sorted(path.name for path in (killed / CHECKPOINTS).iterdir()) == ["step-00000011", "step-00000012"]
+
+
+def losses(output: Path) -> dict[int, float]:
+    log = EventAccumulator(str(output / LOGS))
+    log.Reload()
+    return {event.step: event.value for event in log.Scalars("train/loss")}
+
+
+def test_two_processes_equal_one_that_accumulates_twice(files):
+    """By `accelerate launch`, on the CPU."""
+    one, two = files.folder / "one", files.folder / "two"
+    for output, more in ((one, ["accumulation=2"]), (two, ["--processes", "2"])):
+        shutil.rmtree(output, ignore_errors=True)
+        done = subprocess.run([sys.executable, "-m", "training", *command(files, output, "steps=5", *more)], cwd=ROOT,
+                              env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert losses(one).keys() == {1, 2, 3, 4, 5}
+    assert losses(two) == pytest.approx(losses(one), rel=1e-5)
+    assert len(set(losses(one).values())) == 5
+    assert difference_of_states(final(one, 5), final(two, 5)) < 1e-5
+    state = checkpoints.load(two / CHECKPOINTS / "step-00000005").state
+    assert state["group"] == 2 and state["config"]["accumulation"] == 1
