@@ -49,7 +49,7 @@ class CamouflageLightAdapterLoader(io.ComfyNode):
             inputs=[
                 io.Combo.Input("adapter", options=names(LIGHT_ADAPTER),
                                tooltip="File in models/camouflage/light. None can be downloaded: the paper's weights "
-                                       "are not public, the adapter has to be trained."),
+                                       "are not public, the adapter has to be trained (README, Training)."),
                 io.Combo.Input("encoding", options=_ENCODINGS, default=SIGNED.name,
                                tooltip="Which encoding of the map to take for granted when the file's metadata does "
                                        f"not say: '{SIGNED.name}' is ours, version {SIGNED.version}; '{_REFUSE}' loads "

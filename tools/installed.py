@@ -47,6 +47,6 @@ def describe_missing(weights: list[Weight], comfyui: Path) -> str:
         use = {True: "commercial use allowed", False: "no commercial use", None: "commercial use not stated"}
         size = f", {weight.size / 1e6:,.1f} MB" if weight.size else ""
         lines.append(f"\n{weight.role}: {Path(weight.file).name}{size} ({weight.licence}; {use[weight.commercial]})\n"
-                     f"  from {weight.url or '(no download: it has to be trained)'}\n"
+                     f"  from {weight.url or '(no download: it has to be trained; python run.py train does it)'}\n"
                      f"  into {(comfyui / 'models' / weight.path).parent}")
     return "\n".join(lines)

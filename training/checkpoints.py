@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from camouflage.errors import CamouflageError
@@ -90,7 +91,7 @@ def save(folder: Path, step: int, tensors: Mapping[str, Mapping[str, torch.Tenso
         shutil.rmtree(final, ignore_errors=True)  # one that was damaged, or a run that starts anew from further back
         os.replace(partial, final)
         _to_disk(folder)
-    except (OSError, RuntimeError) as error:  # torch and safetensors report a full disk as they like
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch reports a full disk as a RuntimeError
         shutil.rmtree(partial, ignore_errors=True)
         raise CamouflageError(f"The checkpoint of step {step} could not be written to {folder} ({error}). Make room "
                               "and start the same command again: it goes on from the checkpoint before.") from error

@@ -18,7 +18,7 @@ from camouflage.errors import CamouflageError
 from training import config
 
 COMMANDS = ("prepare", "light", "identity", "export", "cost")
-LARGEST = 1024  # px, of a side's square; SD 1.5 knows 512, the paper uses 768
+LARGEST = 1024  # px of the longer side; SD 1.5 knows 512, the paper uses 768
 STEP = 64  # px, that the Light adapter's map divides by
 
 
@@ -108,8 +108,8 @@ def _prepare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", type=_path, required=True, metavar="DIR",
                         help="folder for the dataset; made if it is missing, gone on with if it is begun")
     parser.add_argument("--resolution", type=_whole(STEP, LARGEST, STEP), default=768, metavar="PX",
-                        help=f"pictures are scaled to about PX x PX pixels in their own aspect ratio; a multiple of "
-                        f"{STEP} up to {LARGEST} (default: 768, the paper's)")
+                        help=f"the longer side of the pictures; the other follows from their aspect ratio, rounded to "
+                        f"{STEP}. A multiple of {STEP} up to {LARGEST} (default: 768, the paper's)")
     parser.add_argument("--vae", type=_path, metavar="FILE", help="the VAE (default: ft-MSE, the paper's, in the "
                         "models folders)")
     parser.add_argument("--image-encoder", type=_path, metavar="FILE",
@@ -192,6 +192,9 @@ def check(options: argparse.Namespace) -> None:
         if path and not path.is_file():
             raise CamouflageError(f"--{name.replace('_', '-')} wants a file, but {path} "
                                   f"{'is a folder' if path.is_dir() else 'does not exist'}.")
+        if path and name in ("base_model", "image_prompt") and path.suffix.lower() != ".safetensors":
+            raise CamouflageError(f"--{name.replace('_', '-')} wants a .safetensors file, but got {path}: others can "
+                                  "contain code, and the training does not load them.")
     for name, paths in (("FOLDER", given.get("folders", ())), ("--models", given.get("models", ()))):
         for path in paths:
             if not path.is_dir():

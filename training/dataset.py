@@ -68,6 +68,10 @@ class Dataset:
             if different := file.info.differences(files[0].info):
                 raise CamouflageError(f"{file.path} and {files[0].path.name} were prepared with different settings: "
                                       f"{'; '.join(different)}. Keep the shards of one setting in the folder.")
+        wanted = int(paths[0].stem.rpartition("-")[2])
+        if len(files) < wanted:
+            warnings.warn(f"{folder} has {len(files)} of {wanted} shards. If the others were prepared elsewhere, copy "
+                          "them here first (a shard to which no photo belongs has no file).", stacklevel=2)
         dataset = cls(files)
         if not len(dataset):
             raise CamouflageError(f"The dataset in {folder} holds no picture. Prepare one from a folder with photos.")

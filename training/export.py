@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from camouflage import VERSION
@@ -40,8 +41,14 @@ def main(options: argparse.Namespace) -> int:
     for path in files:
         if path.exists():
             raise CamouflageError(f"{path} is there already. Choose another --output; nothing is overwritten.")
+    try:
+        for path, state in files.items():
+            write(state, path, described, _DTYPES[options.dtype])
+    except CamouflageError:
+        for path in files:  # all or none; none of them was there before
+            path.unlink(missing_ok=True)
+        raise
     for path, state in files.items():
-        write(state, path, described, _DTYPES[options.dtype])
         print(f"{path}: {sum(value.numel() for value in state.values()) / 1e6:.1f} M parameters, {options.dtype}, step "
               f"{checkpoint.step}")
     print(_ADVICE[checkpoint.state["kind"]])
@@ -49,19 +56,31 @@ def main(options: argparse.Namespace) -> int:
 
 
 _ADVICE = {
-    "light": "Put it into ComfyUI's models/controlnet/ folder and choose it in 'Load Light Adapter'"
-             " (a file ..._image_prompt belongs into models/ipadapter/).",
+    "light": "Put it into ComfyUI's models/camouflage/light/ folder and choose it in 'Load Light Adapter' "
+             "(a file ..._image_prompt belongs into models/ipadapter/).",
     "identity": "Put it into ComfyUI's models/controlnet/ folder and choose it in the stock 'Load ControlNet Model', "
                 "connected to 'Identity Control' together with the VAE.",
 }
 
 
 def find(run: Path, step: int | None) -> Checkpoint:
-    """A checkpoint: the folder of one, or of a run (its newest whole one, or that of a step)."""
+    """A checkpoint: the folder of one, or of a run (its newest whole one, or that of a step).
+
+    Raises:
+        CamouflageError: there is none, or it is not whole.
+    """
     if (run / "state.json").is_file():
-        return checkpoints.load(run)
+        found = checkpoints.load(run)
+        if step not in (None, found.step):
+            raise CamouflageError(f"{run} is the checkpoint of step {found.step}, but --step is {step}. Name the run's "
+                                  "folder, or leave out --step.")
+        return found
     folder = run / "checkpoints"
-    if step is not None:
+    there = checkpoints.steps(folder)
+    if step is not None and there:
+        if step not in there:
+            raise CamouflageError(f"There is no checkpoint of step {step} in {folder}, only of "
+                                  f"{', '.join(map(str, there))}.")
         return checkpoints.load(folder / f"step-{step:08d}")
     found = checkpoints.latest(folder)
     if found is None:
@@ -105,8 +124,8 @@ def write(state: State, path: Path, described: dict[str, str], dtype: torch.dtyp
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(converted, partial, described)
         os.replace(partial, path)
-    except OSError as error:
-        raise CamouflageError(f"{path} could not be written ({error.strerror or error}). Is there room, and may you "
-                              "write there?") from error
+    except (OSError, SafetensorError) as error:  # the latter is what safetensors makes of a full disk
+        raise CamouflageError(f"{path} could not be written ({error}). Is there room, and may you write "
+                              "there?") from error
     finally:
         partial.unlink(missing_ok=True)

@@ -160,7 +160,7 @@ def job(config: Light, dataset: Dataset, base_model: Path, image_prompt: Path | 
     networks.convert(unet, loop.compute_dtype(config))
     adapter = networks.new_light_adapter(unet, Path(config.init) if config.init else None, config.seed)
     trained = dict(adapter.named_parameters())
-    described = start.described(KIND, base_model) | {"encoding": ENCODING, "encoding_version": str(ENCODING_VERSION)}
+    described = start.described(KIND, base_model, config.init) | {"encoding": ENCODING, "encoding_version": str(ENCODING_VERSION)}
     if image_prompt is not None:
         prompt = networks.add_image_prompt(unet, image_prompt, config.image_prompt.scale)
         width = prompt["image_proj.proj.weight"].shape[1]
@@ -174,6 +174,8 @@ def job(config: Light, dataset: Dataset, base_model: Path, image_prompt: Path | 
             parameter.data = parameter.data.to(dtype)
             parameter.requires_grad_(config.image_prompt.train)
         trained |= prompt if config.image_prompt.train else {}
+    if config.map.region == "landmarks" and not dataset.info.faces.get("landmarks"):
+        print("The dataset was prepared without --landmarks: of faces that have none the box is drawn.", flush=True)
     if config.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
     model = LightModel(unet, adapter)

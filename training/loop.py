@@ -272,8 +272,9 @@ class _Run:
         for (step, _), loss in zip(self.pending, losses, strict=True):
             if not math.isfinite(loss):
                 raise CamouflageError(f"The loss of step {step} is {loss}. Nothing is saved of it: the checkpoint "
-                                      "before is whole. Go on with a smaller optimizer.learning_rate, or with "
-                                      "precision bf16 or fp32 in fp16's place.")
+                                      "before is whole. Export that one and begin a new run with it (--set init=FILE, "
+                                      "another --output), with a smaller optimizer.learning_rate, or with precision "
+                                      "bf16 or fp32 in fp16's place.")
             if self.writer is not None:
                 self.writer.add_scalar("train/loss", loss, step)
         if self.writer is not None and losses:
@@ -344,7 +345,7 @@ def candidates(dataset: Dataset, config: Config) -> list[int]:
     """Positions of the pictures that a training may see.
 
     Raises:
-        CamouflageError: none.
+        CamouflageError: there are none.
     """
     with_faces = isinstance(config, Light) and config.faces_only
     positions = [i for i in range(len(dataset)) if dataset.persons[i] or not with_faces]

@@ -12,9 +12,9 @@ from training.checkpoints import Checkpoint
 from training.plan import generator
 
 ROOT = Path(__file__).resolve().parents[1]
-_MAY_CHANGE = {"validation.every", "validation.pictures", "validation.sampler_steps", "validation.cfg",
+_MAY_CHANGE = {"init", "validation.every", "validation.pictures", "validation.sampler_steps", "validation.cfg",
                "validation.seed", "checkpoints.every", "checkpoints.keep_last", "checkpoints.keep_every",
-               "accumulation", "gradient_checkpointing"}
+               "accumulation", "gradient_checkpointing"}  # of init the digest counts, of accumulation the group
 
 
 def fingerprint(sources: Sequence[str]) -> str:

@@ -44,7 +44,8 @@ def command(kind: str, options: argparse.Namespace, build: Build, wants_image_pr
     accelerator = loop.make_accelerator(config, options.cpu)
     sampler = None
     if config.validation.every and accelerator.is_main_process:
-        sampler = Sampler(base_model, find("vae", options.vae, options, "--vae"), image_prompt, options)
+        vae = find("vae", options.vae, options, "--vae") if config.validation.pictures else options.vae
+        sampler = Sampler(base_model, vae, image_prompt, options)
     job = build(config, dataset, base_model, image_prompt, sampler)
     last = loop.train(job, dataset, config, options.output, accelerator)
     if accelerator.is_main_process:
@@ -76,9 +77,10 @@ def digest(file: Path) -> str:
     return file_sha256(file)
 
 
-def described(kind: str, base_model: Path) -> dict[str, Any]:
-    """What every checkpoint says of its training."""
-    return {"kind": kind, "base_model": {"name": base_model.name, "sha256": digest(base_model)}}
+def described(kind: str, base_model: Path, init: str) -> dict[str, Any]:
+    """What every checkpoint says of its training; ``init`` is the config's."""
+    return {"kind": kind, "base_model": {"name": base_model.name, "sha256": digest(base_model)},
+            "init": digest(Path(init)) if init else ""}
 
 
 @contextlib.contextmanager

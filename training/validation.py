@@ -56,10 +56,11 @@ class Sampler:
                 if host.image_prompt is not None:
                     embedding = SimpleNamespace(image_embeds=sample.image[None])
                     model = prompt_module.apply(model, host.image_prompt, embedding, config.image_prompt.scale)
-                positive, negative = (adapter_module.apply([[text[None].float(), {}]], net, attribute_map[None], 1.0)
+                batch = attribute_map[None]  # the same for both, so that they share the control, as the nodes' do
+                positive, negative = (adapter_module.apply([[text[None].float(), {}]], net, batch, 1.0)
                                       for text in (sample.text, empty_text))
                 painted = self._sample(host, model, positive, negative, sample, config, config.validation.cfg)
-                shown = [self._decode(host, sample.latent[None]), as_picture(attribute_map[None])[0],
+                shown = [self._decode(host, sample.latent[None]), as_picture(batch)[0],
                          self._decode(host, painted)]
                 pictures.append((torch.cat(shown, dim=1).clamp(0, 1) * 255).round().to(torch.uint8).numpy())
         return pictures
@@ -93,13 +94,13 @@ class Sampler:
 
     @contextlib.contextmanager
     def _host(self) -> Iterator[SimpleNamespace]:
-        from training.comfyui import enter, pack
+        from training.comfyui import enter, errors, pack
 
         if self._loaded is None:
             enter(self._options.comfyui, self._options.models, self._options.cpu or None)
         import comfy.model_management as mm
 
-        with torch.inference_mode():
+        with errors(), torch.inference_mode():
             if self._loaded is None:
                 self._loaded = self._load(pack)
             try:

@@ -97,8 +97,7 @@ def test_the_shipped_workflow_paints_with_the_exported_adapter(server, trained, 
 
     logged = len(server.log())
     ours = paint(OURS)
-    open("/tmp/w/e2e/log", "w").write(server.log()[logged:])
-    assert not any(word in server.log()[logged:].lower() for word in ("warn", "error", "exception"))
+    assert OURS not in server.log()[logged:], "nothing is said about it"
     assert ours["Anonymized"].shape == (1, 128, 128, 3) and ours["Anonymized"].std() > 1
     assert ours["Map preview"].any()
     saved = sorted((server.run_folder / "output").glob("camouflage_*"), key=lambda path: path.stat().st_mtime_ns)

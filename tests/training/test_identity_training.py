@@ -47,7 +47,6 @@ def test_it_learns_to_reconstruct_through_the_hosts_sampler(host, files, tmp_pat
     before = job.validate(0, job.trained, held_out, device).numbers
     loop.train(job, dataset, config, tmp_path, loop.make_accelerator(config, cpu=True))
     after = job.validate(80, job.trained, held_out, device).numbers
-    print("MEASURED", before, after)
     assert after["reconstruction_distance"] < 0.5 * before["reconstruction_distance"]
     spread = torch.stack([sample.latent for sample in held_out]).square().mean().sqrt()
     assert after["reconstruction_distance"] < 0.8 * float(spread), "nearer than an empty latent is"

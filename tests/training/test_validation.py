@@ -1,0 +1,140 @@
+"""Validation: it paints what the nodes paint, and it changes nothing of what is trained."""
+
+from __future__ import annotations
+
+import argparse
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from camouflage.errors import CamouflageError
+from camouflage.faces import Faces
+from light_weights import SIGNED, difference_of_states, save, t2i_adapter
+from training import config as configs
+from training import light, loop, start
+from training.checkpoints import AVERAGE, WEIGHTS
+from training.loop import LOGS
+from training.networks import read
+from training.validation import Sampler
+from training_data import synthetic_dataset, synthetic_sample
+from training_nets import tiny_checkpoint, tiny_ip_adapter
+
+CHECKPOINT, IMAGE_PROMPT = "Realistic_Vision_V5.1_fp16-no-ema.safetensors", "ip-adapter_sd15.safetensors"
+SIDE = 16  # latent cells
+SEED, STEPS, CFG, WEIGHT = 11, 2, 5.0, 0.8
+
+
+def settings(*overrides):
+    return configs.load("light", None, [
+        f"validation.seed={SEED}", f"validation.sampler_steps={STEPS}", f"validation.cfg={CFG}",
+        f"image_prompt.scale={WEIGHT}", *overrides])
+
+
+@pytest.fixture(scope="module")
+def scene(host, miniature_models, tmp_path_factory) -> SimpleNamespace:
+    """Two pictures, their maps, two adapters, and the sampler on the miniature checkpoint with its own VAE."""
+    folder = tmp_path_factory.mktemp("adapters")
+    samples = [synthetic_sample(seed, latent=(SIDE, SIDE), persons=(2,)) for seed in (1, 2)]
+    sampler = Sampler(miniature_models / "checkpoints" / CHECKPOINT, None,
+                      miniature_models / "ipadapter" / IMAGE_PROMPT,
+                      argparse.Namespace(comfyui=None, models=[], cpu=True))
+    maps = [light.draw_map(sample.picture, sample, settings()) for sample in samples]
+    empty_text = torch.randn(77, 768, generator=torch.Generator().manual_seed(3))
+    adapters = [save(t2i_adapter(seed=seed).state_dict(), folder / f"{seed}.safetensors", SIGNED) for seed in (0, 1)]
+
+    def paint(adapter, config):
+        return sampler.light(adapter, samples, maps, empty_text, config)
+
+    return SimpleNamespace(samples=samples, sampler=sampler, empty_text=empty_text, adapters=adapters, paint=paint,
+                           painted=paint(adapters[0], settings()))
+
+
+def test_pictures_are_three_side_by_side_and_hang_on_seed_and_adapter(scene):
+    width = 8 * SIDE
+    assert all(picture.shape == (width, 3 * width, 3) and picture.dtype == np.uint8 for picture in scene.painted)
+    assert all(part.std() > 1 for picture in scene.painted for part in np.split(picture, 3, axis=1))
+    again = scene.paint(scene.adapters[0], settings())
+    assert all(np.array_equal(a, b) for a, b in zip(again, scene.painted, strict=True))
+    for adapter, config in ((scene.adapters[1], settings()), (scene.adapters[0], settings("validation.seed=12"))):
+        for other, first in zip(scene.paint(adapter, config), scene.painted, strict=True):
+            assert np.array_equal(other[:, :2 * width], first[:, :2 * width]), "original and map are as they were"
+            assert (other[:, 2 * width:] != first[:, 2 * width:]).mean() > 0.5
+    for decoded, picture in zip(scene.sampler.decode([sample.latent for sample in scene.samples]), scene.painted,
+                                strict=True):
+        assert np.array_equal(decoded, picture[:, :width])
+
+
+def test_it_paints_what_the_nodes_paint(host, scene):
+    import comfy.clip_vision
+
+    loaded, _, vae = host.run("CheckpointLoaderSimple", ckpt_name=CHECKPOINT)
+    prompt = host.module("host.image_prompt").load(scene.sampler._files[2])
+    adapter = host.module("host.light_adapter").load(scene.adapters[0])
+    for sample, picture in zip(scene.samples, scene.painted, strict=True):
+        seen = comfy.clip_vision.Output()
+        seen["image_embeds"] = sample.image[None]
+        model, = host.run("CamouflageApplyImagePrompt", model=loaded, image_prompt=prompt, clip_vision_output=seen,
+                          weight=WEIGHT)
+        faces = host.module("camouflage.faces").Faces.from_json(Faces((sample.picture,)).to_json())
+        attribute_map, map_picture, *_ = host.run("CamouflageAttributeMap", faces=faces, width=8 * SIDE,
+                                                  height=8 * SIDE)
+        positive, negative = (
+            host.run("CamouflageApplyLightAdapter", conditioning=[[text[None], {}]], light_adapter=adapter,
+                     map=attribute_map)[0] for text in (sample.text, scene.empty_text))
+        latent, = host.run("KSampler", model=model, seed=SEED, steps=STEPS, cfg=CFG, sampler_name="dpmpp_sde",
+                           scheduler="karras", positive=positive, negative=negative,
+                           latent_image={"samples": torch.zeros(1, 4, SIDE, SIDE)})
+        image, = host.run("VAEDecode", vae=vae, samples=latent)
+        for found, wanted in zip(np.split(picture, 3, axis=1)[1:], (map_picture, image), strict=True):
+            levels = (wanted[0] * 255).round().numpy()
+            print(f"largest difference: {np.abs(found - levels).max():g} of 255")
+            assert np.abs(found - levels).max() <= 1
+
+
+def test_an_adapter_that_does_not_fit_is_explained(scene, tmp_path):
+    narrow = save(t2i_adapter((32, 64)).state_dict(), tmp_path / "narrow.safetensors", SIGNED)
+    with pytest.raises(CamouflageError, match=r"widths \[32, 64\].*'model' has \[320, 640\]"):
+        scene.paint(narrow, settings())
+
+
+class Painter:
+    """In a sampler's place: notes the weights that it was to paint with."""
+
+    def __init__(self):
+        self.seen, self.files = [], []
+
+    def light(self, adapter, samples, maps, empty_text, config):
+        assert maps[0].shape == (41, 8, 8) and float(maps[0].abs().max()) > 0 and empty_text.shape == (77, 768)
+        self.files.append(adapter)
+        self.seen.append(read(adapter))
+        return [np.full((8, 24, 3), 40 * i, np.uint8) for i, _ in enumerate(samples, 1)]
+
+
+def test_it_changes_no_bit_of_what_is_trained_and_looks_at_the_average(tmp_path):
+    base = tiny_checkpoint(tmp_path / "base.safetensors")
+    prompt = tiny_ip_adapter(tmp_path / "prompt.safetensors")
+    dataset = synthetic_dataset(tmp_path / "dataset", 30, base_model=start.digest(base))
+    painter, last = Painter(), {}
+    for name, every in (("with", 1), ("without", 0)):
+        config = settings("precision=fp32", "batch_size=2", "steps=3", "schedule.warmup=0", "ema.decay=0.5",
+                          "optimizer.learning_rate=1e-2", "checkpoints.every=1", "checkpoints.keep_last=9",
+                          "validation.held_out=3", "validation.pictures=2", f"validation.every={every}")
+        job = light.job(config, dataset, base, prompt, painter)
+        last[name] = loop.train(job, dataset, config, tmp_path / name, loop.make_accelerator(config, cpu=True))
+    for file in (WEIGHTS, AVERAGE):
+        assert difference_of_states(load_file(last["with"] / file), load_file(last["without"] / file)) == 0.0
+    averages = [load_file(last["with"].parent / f"step-{step:08d}" / AVERAGE) for step in (1, 2, 3)]
+    assert len(painter.seen) == 3 and not any(file.exists() for file in painter.files), "files of a while"
+    assert [difference_of_states(*pair) for pair in zip(painter.seen, averages, strict=True)] == [0.0, 0.0, 0.0]
+    assert difference_of_states(averages[2], load_file(last["with"] / WEIGHTS)) > 1e-4
+
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    log = EventAccumulator(str(tmp_path / "with" / LOGS))
+    log.Reload()
+    assert [event.step for event in log.Scalars("validation/loss")] == [1, 2, 3]
+    assert {"validation/picture_0", "validation/picture_1"} == set(log.Tags()["images"])
+    assert {"validation/loss_without_map", "validation/own_map_beats_anothers"} <= set(log.Tags()["scalars"])
