@@ -113,11 +113,13 @@ class MapUse:
     none: torch.Tensor
 
     def numbers(self) -> dict[str, float]:
-        """For the log."""
-        return {"loss": float(self.own.mean()), "loss_with_anothers_map": float(self.other.mean()),
-                "loss_without_map": float(self.none.mean()),
-                "own_map_beats_anothers": float((self.own < self.other).float().mean()),
-                "own_map_beats_none": float((self.own < self.none).float().mean())}
+        """For the log; of a single picture there is no other one's map."""
+        numbers = {"loss": float(self.own.mean()), "loss_without_map": float(self.none.mean()),
+                   "own_map_beats_none": float((self.own < self.none).float().mean())}
+        if len(self.own) > 1:
+            numbers |= {"loss_with_anothers_map": float(self.other.mean()),
+                        "own_map_beats_anothers": float((self.own < self.other).float().mean())}
+        return numbers
 
 
 @torch.no_grad()

@@ -49,7 +49,7 @@ def command(kind: str, options: argparse.Namespace, build: Build, wants_image_pr
     job = build(config, dataset, base_model, image_prompt, sampler)
     last = loop.train(job, dataset, config, options.output, accelerator)
     if accelerator.is_main_process:
-        print(f"Done: {last}. Now: python -m training export {options.output} --output NAME.safetensors")
+        print(f"Done: {last}. Now: python run.py train export {options.output} --output NAME.safetensors")
     accelerator.end_training()
     return 0
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from camouflage.errors import CamouflageError
 from camouflage.faces import Faces
+from in_host import Calls
 from light_weights import SIGNED, difference_of_states, save, t2i_adapter
 from training import config as configs
 from training import light, loop, start
@@ -24,7 +25,7 @@ from training_nets import tiny_checkpoint, tiny_ip_adapter
 
 CHECKPOINT, IMAGE_PROMPT = "Realistic_Vision_V5.1_fp16-no-ema.safetensors", "ip-adapter_sd15.safetensors"
 SIDE = 16  # latent cells
-SEED, STEPS, CFG, WEIGHT = 11, 2, 5.0, 0.8
+SEED, STEPS, CFG, WEIGHT = 11, 3, 5.0, 0.8
 
 
 def settings(*overrides):
@@ -56,7 +57,9 @@ def test_pictures_are_three_side_by_side_and_hang_on_seed_and_adapter(scene):
     width = 8 * SIDE
     assert all(picture.shape == (width, 3 * width, 3) and picture.dtype == np.uint8 for picture in scene.painted)
     assert all(part.std() > 1 for picture in scene.painted for part in np.split(picture, 3, axis=1))
-    again = scene.paint(scene.adapters[0], settings())
+    with Calls(scene.sampler._loaded.model.model.diffusion_model) as unet:
+        again = scene.paint(scene.adapters[0], settings())
+    assert unet.count == len(again) * (2 * STEPS - 1), "both prompts in one batch; DPM++ SDE looks twice a step"
     assert all(np.array_equal(a, b) for a, b in zip(again, scene.painted, strict=True))
     for adapter, config in ((scene.adapters[1], settings()), (scene.adapters[0], settings("validation.seed=12"))):
         for other, first in zip(scene.paint(adapter, config), scene.painted, strict=True):
