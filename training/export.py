@@ -33,8 +33,7 @@ def main(options: argparse.Namespace) -> int:
                               "themselves with --no-ema.")
     tensors = checkpoint.tensors(name)
     described = metadata(checkpoint.state, options.licence or _LICENCE)
-    prompt = {key: value for key, value in tensors.items() if key.startswith(_IMAGE_PROMPT)}
-    rest = {key: value for key, value in tensors.items() if key not in prompt}
+    rest, prompt = apart(tensors)
     files = {options.output: network(checkpoint.state["kind"], rest)}
     if prompt:
         files[options.output.with_name(f"{options.output.stem}_image_prompt.safetensors")] = prompt
@@ -106,6 +105,12 @@ def network(kind: str, tensors: State) -> dict[str, torch.Tensor]:
         return dict(tensors)
     names = original_keys(tensors)
     return {names[key]: value for key, value in tensors.items()}
+
+
+def apart(tensors: State) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """What was trained, and the IP-Adapter that was trained with it (empty: none was)."""
+    prompt = {key: value for key, value in tensors.items() if key.startswith(_IMAGE_PROMPT)}
+    return {key: value for key, value in tensors.items() if key not in prompt}, prompt
 
 
 def write(state: State, path: Path, described: dict[str, str], dtype: torch.dtype = torch.float32) -> None:

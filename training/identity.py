@@ -81,7 +81,7 @@ def job(config: Identity, dataset: Dataset, base_model: Path, image_prompt: Path
                  device: torch.device) -> Report:
         if sampler is None:
             return Report()
-        with exported(lambda values, path: export.write(export.network(KIND, values), path, {}), tensors) as file:
+        with exported(export.network(KIND, tensors)) as file:
             found = sampler.identity(file, samples, empty_text, config)
         far = [distance(latent, sample.latent) for latent, sample in zip(found, samples, strict=True)]
         report = Report({"reconstruction_distance": sum(far) / len(far), "reconstruction_distance_worst": max(far)})

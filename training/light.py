@@ -162,7 +162,8 @@ def job(config: Light, dataset: Dataset, base_model: Path, image_prompt: Path | 
     networks.convert(unet, loop.compute_dtype(config))
     adapter = networks.new_light_adapter(unet, Path(config.init) if config.init else None, config.seed)
     trained = dict(adapter.named_parameters())
-    described = start.described(KIND, base_model, config.init) | {"encoding": ENCODING, "encoding_version": str(ENCODING_VERSION)}
+    described = start.described(KIND, base_model, config.init)
+    described |= {"encoding": ENCODING, "encoding_version": str(ENCODING_VERSION)}
     if image_prompt is not None:
         prompt = networks.add_image_prompt(unet, image_prompt, config.image_prompt.scale)
         width = prompt["image_proj.proj.weight"].shape[1]
@@ -189,11 +190,11 @@ def job(config: Light, dataset: Dataset, base_model: Path, image_prompt: Path | 
             report = Report(map_use(model, conditions, samples, config, device).numbers())
         shown = samples[:config.validation.pictures]
         if sampler is not None and shown:
-            named = {"encoding": ENCODING, "encoding_version": str(ENCODING_VERSION)}
             maps = [draw_map(sample.picture, sample, config) for sample in shown]
-            with exported(lambda values, path: export.write(values, path, named),
-                          {name: tensors[name] for name in adapter.state_dict()}) as file:
-                report.pictures = loop.numbered(sampler.light(file, shown, maps, conditions.empty_text, config))
+            mine, prompts = export.apart(tensors)
+            with exported(mine) as file, exported(prompts) as tuned:
+                report.pictures = loop.numbered(sampler.light(file, shown, maps, conditions.empty_text, config,
+                                                              tuned if prompts else None))
         return report
 
     return Job(model, trained, conditions, validate, described)

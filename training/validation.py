@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from camouflage.attribute_map import as_picture
+from training import export
 from training.config import Identity, Light
 from training.dataset import Sample
 
@@ -34,11 +35,12 @@ class Sampler:
         self._loaded: SimpleNamespace | None = None
 
     def light(self, adapter: Path, samples: Sequence[Sample], maps: Sequence[torch.Tensor], empty_text: torch.Tensor,
-              config: Light) -> list[np.ndarray]:
+              config: Light, image_prompt: Path | None = None) -> list[np.ndarray]:
         """Paints pictures with an exported Light adapter.
 
         Args:
             adapter: its file.
+            image_prompt: file of an IP-Adapter that is trained as well; None: the one that this was made with.
             samples: what to paint.
             maps: 41 x h x w for each.
             empty_text: 77 x 768.
@@ -50,12 +52,13 @@ class Sampler:
         with self._host() as host:
             adapter_module, prompt_module = host.pack("host.light_adapter"), host.pack("host.image_prompt")
             net = adapter_module.load(adapter)
+            prompt = host.image_prompt if image_prompt is None else prompt_module.load(image_prompt)
             pictures = []
             for sample, attribute_map in zip(samples, maps, strict=True):
                 model = host.model
-                if host.image_prompt is not None:
+                if prompt is not None:
                     embedding = SimpleNamespace(image_embeds=sample.image[None])
-                    model = prompt_module.apply(model, host.image_prompt, embedding, config.image_prompt.scale)
+                    model = prompt_module.apply(model, prompt, embedding, config.image_prompt.scale)
                 batch = attribute_map[None]  # the same for both, so that they share the control, as the nodes' do
                 positive, negative = (adapter_module.apply([[text[None].float(), {}]], net, batch, 1.0)
                                       for text in (sample.text, empty_text))
@@ -139,9 +142,9 @@ class Sampler:
 
 
 @contextlib.contextmanager
-def exported(write: Any, tensors: Mapping[str, torch.Tensor]) -> Iterator[Path]:
-    """The tensors as a file of their own for a while, in a folder that is gone afterwards."""
+def exported(tensors: Mapping[str, torch.Tensor]) -> Iterator[Path]:
+    """Tensors as a file, in a folder of its own that is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="camouflage-") as folder:
         path = Path(folder) / "weights.safetensors"
-        write(tensors, path)
+        export.write(tensors, path, {})
         yield path
