@@ -120,6 +120,7 @@ def test_help_describes_and_gives_an_example_that_parses(command, capsys):
     ("prepare data --dataset file", "--dataset wants a folder, but .*file is a file"),
     ("prepare data --dataset d --num-shards 2 --shard 2", "--shard .* at most 1, but got 2"),
     ("prepare data --dataset d --base-model none", "--base-model wants a file, but .*none does not exist"),
+    ("prepare data --dataset d --base-model file", "--base-model wants a .safetensors file"),
     ("prepare data --dataset d --vae data", "--vae wants a file, but .*data is a folder"),
     ("prepare data --dataset d --image-encoder none", "--image-encoder wants a file"),
     ("prepare data --dataset d --models none", "--models wants a folder"),

@@ -252,3 +252,13 @@ def test_threads_may_read_at_once(tmp_path):
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_a_shard_that_is_not_there_is_told(tmp_path):
+    write(tmp_path, [small(0)], num_shards=2)
+    with pytest.warns(UserWarning, match="1 of 2 shards"):
+        assert len(Dataset.open(tmp_path)) == 1
+    write(tmp_path, [small(1)], None, 1, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(Dataset.open(tmp_path)) == 2

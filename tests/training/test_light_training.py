@@ -275,6 +275,20 @@ def test_pictures_without_a_face_are_left_out_or_the_error_says_why(small, tmp_p
     assert run(light.job(config, dataset, small.base, small.prompt), dataset, config, tmp_path / "run").is_dir()
 
 
+def test_a_map_of_landmarks_that_were_never_read_is_told(small, capsys):
+    light.job(settings("map.region=landmarks"), small.dataset, small.base, small.prompt)
+    assert "without --landmarks" in capsys.readouterr().out
+    light.job(settings(), small.dataset, small.base, small.prompt)
+    assert not capsys.readouterr().out
+
+
+def test_a_single_held_out_picture_has_no_other_map(small):
+    job = light.job(settings(), small.dataset, small.base, small.prompt)
+    numbers = [light.map_use(job.model, job.conditions, [small.dataset[i] for i in range(count)], settings(),
+                             torch.device("cpu")).numbers().keys() for count in (1, 2)]
+    assert numbers[1] - numbers[0] == {"loss_with_anothers_map", "own_map_beats_anothers"}
+
+
 def test_an_ip_adapter_for_another_encoder_is_refused(small, tmp_path):
     dataset = synthetic_dataset(tmp_path / "d", 2, base_model=start.digest(small.base), image_width=768)
     from light_weights import ip_adapter, save
