@@ -189,7 +189,7 @@ class _Run:
         if self.main:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.writer = SummaryWriter(str(output / LOGS), purge_step=self.step or None)
+            self.writer = SummaryWriter(str(output / LOGS), purge_step=self.step + 1 if self.step else None)
         self.ahead = ThreadPoolExecutor(1)  # reads and draws the next batch while the device computes
 
     def go(self, stopped: Callable[[], bool]) -> Path:

@@ -54,6 +54,14 @@ def small(tmp_path_factory):
                            dataset=synthetic_dataset(folder / "dataset", 12, base_model=start.digest(checkpoint)))
 
 
+def losses(output: Path) -> dict[int, float]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    log = EventAccumulator(str(output / loop.LOGS))
+    log.Reload()
+    return {event.step: event.value for event in log.Scalars("train/loss")}
+
+
 def digest(tensors) -> str:
     return hashlib.sha256(b"".join(tensor.detach().numpy().tobytes() for tensor in tensors)).hexdigest()
 
@@ -127,6 +135,7 @@ def test_a_resumed_run_ends_with_the_same_bits(small, tmp_path, stops):
     parts = until(7, tmp_path / "parts")
     for name in (WEIGHTS, AVERAGE):
         assert difference_of_states(load_file(whole / name), load_file(parts / name)) == 0.0
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
     assert load_file(whole / WEIGHTS).keys() >= {"adapter.conv_in.weight", "image_proj.proj.weight",
                                                  "ip_adapter.1.to_k_ip.weight"}
     assert difference_of_states(load_file(whole / WEIGHTS), load_file(whole / AVERAGE)) > 0
@@ -156,14 +165,6 @@ def test_the_average_is_that_of_its_formula(small, tmp_path):
         for name, weight in load_file(folder / WEIGHTS).items():
             average[name] = decay * average[name] + (1 - decay) * weight
         assert difference_of_states(average, load_file(folder / AVERAGE)) < 1e-6
-
-
-def losses(output: Path) -> dict[int, float]:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    log = EventAccumulator(str(output / loop.LOGS))
-    log.Reload()
-    return {event.step: event.value for event in log.Scalars("train/loss")}
 
 
 def test_gradient_checkpointing_changes_no_loss(small, tmp_path):
