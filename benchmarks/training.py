@@ -5,8 +5,7 @@
 
 Run it with the environment of run.py and CAMOUFLAGE_COMFYUI set; it wants a GPU. Ten steps warm up and are not
 counted. TFLOP/s are pictures a second times what ``training/cost.py`` counts for one (what gradient checkpointing
-computes again is not counted twice). ``--any-order`` lets CUDA add in any order, which is what bit-identical resuming
-costs.
+computes again is not counted twice). ``--any-order`` trains with ``deterministic: false``.
 """
 
 from __future__ import annotations
@@ -77,15 +76,14 @@ def measure(kind: str, size: int, options: argparse.Namespace, folder: Path, fil
     data = dataset(folder / "data", size, 64, start.digest(files["checkpoint"]))
     chosen: Any = configs.load(kind, None, [
         f"steps={steps}", f"batch_size={options.batch_size}", "validation.every=0", f"checkpoints.every={steps + 1}",
-        f"gradient_checkpointing={str(options.gradient_checkpointing).lower()}", "optimizer.kind=adamw_fused"])
+        f"gradient_checkpointing={str(options.gradient_checkpointing).lower()}", "optimizer.kind=adamw_fused",
+        f"deterministic={str(not options.any_order).lower()}"])
     if kind == "light":
         job = light.job(chosen, data, files["checkpoint"], files["image prompt"])
     else:
         job = identity.job(chosen, data, files["checkpoint"])
     torch.cuda.reset_peak_memory_stats()
     accelerator = loop.make_accelerator(chosen, cpu=False)
-    torch.use_deterministic_algorithms(not options.any_order, warn_only=True)
-    torch.backends.cudnn.deterministic = not options.any_order
     loop.train(job, data, chosen, folder / "run", accelerator)
     peak = torch.cuda.max_memory_allocated() / 1e9
     log = EventAccumulator(str(folder / "run" / loop.LOGS))
@@ -105,7 +103,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8, help="pictures (8)")
     parser.add_argument("--steps", type=int, default=20, help="counted steps, a multiple of ten (20)")
     parser.add_argument("--gradient-checkpointing", action="store_true")
-    parser.add_argument("--any-order", action="store_true", help="without CUDA's deterministic algorithms")
+    parser.add_argument("--any-order", action="store_true", help="deterministic: false")
     options = parser.parse_args()
     from training.comfyui import enter
 

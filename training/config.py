@@ -141,6 +141,7 @@ class Training:
     accumulation: Annotated[int, Range(1, 4096)] = 1
     precision: Literal["fp32", "fp16", "bf16"] = "bf16"
     gradient_checkpointing: bool = False
+    deterministic: bool = True
     timesteps: Literal["uniform", "cubic"] = "uniform"
     init: str = ""
     optimizer: Optimizer = Optimizer()

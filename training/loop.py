@@ -29,7 +29,7 @@ from training import checkpoints
 from training.checkpoints import AVERAGE, WEIGHTS, Checkpoint
 from training.config import Identity, Light, to_dict
 from training.dataset import Dataset, Sample
-from training.plan import TIMESTEPS, Plan, generator, hold_out, timestep
+from training.plan import TIMESTEPS, Plan, deterministic, generator, hold_out, timestep
 from training.provenance import fingerprint, git_revision, same_run
 
 CHECKPOINTS, LOGS = "checkpoints", "logs"
@@ -90,10 +90,7 @@ def make_accelerator(config: Config, cpu: bool) -> Accelerator:
     if config.precision == "fp16" and (cpu or not torch.cuda.is_available()):
         raise CamouflageError("'precision' is fp16, which needs a GPU. On a CPU choose fp32 or bf16: "
                               "--set precision=fp32.")
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for a GPU that adds in the same order each time
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False
-    torch.backends.cudnn.benchmark = False  # it chooses by the clock, so two runs would differ
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what torch wants on a GPU to be deterministic
     return Accelerator(mixed_precision=_PRECISIONS[config.precision], cpu=cpu)
 
 
@@ -155,7 +152,7 @@ def train(job: Job, dataset: Dataset, config: Config, output: Path, accelerator:
         KeyboardInterrupt: stopped by Ctrl-C or SIGTERM; a checkpoint of the last whole step is written first.
     """
     run = _Run(job, dataset, config, output, accelerator)
-    with _polite(accelerator) as stopped, contextlib.closing(run):
+    with deterministic(config.deterministic), _polite(accelerator) as stopped, contextlib.closing(run):
         return run.go(stopped)
 
 

@@ -7,8 +7,9 @@ noise. (Our choice.)
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -21,6 +22,25 @@ def generator(*what: object) -> torch.Generator:
     """A generator on the CPU seeded with a hash of ``what`` (numbers and words)."""
     digest = hashlib.sha256("\0".join(map(str, what)).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+@contextlib.contextmanager
+def deterministic(on: bool = True) -> Iterator[None]:
+    """Lets torch use such algorithms only that give the same bits each time; off: any again. Restored afterwards.
+
+    On a GPU others add in an order of chance, so that a resumed run would end with other bits.
+    """
+    before = (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled(),
+              torch.backends.cudnn.benchmark, torch.utils.deterministic.fill_uninitialized_memory)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a help for debugging that costs time
+    if on:
+        torch.backends.cudnn.benchmark = False  # it chooses by the clock
+    torch.use_deterministic_algorithms(on)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.backends.cudnn.benchmark, torch.utils.deterministic.fill_uninitialized_memory = before[2:]
 
 
 class Plan:

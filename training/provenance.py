@@ -12,9 +12,10 @@ from training.checkpoints import Checkpoint
 from training.plan import generator
 
 ROOT = Path(__file__).resolve().parents[1]
-_MAY_CHANGE = {"init", "validation.every", "validation.pictures", "validation.sampler_steps", "validation.cfg",
-               "validation.seed", "checkpoints.every", "checkpoints.keep_last", "checkpoints.keep_every",
-               "accumulation", "gradient_checkpointing"}  # of init the digest counts, of accumulation the group
+_MAY_CHANGE = {  # of init the digest counts, of accumulation the product with the processes
+    "init", "accumulation", "gradient_checkpointing", "deterministic", "validation.every", "validation.pictures",
+    "validation.sampler_steps", "validation.cfg", "validation.seed", "checkpoints.every", "checkpoints.keep_last",
+    "checkpoints.keep_every"}
 
 
 def fingerprint(sources: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ from camouflage.attribute_map import as_picture
 from training import export
 from training.config import Identity, Light
 from training.dataset import Sample
+from training.plan import deterministic
 
 SAMPLER, SCHEDULER = "dpmpp_sde", "karras"  # paper: DPM++ SDE Karras
 
@@ -103,7 +104,7 @@ class Sampler:
             enter(self._options.comfyui, self._options.models, self._options.cpu or None)
         import comfy.model_management as mm
 
-        with errors(), torch.inference_mode():
+        with errors(), torch.inference_mode(), deterministic(False):  # the host's, as it is elsewhere
             if self._loaded is None:
                 self._loaded = self._load(pack)
             try:

@@ -246,6 +246,16 @@ def test_maps_are_those_of_the_node(host, small):
         assert float((ours - wanted[0]).abs().max()) == 0.0 and float(wanted.abs().max()) > 0.5
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+def test_torch_is_deterministic_while_it_trains_if_that_is_wanted(small, tmp_path, wanted):
+    config = settings("steps=1", f"deterministic={str(wanted).lower()}")
+    job = light.job(config, small.dataset, small.base, small.prompt)
+    seen = []
+    job.model.adapter.register_forward_hook(lambda *_: seen.append(torch.are_deterministic_algorithms_enabled()))
+    run(job, small.dataset, config, tmp_path)
+    assert seen == [wanted] and not torch.are_deterministic_algorithms_enabled()
+
+
 def test_a_loss_that_is_no_number_ends_the_run_and_saves_nothing(small, tmp_path):
     config = settings("steps=20", "checkpoints.every=3", "optimizer.learning_rate=1")
     job = light.job(config, small.dataset, small.base, small.prompt)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from camouflage.errors import CamouflageError
-from training.plan import Plan, generator, hold_out, timestep
+from training.plan import Plan, deterministic, generator, hold_out, timestep
 
 SIZES = [(8, 8)] * 7 + [(8, 6)] * 4 + [(6, 8)]
 
@@ -62,3 +62,14 @@ def test_held_out_pictures_are_not_trained_on():
     assert {sources[i] for i in held} == set(sorted(sources)[:8])
     assert len(hold_out(sources, 50)[1]) == 10, "at most a tenth"
     assert hold_out(sources[:5], 8) == ([0, 1, 2, 3, 4], [])
+
+
+def test_determinism_is_on_for_a_while_only():
+    before = torch.are_deterministic_algorithms_enabled()
+    with deterministic():
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.is_deterministic_algorithms_warn_only_enabled(), "only then attention is deterministic, too"
+        with deterministic(False):
+            assert not torch.are_deterministic_algorithms_enabled()
+        assert torch.are_deterministic_algorithms_enabled()
+    assert torch.are_deterministic_algorithms_enabled() == before
