@@ -107,12 +107,13 @@ class Painter(Sampler):
     """In a sampler's place: notes the weights that it was to paint with."""
 
     def __init__(self):
-        self.seen, self.files = [], []
+        self.seen, self.files, self.tuned = [], [], []
 
-    def light(self, adapter, samples, maps, empty_text, config):
+    def light(self, adapter, samples, maps, empty_text, config, image_prompt=None):
         assert maps[0].shape == (41, 8, 8) and float(maps[0].abs().max()) > 0 and empty_text.shape == (77, 768)
         self.files.append(adapter)
         self.seen.append(read(adapter))
+        self.tuned.append(image_prompt and read(image_prompt))
         return [np.full((8, 24, 3), 40 * i, np.uint8) for i, _ in enumerate(samples, 1)]
 
 
@@ -141,3 +142,18 @@ def test_it_changes_no_bit_of_what_is_trained_and_looks_at_the_average(tmp_path)
     assert [event.step for event in log.Scalars("validation/loss")] == [1, 2, 3]
     assert {"validation/picture_0", "validation/picture_1"} == set(log.Tags()["images"])
     assert {"validation/loss_without_map", "validation/own_map_beats_anothers"} <= set(log.Tags()["scalars"])
+
+
+def test_pictures_are_painted_with_the_image_prompt_that_is_trained(tmp_path):
+    base = tiny_checkpoint(tmp_path / "base.safetensors")
+    prompt = tiny_ip_adapter(tmp_path / "prompt.safetensors")
+    dataset = synthetic_dataset(tmp_path / "dataset", 20, base_model=start.digest(base))
+    for train in (False, True):
+        painter = Painter()
+        config = settings("precision=fp32", "validation.pictures=1", f"image_prompt.train={str(train).lower()}")
+        job = light.job(config, dataset, base, prompt, painter)
+        tensors = {name: parameter.detach() + 1 for name, parameter in job.trained.items()}
+        job.validate(1, tensors, [dataset[0], dataset[1]], torch.device("cpu"))
+        assert (painter.tuned[0] is not None) == train
+        assert painter.seen[0].keys() == {name for name in tensors if name.startswith("adapter.")}
+    assert difference_of_states(painter.tuned[0], {name: value + 1 for name, value in read(prompt).items()}) < 1e-6
