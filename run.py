@@ -54,7 +54,7 @@ def lock(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+b") as file:
         told = False
-        while not _try_lock(file.fileno()):
+        while not try_lock(file.fileno()):
             if not told:
                 print("Another run is preparing the environment; waiting for it.", flush=True)
                 told = True
@@ -62,7 +62,8 @@ def lock(path: Path) -> Iterator[None]:
         yield  # closing the file releases the lock
 
 
-def _try_lock(descriptor: int) -> bool:
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file for this process; False if another one holds it."""
     try:
         if sys.platform == "win32":
             import msvcrt

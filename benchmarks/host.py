@@ -85,14 +85,20 @@ def unet_config(shape: Mapping[str, Any]) -> dict[str, Any]:
             "transformer_depth": list(shape["transformer_depth"])}
 
 
-def random_model(shape: Mapping[str, Any]) -> Any:
-    """A MODEL of this shape with random weights, by the host's own loader."""
+def random_unet(shape: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """A UNet of this shape in a checkpoint's layout, random."""
     import comfy.ldm.modules.diffusionmodules.openaimodel as openaimodel
-    import comfy.sd
 
     unet = openaimodel.UNetModel(**unet_config(shape), out_channels=4,
                                  transformer_depth_output=list(shape["transformer_depth_output"]))
-    return comfy.sd.load_diffusion_model_state_dict(random_state(shapes_in(unet), "model.diffusion_model."))
+    return random_state(shapes_in(unet), "model.diffusion_model.")
+
+
+def random_model(shape: Mapping[str, Any]) -> Any:
+    """A MODEL of this shape with random weights, by the host's own loader."""
+    import comfy.sd
+
+    return comfy.sd.load_diffusion_model_state_dict(random_unet(shape))
 
 
 def random_text() -> list:

@@ -19,38 +19,16 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from benchmarks.host import SHAPES, random_state, shapes_in, unet_config
+from benchmarks.host import SHAPES, random_state, random_unet
+from benchmarks.light import CONTEXT, EMBEDDING, image_prompt_shapes
 from camouflage.faces import ATTRIBUTES, Face, Picture
 from training import config as configs
 from training import cost, identity, light, loop, start
 from training.dataset import Dataset
 from training.shards import CELL, TOKENS, Info, Sample, Shard
 
-WIDTH, TEXT = 1024, 768  # of an image embedding (CLIP-H) and of a text token
 WARM_UP = 10
-LAYERS = (320, 320, 640, 640, 1280, 1280, 1280, 1280, 1280, 640, 640, 640, 320, 320, 320, 1280)
-
-
-def checkpoint(path: Path) -> Path:
-    """SD 1.5's UNet in the published layout with random weights."""
-    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
-
-    shape = SHAPES["full"]
-    unet = UNetModel(**unet_config(shape), out_channels=4,
-                     transformer_depth_output=list(shape["transformer_depth_output"]))
-    save_file(random_state(shapes_in(unet), "model.diffusion_model."), path)
-    return path
-
-
-def ip_adapter(path: Path) -> Path:
-    """An IP-Adapter in the published layout with random weights."""
-    shapes: dict[str, tuple[int, ...]] = {"image_proj.proj.weight": (4 * TEXT, WIDTH), "image_proj.proj.bias":
-                                          (4 * TEXT,), "image_proj.norm.weight": (TEXT,), "image_proj.norm.bias":
-                                          (TEXT,)}
-    for place, width in enumerate(LAYERS):
-        shapes |= {f"ip_adapter.{2 * place + 1}.to_{part}_ip.weight": (width, TEXT) for part in "kv"}
-    save_file(random_state(shapes.items()), path)
-    return path
+LAYERS = [320, 320, 640, 640, 1280, 1280, 1280, 1280, 1280, 640, 640, 640, 320, 320, 320, 1280]  # cross-attention
 
 
 def dataset(folder: Path, size: int, count: int, base_model: str) -> Dataset:
@@ -59,12 +37,12 @@ def dataset(folder: Path, size: int, count: int, base_model: str) -> Dataset:
     keypoints = tuple((x * size, y * size) for x, y in ((.4, .4), (.6, .4), (.5, .5), (.4, .6), (.6, .6)))
     with Shard(folder) as shard:
         shard.start(Info(resolution=size, base_model=base_model, vae="", image_encoder="", caption={}, faces={},
-                         text_width=TEXT, image_width=WIDTH, empty_text=torch.randn(TOKENS, TEXT).half()))
+                         text_width=CONTEXT, image_width=EMBEDDING, empty_text=torch.randn(TOKENS, CONTEXT).half()))
         for _ in range(count):
             face = Face((0.3 * size, 0.3 * size, 0.7 * size, 0.7 * size), 1.0, keypoints,
                         attributes=tuple(rng.random() for _ in ATTRIBUTES))
-            shard.add(Sample(f"{rng.getrandbits(128):032x}", torch.randn(4, cells, cells), torch.randn(TOKENS, TEXT),
-                             torch.randn(WIDTH), "", Picture(size, size, (face,))))
+            shard.add(Sample(f"{rng.getrandbits(128):032x}", torch.randn(4, cells, cells), torch.randn(TOKENS, CONTEXT),
+                             torch.randn(EMBEDDING), "", Picture(size, size, (face,))))
     return Dataset.open(folder)
 
 
@@ -110,8 +88,9 @@ def main() -> None:
     enter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        files = {"checkpoint": checkpoint(folder / "unet.safetensors"),
-                 "image prompt": ip_adapter(folder / "ip.safetensors")}
+        files = {"checkpoint": folder / "unet.safetensors", "image prompt": folder / "ip.safetensors"}
+        save_file(random_unet(SHAPES["full"]), files["checkpoint"])
+        save_file(random_state(image_prompt_shapes(LAYERS)), files["image prompt"])
         lines = []
         for kind in options.kind:
             for size in options.size:

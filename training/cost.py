@@ -50,9 +50,9 @@ class Cost:
         return (2 * self.frozen + _STATE_BYTES * self.trained + _KEPT_BYTES * self.kept * batch_size) / 1e9
 
 
-def model(kind: str, device: str = "meta") -> torch.nn.Module:
-    """The networks of a training at full size, without weights of use; "light" or "identity"."""
-    with torch.device(device):
+def model(kind: str) -> torch.nn.Module:
+    """The networks of a training at full size, as shapes without weights; "light" or "identity"."""
+    with torch.device("meta"):
         unet = UNet2DConditionModel(**SD15).requires_grad_(False).eval()
         if kind == "light":
             return LightModel(unet, T2IAdapter(CHANNELS, list(SD15["block_out_channels"]), RES_BLOCKS, 1))

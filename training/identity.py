@@ -71,7 +71,7 @@ def job(config: Identity, dataset: Dataset, base_model: Path, image_prompt: Path
         unet.enable_gradient_checkpointing()
         control_net.enable_gradient_checkpointing()
     empty_text = dataset.info.empty_text.float()
-    described = start.described(KIND, base_model, config.init)
+    described = start.described(KIND, base_model, dataset, config.init)
 
     def conditions(samples: Sequence[Sample], _: Sequence[torch.Generator]) -> Inputs:
         return {"text": empty_text.expand(len(samples), -1, -1),

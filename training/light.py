@@ -162,7 +162,7 @@ def job(config: Light, dataset: Dataset, base_model: Path, image_prompt: Path | 
     networks.convert(unet, loop.compute_dtype(config))
     adapter = networks.new_light_adapter(unet, Path(config.init) if config.init else None, config.seed)
     trained = dict(adapter.named_parameters())
-    described = start.described(KIND, base_model, config.init)
+    described = start.described(KIND, base_model, dataset, config.init)
     described |= {"encoding": ENCODING, "encoding_version": str(ENCODING_VERSION)}
     if image_prompt is not None:
         prompt = networks.add_image_prompt(unet, image_prompt, config.image_prompt.scale)

@@ -31,6 +31,7 @@ import torch
 
 from camouflage.errors import CamouflageError
 from camouflage.faces import Faces, Picture
+from run import try_lock
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -270,7 +271,7 @@ class Shard:
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._held:
             lock = self._held.enter_context(open(self.path.with_name(f".{self.path.stem}.lock"), "a+b"))
-            if not _try_lock(lock.fileno()):  # dropped by the system when the process ends, so it is never stale
+            if not try_lock(lock.fileno()):  # dropped by the system when the process ends, so it is never stale
                 raise CamouflageError(f"Another process is writing {self.path}. Let it end, or give every process its "
                                       "own --shard.")
             if strangers := [path.name for path in shards_in(self.folder)
@@ -341,21 +342,6 @@ class Shard:
             raise
         self._end += len(message)
         self.sources.add(sample.source)
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    return True
 
 
 def write_whole(path: Path, content: bytes) -> None:

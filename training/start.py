@@ -77,9 +77,9 @@ def digest(file: Path) -> str:
     return file_sha256(file)
 
 
-def described(kind: str, base_model: Path, init: str) -> dict[str, Any]:
-    """What every checkpoint says of its training; ``init`` is the config's."""
-    return {"kind": kind, "base_model": {"name": base_model.name, "sha256": digest(base_model)},
+def described(kind: str, base_model: Path, dataset: Dataset, init: str) -> dict[str, Any]:
+    """What every checkpoint says of its training. The dataset knows the digest of the base model, which is large."""
+    return {"kind": kind, "base_model": {"name": base_model.name, "sha256": dataset.info.base_model},
             "init": digest(Path(init)) if init else ""}
 
 

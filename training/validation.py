@@ -66,7 +66,7 @@ class Sampler:
                 painted = self._sample(host, model, positive, negative, sample, config, config.validation.cfg)
                 shown = [self._decode(host, sample.latent[None]), as_picture(batch)[0],
                          self._decode(host, painted)]
-                pictures.append((torch.cat(shown, dim=1).clamp(0, 1) * 255).round().to(torch.uint8).numpy())
+                pictures.append(_as_bytes(torch.cat(shown, dim=1)))
         return pictures
 
     def identity(self, control_net: Path, samples: Sequence[Sample], empty_text: torch.Tensor,
@@ -93,8 +93,7 @@ class Sampler:
     def decode(self, latents: Sequence[torch.Tensor]) -> list[np.ndarray]:
         """Latents (4 x h x w, as the UNet sees them) as pictures, H x W x 3, uint8."""
         with self._host() as host:
-            return [(self._decode(host, latent[None]).clamp(0, 1) * 255).round().to(torch.uint8).numpy()
-                    for latent in latents]
+            return [_as_bytes(self._decode(host, latent[None])) for latent in latents]
 
     @contextlib.contextmanager
     def _host(self) -> Iterator[SimpleNamespace]:
@@ -140,6 +139,11 @@ class Sampler:
     def _decode(host: SimpleNamespace, latents: torch.Tensor) -> torch.Tensor:
         """1 x 4 x h x w to H x W x 3, 0..1."""
         return host.vae.decode(host.model.model.process_latent_out(latents))[0].cpu().float()
+
+
+def _as_bytes(picture: torch.Tensor) -> np.ndarray:
+    """H x W x 3, 0..1, as uint8."""
+    return (picture.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
 
 
 @contextlib.contextmanager
