@@ -8,6 +8,8 @@ what it gets wrong on an ordinary machine is handled here, without patching it:
   every face at once: they are read a face at a time, landmarks in the part of the picture that the aligner sees;
 * it fills in what the detector's file lacks with random numbers: every tensor is demanded here.
 
+What the workflow knows of persons is looked at closer: a box that somebody drew, a person in whom no face was found.
+
 The landmark file is TorchScript, a program by its nature, and no digest of it is known to us: it is not opened unless
 the administrator vouches for it in ``models/camouflage/SHA256SUMS``. Boxes and attributes do not need it.
 """
@@ -15,6 +17,7 @@ the administrator vouches for it in ``models/camouflage/SHA256SUMS``. Boxes and 
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import zipfile
 from collections.abc import Iterator
@@ -28,10 +31,12 @@ import torch
 import torch.nn.functional as F
 
 from ..camouflage.errors import CamouflageError
-from ..camouflage.faces import ATTRIBUTES, FORGOTTEN, Box, Face, Faces, Picture, Point, clip_box
+from ..camouflage.faces import ATTRIBUTES, FORGOTTEN, Box, Face, Faces, Picture, Point
 from ..camouflage.images import as_rgb, check_sides
+from ..camouflage.known import boxes_of, person_areas
 from ..camouflage.packages import require
 from . import weights
+from .known_faces import FoundFace, faces_in_boxes, faces_in_picture
 from .networks import GIGABYTE, Network, loaded
 from .weights import checked, find
 
@@ -39,7 +44,8 @@ DETECTOR, ATTRIBUTE, LANDMARK = "face detector", "face attributes", "face landma
 _LONGEST_CROP = 1024  # px; the aligner looks at 448
 
 
-def read_faces(images: torch.Tensor, threshold: float = 0.5, smallest: int = 0, landmarks: bool = False) -> Faces:
+def read_faces(images: torch.Tensor, threshold: float = 0.5, smallest: int = 0, landmarks: bool = False,
+               boxes: object = None, person_mask: object = None) -> Faces:
     """Finds the faces of every picture and reads them.
 
     Args:
@@ -48,15 +54,22 @@ def read_faces(images: torch.Tensor, threshold: float = 0.5, smallest: int = 0, 
             face costs little, a missed one is not in the map.
         smallest: px; faces whose box, before it is clipped to the picture, has a shorter side are left out. 0: none.
         landmarks: also read the 68 landmarks.
+        boxes: of faces that somebody knows of, see :func:`camouflage.known.boxes_of`; they only add faces. A box
+            that overlaps with a face already there by 0.3 or more adds nothing. How the others are read, see
+            :func:`.known_faces.faces_in_boxes`.
+        person_mask: of persons, see :func:`camouflage.known.person_areas`; it only adds faces. Each part without a
+            face is looked at again, enlarged, with the same threshold.
 
     Returns:
-        One picture for each of the batch, its faces in the detector's order (by score). Boxes are clipped to the
-        picture. Landmarks are FACER's plus half a pixel, for FACER counts from the middle of the first pixel there,
-        and from its edge in boxes and keypoints; those of a face whose window exceeds 1024 px are read at a smaller
-        scale (our choice). Attributes are None where the five keypoints coincide, which no network can read.
+        One picture for each of the batch: its faces in the detector's order (by score), then those found in persons,
+        then those of boxes, from left to right. Boxes are clipped to the picture. Landmarks are FACER's plus half a
+        pixel, for FACER counts from the middle of the first pixel there, and from its edge in boxes and keypoints;
+        those of a face whose window exceeds 1024 px are read at a smaller scale (our choice). Attributes are None
+        where the five keypoints coincide, which no network can read, and where no network placed them.
 
     Raises:
-        CamouflageError: bad pictures or settings; missing, damaged or untrusted weights; pyfacer not installed.
+        CamouflageError: bad pictures, settings, boxes or masks; a box outside its picture; missing, damaged or
+            untrusted weights; pyfacer not installed.
     """
     if not 0.05 <= threshold <= 0.99:
         raise CamouflageError(f"'threshold' is {threshold}, but must lie between 0.05 and 0.99.")
@@ -64,15 +77,20 @@ def read_faces(images: torch.Tensor, threshold: float = 0.5, smallest: int = 0, 
         raise CamouflageError(f"'smallest' is {smallest} px, but must lie between 0 and 4096.")
     images = as_rgb(images, "image")
     check_sides(images, "image")
-    detector, attributes = load_detector(), _attributes()
+    boxes_ltrb = boxes_of(boxes, len(images), "boxes")
+    height, width = images.shape[1:3]
+    areas = person_areas(person_mask, len(images), [(height, width)] * len(images), "person_mask")
+    detect, attributes = functools.partial(_detect, detector=load_detector()), _attributes()
     aligner = _aligner() if landmarks else None
     progress = _Progress(len(images), 2 if landmarks else 1)
     pictures = []
     with torch.no_grad():
-        for image in images.split(1):
+        for i, image in enumerate(images.split(1)):
             mm.throw_exception_if_processing_interrupted()
             pixels = (image.movedim(-1, 1) * 255.0).round().to(torch.uint8)
-            pictures.append(_read(pixels, threshold, smallest, detector, attributes, aligner, progress))
+            pixels, found = faces_in_picture(pixels, threshold, smallest, detect, areas[i])
+            found += faces_in_boxes(pixels, boxes_ltrb[i], found, threshold, detect, i)
+            pictures.append(_read(pixels, found, attributes, aligner, progress))
             progress.picture_done()
     return Faces(tuple(pictures))
 
@@ -113,33 +131,29 @@ class _Progress:
         self._bar.update_absolute(1000 * self._picture)
 
 
-def _read(pixels: torch.Tensor, threshold: float, smallest: int, detector: Network[Any], attributes: Network[Any],
-          aligner: Network[Any] | None, progress: _Progress) -> Picture:
+def _read(pixels: torch.Tensor, kept: list[FoundFace], attributes: Network[Any], aligner: Network[Any] | None,
+          progress: _Progress) -> Picture:
     """One picture, 1 x 3 x H x W, 8 bit."""
     height, width = pixels.shape[2:]
-    pixels, found = _detect(pixels, threshold, detector)
-    kept = [(clip_box(rect, height, width), rect, points, score) for rect, points, score in found]
-    kept = [(box, points, score) for box, (left, top, right, bottom), points, score in kept
-            if box is not None and min(right - left, bottom - top) >= smallest]
     if not kept:
         return Picture(height, width)
-    every = [torch.tensor(points, device=pixels.device) for _, points, _ in kept]
+    every = [torch.tensor(face.points, device=pixels.device) if face.placed else None for face in kept]
 
     probabilities: list[tuple[float | None, ...]] = []
     shapes: list[tuple[Point, ...] | None] = [None] * len(kept)
     attributes.on_device(activation_bytes=GIGABYTE // 2 + 32 * height * width)
     for points in every:
-        probabilities.append(_probabilities(attributes.tool, pixels, points))
+        probabilities.append(FORGOTTEN if points is None else _probabilities(attributes.tool, pixels, points))
         progress.face_done(len(kept))
     if aligner is not None:
         aligner.on_device(activation_bytes=2 * GIGABYTE)
         for i, points in enumerate(every):
-            shapes[i] = _landmarks(aligner.tool, pixels, points)
+            shapes[i] = None if points is None else _landmarks(aligner.tool, pixels, points)
             progress.face_done(len(kept))
         _forget_grids()
     return Picture(height, width, tuple(
-        Face(box, score, points, shape, values)
-        for (box, points, score), values, shape in zip(kept, probabilities, shapes, strict=True)))
+        Face(face.box, face.score, face.points, shape, values)
+        for face, values, shape in zip(kept, probabilities, shapes, strict=True)))
 
 
 def _detect(pixels: torch.Tensor, threshold: float,

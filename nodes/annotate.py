@@ -24,7 +24,7 @@ class CamouflagePrepareImage(io.ComfyNode):
                         "aspect kept, Lanczos. Connect its picture to everything that looks at the original, and its "
                         "width, height and batch size to the empty latent.",
             inputs=[
-                image_input("to prepare", "any size"),
+                image_input("to prepare", "up to 100 megapixels each"),
                 io.Int.Input("size", default=768, min=64, max=4096, step=64,
                              tooltip="Pixels of the longer side, 64 to 4096. 768 is the paper's size for SD 1.5."),
                 io.Combo.Input("fit", options=_FITS, default="crop",

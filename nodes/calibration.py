@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..camouflage.verification.calibration import RATES
+from ..camouflage.verification.calibration import AUTOMATIC_RATE, RATES
 from ..host import calibrations
-from ..host.messages import show
+from ..host.messages import show, warn
 from ..host.weights import FOLDER
 from .common import VERIFY, one_of
 from .types import CalibrationType
 
 _NONE = "no calibration yet"
-_RATES = [f"{rate:g}" for rate in RATES]
+_AUTO = "auto"
+_RATES = [_AUTO, *(f"{rate:g}" for rate in RATES)]
 
 
 class CamouflageCalibration(io.ComfyNode):
@@ -30,12 +31,14 @@ class CamouflageCalibration(io.ComfyNode):
                                tooltip=f"File in models/{FOLDER}/{calibrations.UNDER}, written by `python run.py "
                                        "calibrate FOLDER`. It holds counts and rates: no names, pictures or "
                                        "embeddings. New files appear after a reload of the page."),
-                io.Combo.Input("false_accept_rate", options=_RATES, default="0.001",
+                io.Combo.Input("false_accept_rate", options=_RATES, default=_AUTO,
                                tooltip="Share of pairs of strangers, 0.0001 to 0.1, that count as the same person: at "
                                        "0.001 it is 1 in 1000. For anonymization the higher rate is the stricter one: "
                                        "its threshold is larger, so more results count as recognisable, also some "
-                                       "that are not. A rate that the photos cannot support is refused; 0 is no "
-                                       "choice, for no number of photos proves it."),
+                                       f"that are not. '{_AUTO}' takes {AUTOMATIC_RATE:g}, or {RATES[0]:g} where the "
+                                       "photos support no more, and never less than the distance that the "
+                                       "recogniser's publishers advise. A rate that the photos cannot support is "
+                                       "refused; 0 is no choice, for no number of photos proves it."),
             ],
             outputs=[CalibrationType.Output("CALIBRATION", display_name="calibration",
                                             tooltip="The threshold with its rate, for 'Verify' and 'Safe Sampler'. "
@@ -48,9 +51,14 @@ class CamouflageCalibration(io.ComfyNode):
 
     @classmethod
     def execute(cls, file: str, false_accept_rate: str) -> io.NodeOutput:
-        rate = float(one_of(false_accept_rate, _RATES, "false_accept_rate"))
-        threshold = calibrations.read(file).threshold(rate)
-        show(f"Threshold {threshold}")
+        choice = one_of(false_accept_rate, _RATES, "false_accept_rate")
+        calibration = calibrations.read(file)
+        threshold = calibration.automatic() if choice == _AUTO else calibration.threshold(float(choice))
+        if threshold.laxer:
+            warn(f"Threshold {threshold}. 'Verify' and 'Safe Sampler' refuse it unless 'laxer_threshold' is on. Choose "
+                 f"'{_AUTO}' or a higher rate.")
+        else:
+            show(f"Threshold {threshold}")
         return io.NodeOutput(threshold)
 
 

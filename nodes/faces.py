@@ -12,11 +12,12 @@ from ..camouflage.attributes import PRESETS, edit
 from ..camouflage.errors import CamouflageError
 from ..camouflage.faces import Faces
 from ..camouflage.images import ASPECT_TOLERANCE
+from ..camouflage.known import without_face
 from ..host.face_preview import preview
 from ..host.faces import read_faces
 from ..host.messages import show, warn
 from .common import LIGHT, image_input, one_of
-from .types import AttributeMapType, FacesType
+from .types import AttributeMapType, FacesType, boxes_input
 
 _AS_WRITTEN = "as in the edits"
 
@@ -25,8 +26,14 @@ def _faces_input(what: str) -> io.Input:
     return FacesType.Input("faces", tooltip=f"{what}, from 'Face Attributes' or 'Edit Attributes'.")
 
 
-def _report(faces: Faces) -> None:
-    """Says on the node what was found; a picture without a face is worth a warning."""
+def _report(faces: Faces, alone: list[int]) -> None:
+    """Says on the node what was found; a picture, or a person's area (``alone``), without a face is worth a warning."""
+    if any(alone):
+        where = ", ".join(f"picture {i}: {count}" for i, count in enumerate(alone) if count)
+        warn(f"Person areas without a face: {where}. Nothing steers these persons. Draw a box around each face and "
+             "connect it to 'boxes', or lower 'threshold' and 'smallest_face'. If nobody's face is there (a back, a "
+             "hand that something cuts off), this is as it should be.")
+        return
     empty = [str(i) for i, picture in enumerate(faces.pictures) if not picture.faces]
     if empty:
         which = "" if len(faces.pictures) == 1 else f" in picture {', '.join(empty)} (counted from 0)"
@@ -44,7 +51,8 @@ class CamouflageFaceAttributes(io.ComfyNode):
             node_id="CamouflageFaceAttributes", display_name="Face Attributes", category=LIGHT,
             description="Finds every face and reads it with FACER: box, five keypoints, the 40 CelebA attributes as "
                         "probabilities and, if wanted, 68 landmarks. A picture without a face is a valid, empty "
-                        "result that is said here. Weights: models/camouflage/faces. Needs the package pyfacer.",
+                        "result that is said here. What you know of persons, boxes of faces and masks, only ever adds "
+                        "faces. Weights: models/camouflage/faces. Needs the package pyfacer.",
             inputs=[
                 image_input("to read"),
                 io.Float.Input("threshold", default=0.5, min=0.05, max=0.99, step=0.01,
@@ -59,14 +67,23 @@ class CamouflageFaceAttributes(io.ComfyNode):
                                          "by default: slower, the map's keypoints do not need it, and its weights are "
                                          "a TorchScript program that has to be vouched for first (the error says "
                                          "how)."),
+                boxes_input("Faces that you know of, from a node that draws or finds boxes (BOUNDING_BOX): in px of "
+                            "'image', one list for all pictures or one for each. A box on which no face was found "
+                            "adds one, whatever 'smallest_face' says; the others add nothing. No box ever removes a "
+                            "face."),
+                io.Mask.Input("person_mask", optional=True,
+                              tooltip="Where persons are, 0 (nobody) to 1 (a person): one mask for each picture, or "
+                                      "one for all. Persons without a face are looked at again, enlarged; who stays "
+                                      "without one is said here. It never removes a face."),
             ],
             outputs=[FacesType.Output("FACES", display_name="faces",
                                       tooltip="The faces of every picture of the batch; none is a valid result.")])
 
     @classmethod
-    def execute(cls, image: io.Image.Type, threshold: float, smallest_face: int, landmarks: bool) -> io.NodeOutput:
-        faces = read_faces(image, threshold, smallest_face, landmarks)
-        _report(faces)
+    def execute(cls, image: io.Image.Type, threshold: float, smallest_face: int, landmarks: bool,
+                boxes: object = None, person_mask: io.Mask.Type | None = None) -> io.NodeOutput:
+        faces = read_faces(image, threshold, smallest_face, landmarks, boxes, person_mask)
+        _report(faces, without_face(faces, person_mask, "person_mask"))
         return io.NodeOutput(faces)
 
 

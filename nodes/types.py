@@ -11,3 +11,12 @@ ImagePromptType = io.Custom("CAMOUFLAGE_IMAGE_PROMPT")  # host.image_prompt.Imag
 ReportType = io.Custom("CAMOUFLAGE_REPORT")  # camouflage.verification.report.Report
 CalibrationType = io.Custom("CAMOUFLAGE_CALIBRATION")  # camouflage.verification.recognition.Threshold
 RedactionType = io.Custom("CAMOUFLAGE_REDACTION")  # host.verification.Redaction
+BoundingBoxType = io.Custom("BOUNDING_BOX")  # the host's own, which older hosts do not name; see camouflage.known
+
+
+def boxes_input(tooltip: str) -> io.Input:
+    """The optional socket `boxes`.
+
+    A socket by force: newer hosts would draw a widget for this type, whose default is a box of 512 x 512 px.
+    """
+    return BoundingBoxType.Input("boxes", optional=True, tooltip=tooltip, extra_dict={"forceInput": True})

@@ -161,7 +161,8 @@ def table(calibration: Calibration, advised: tuple[float, Share, Share | None]) 
     points = {point.false_accept_rate: point for point in calibration.points}
     for rate in RATES:
         if point := points.get(rate):
-            yield row(f"{rate:g}", point.threshold, point.false_accepts, point.false_rejects)
+            mark = "   LAXER THAN ADVISED" if calibration.threshold(rate).laxer else ""
+            yield row(f"{rate:g}", point.threshold, point.false_accepts, point.false_rejects) + mark
         else:
             yield f"  {rate:<9g} not supported: takes {pairs_for(rate)} pairs of different persons"
     yield row("(advised)", *advised)

@@ -17,6 +17,9 @@ persons with 7 photos each, all pairs): the 95 % interval held the true FAR in 1
 All of it holds for people and photos like those of the collection only: a recogniser that saw few people of some group
 confuses them more often.
 
+**Which rate.** The higher FAR has the larger threshold and is the stricter setting. :meth:`Calibration.automatic`
+takes 0.01, and never less than the distance that the recogniser's publishers advise.
+
 Rates, rule and file layout are our choice; the paper measures re-identification otherwise.
 """
 
@@ -24,20 +27,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ..errors import CamouflageError
 from ..faces import number, read_json, record, sequence, show
-from .recognition import Recogniser, Threshold
+from .recognition import ADVICE, Recogniser, Threshold
 from .tools import Tool
 
 JSON_FORMAT, JSON_VERSION = "camouflage-calibration", 1
 MAX_JSON = 2**20  # characters
 RATES = (0.1, 0.01, 0.001, 0.0001)
 """The false-accept rates that are looked at."""
+AUTOMATIC_RATE = 0.01
+"""The highest false-accept rate that :meth:`Calibration.automatic` takes by itself (our choice)."""
 _MAX_COUNT = 10**12
 _MAX_DISTANCE = 1e6
 _TOOL, _SHARE = ("name", "version", "licence", "sha256"), ("count", "total", "share", "interval_95")
@@ -178,7 +183,7 @@ class Calibration:
         return self.points[-1].false_accept_rate
 
     def threshold(self, rate: float) -> Threshold:
-        """The threshold at a false-accept rate of ``RATES``.
+        """The threshold at a false-accept rate of ``RATES``, with the advice of the recogniser's publishers beside it.
 
         Raises:
             CamouflageError: not one of ``RATES``, or one that the pairs do not support.
@@ -188,12 +193,36 @@ class Calibration:
                                   f"but was asked for {show(rate)}.")
         for point in self.points:
             if point.false_accept_rate == rate:
-                return Threshold(point.threshold, self.recogniser.name, rate,
-                                 f"calibrated: {self.persons} persons, {self.impostor} pairs",
-                                 self.recogniser.sha256)
+                advice = ADVICE.get(self.recogniser.name)
+                return Threshold(point.threshold, self.recogniser.name, rate, f"calibrated: {self._data}",
+                                 self.recogniser.sha256, advice.distance if advice else 0.0)
         raise CamouflageError(f"The calibration does not support a false-accept rate of {rate:g}: that takes "
                               f"{pairs_for(rate)} pairs of different persons, and it has {self.impostor}. Choose "
                               f"{self.lowest_rate:g} or more, or calibrate with more persons and photos.")
+
+    def automatic(self) -> Threshold:
+        """The threshold to take where nobody chose a rate.
+
+        It is that of the highest supported rate up to ``AUTOMATIC_RATE``. Where the pairs support only higher rates,
+        it is that of the lowest of these, which is stricter. Where the measured distance is below what the
+        recogniser's publishers advise, it is the advice; its own rate was not measured, so none is stated.
+        ``source`` says which of these it is.
+        """
+        rate = next((point.false_accept_rate for point in self.points if point.false_accept_rate <= AUTOMATIC_RATE),
+                    self.lowest_rate)
+        measured = self.threshold(rate)
+        if measured.laxer:
+            advice = ADVICE[self.recogniser.name]
+            return replace(advice, sha256=self.recogniser.sha256, unknown="not measured at this distance",
+                           source=f"{advice.source}, for the calibrated distance at the rate {rate:g} is below it: "
+                                  f"{measured.distance:.3f}, {self._data}")
+        if rate > AUTOMATIC_RATE:
+            return replace(measured, source=f"{measured.source}, too few for the rate {AUTOMATIC_RATE:g}")
+        return measured
+
+    @property
+    def _data(self) -> str:
+        return f"{self.persons} persons, {self.impostor} pairs"
 
     def to_json(self) -> str:
         """As JSON, without names, pictures or embeddings; ``Calibration.from_json`` gives an equal one back."""

@@ -18,12 +18,11 @@ from ..faces import Box, clip_box
 from ..packages import require
 from ..weights import of_role
 from .detection import Detection, overlap, resized, same_face
-from .recognition import Threshold
+from .recognition import ADVICE
 from .tools import Tool, file_sha256
 
 DETECTOR, RECOGNISER = "face detector (YuNet)", "face recogniser (SFace)"
 _LOWEST = 0.3  # least score of a detection
-_COSINE = 0.363  # from this similarity on OpenCV says "same person"
 _CHANNELS = {"cls": 1, "obj": 1, "bbox": 4, "kps": 10}  # of YuNet's outputs, for every cell of 8, 16 and 32 px
 # Eyes, nose, corners of the mouth (the person's right first) in parts of a face's box: mean of 14 faces of the tests'
 # photos by CenterFace, made symmetric.
@@ -130,7 +129,7 @@ class SFace:
         self._net, self._yunet = _opened(path, RECOGNISER, load), yunet
         self.tool = Tool("SFace", f"{path.name}, OpenCV {cv2.__version__}, points by YuNet", "Apache-2.0",
                          (file_sha256(path), *yunet.tool.sha256))
-        self.threshold = Threshold(1 - _COSINE, self.tool.name, source="OpenCV's advice")
+        self.threshold = ADVICE[self.tool.name]
 
     def embed(self, pixels: np.ndarray, boxes_ltrb: Sequence[Box]) -> np.ndarray:
         """See :class:`.recognition.Recogniser`; d is 128."""

@@ -1,5 +1,7 @@
 """Destroying the head of a person: solid, mosaic or blur, with soft edges that lie outside of it (our choice).
 
+A solid fill can be proved by its pixels: :func:`filled` looks whether a region holds our own grey and nothing else.
+
 What remains of a head is at most 6 x 6 mean colours (mosaic), the same smoothed (blur), or nothing (solid). The blur
 is made from the mosaic, so that no deconvolution can bring back more than the mosaic holds. Note that a recogniser
 *trained on* mosaics can do better than chance even with so little; nothing is left for it by "solid" alone.
@@ -8,21 +10,27 @@ is made from the mosaic, so that no deconvolution can bring back more than the m
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..errors import CamouflageError
 from ..faces import Box
+from .places import centre
 
 MODES = ("solid", "mosaic", "blur")
 CELLS = 6
 """Most cells of a mosaic across a head, its soft edge included. With 8 a bicubic enlargement of the mosaic, or a
 deconvolution, came as near to the original as the recogniser's threshold on the tests' photos; with 6 none does."""
 _EDGE = 0.12  # width of the soft edge, as a part of the head's radius
-_GREY = 128.0
+GREY = 128
+"""Level of the solid fill, in all three channels."""
+NEAR = 3
+"""Grey levels by which a file format may change the fill; more, and it is not the fill any more."""
 _SMALLEST_CELL = 4.0  # px
+_BAND = 1 << 21  # px that are worked on at once
+_INSIDE = 0.85  # of the head's radius: what has to be the fill, whatever a file format does to the outline
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +38,20 @@ class Region:
     """A head to destroy.
 
     Attributes:
-        box_ltrb: of the face, brow to chin, in pixels; may leave the picture.
+        box_ltrb: of the face, brow to chin, in pixels, upright about its centre; may leave the picture.
         mode: of ``MODES``.
         grow: factor on the head's size, from 1 on.
+        turn: degrees by which the head is turned counter-clockwise.
     """
 
     box_ltrb: Box
     mode: str = "solid"
     grow: float = 1.0
+    turn: float = 0.0
 
 
 def head(box_ltrb: Box, grow: float = 1.0) -> tuple[float, float, float, float]:
-    """Superellipse around the head of a face (hair, ears, chin): centre x, centre y, radius x, radius y in pixels.
+    """Superellipse around the head of an upright face (hair, ears, chin): centre x and y, radius x and y in pixels.
 
     A point (x, y) is inside where |x / radius x|^3 + |y / radius y|^3 <= 1, from the centre: rounder than a box, and
     fuller than an ellipse, for hair is widest at the top.
@@ -52,12 +62,76 @@ def head(box_ltrb: Box, grow: float = 1.0) -> tuple[float, float, float, float]:
             grow * max(0.85 * width, 0.65 * height), grow * max(0.775 * height, 0.7 * width))
 
 
-def redact(pixels: np.ndarray, regions: Sequence[Region]) -> np.ndarray:
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    """What a region changes: a window of the picture, and how far each of its pixels is from the head's centre.
+
+    Attributes:
+        rows, columns: of the picture.
+        distance: 1 on the head's outline, below inside.
+        across, down: of each pixel from the head's centre, along the head's own axes, px.
+        radius: the longer one of the head with its soft edge, px.
+    """
+
+    rows: slice
+    columns: slice
+    distance: np.ndarray
+    across: np.ndarray
+    down: np.ndarray
+    radius: float
+
+
+def _bands(region: Region, shape: tuple[int, ...], pixels: int) -> Iterator[_Reach]:
+    """A region in bands of about so many pixels, from top to bottom: a face may fill a picture of 100 megapixels."""
+    whole = _reach(region, shape, 0, 0)
+    if whole is not None:
+        height = max(1, pixels // max(1, whole.columns.stop - whole.columns.start))
+        for top in range(whole.rows.start, whole.rows.stop, height):
+            band = _reach(region, shape, top, min(top + height, whole.rows.stop))
+            if band is not None:
+                yield band
+
+
+def _reach(region: Region, shape: tuple[int, ...], first: int | None = None, last: int = 0) -> _Reach | None:
+    """See :class:`_Reach`; None where the region does not touch the picture.
+
+    Args:
+        region, shape: which, and of the picture.
+        first, last: rows to look at, the last one left out; all where ``first`` is None. Without rows between them
+            only ``rows`` and ``columns`` are of use, and are the whole region's.
+    """
+    x, y, radius_x, radius_y = head(region.box_ltrb, region.grow)
+    reach_x, reach_y = radius_x * (1 + _EDGE), radius_y * (1 + _EDGE)
+    angle = math.radians(region.turn)
+    cosine, sine = math.cos(angle), math.sin(angle)
+    if region.turn:  # the head's centre lies above the face's, and turns about it
+        face_x, face_y = centre(region.box_ltrb)
+        x, y = face_x + (y - face_y) * sine, face_y + (y - face_y) * cosine
+        half_x = abs(reach_x * cosine) + abs(reach_y * sine)
+        half_y = abs(reach_x * sine) + abs(reach_y * cosine)
+    else:
+        half_x, half_y = reach_x, reach_y
+    left, right = _pixels_between(x - half_x, x + half_x, shape[1])
+    top, bottom = _pixels_between(y - half_y, y + half_y, shape[0])
+    if left >= right or top >= bottom:
+        return None
+    rows = slice(top, bottom) if first is None or first >= last else slice(first, last)
+    begin, end = (top, bottom) if first is None else (first, last)
+    across, down = np.meshgrid(np.arange(left, right) + 0.5 - x, np.arange(begin, end) + 0.5 - y)
+    if region.turn:
+        across, down = across * cosine - down * sine, across * sine + down * cosine
+    distance = np.cbrt(np.abs(across / radius_x) ** 3 + np.abs(down / radius_y) ** 3)
+    return _Reach(rows, slice(left, right), distance, across + reach_x, down + reach_y,
+                  max(reach_x, reach_y))
+
+
+def redact(pixels: np.ndarray, regions: Sequence[Region], area: np.ndarray | None = None) -> np.ndarray:
     """Destroys heads.
 
     Args:
         pixels: H x W x 3, uint8; never changed.
         regions: heads; every fill is made from ``pixels``. Where they overlap the one that leaves less counts.
+        area: H x W, bool: what else is filled solid; hard edges.
 
     Returns:
         H x W x 3, uint8. Inside each superellipse of :func:`head` nothing but the fill is left; over the soft edge
@@ -72,42 +146,59 @@ def redact(pixels: np.ndarray, regions: Sequence[Region]) -> np.ndarray:
         if not (region.box_ltrb[0] < region.box_ltrb[2] and region.box_ltrb[1] < region.box_ltrb[3]):
             raise CamouflageError(f"A redaction wants a box with left < right and top < bottom, not "
                                   f"{region.box_ltrb}.")
-    result = pixels.astype(np.float32)
+    result = pixels.copy()
     # What leaves less goes last: a neighbour's mosaic must not bring back what was made solid.
     for region in sorted(regions, key=lambda region: -MODES.index(region.mode)):
-        x, y, radius_x, radius_y = head(region.box_ltrb, region.grow)
-        reach_x, reach_y = radius_x * (1 + _EDGE), radius_y * (1 + _EDGE)
-        left, right = _pixels_between(x - reach_x, x + reach_x, pixels.shape[1])
-        top, bottom = _pixels_between(y - reach_y, y + reach_y, pixels.shape[0])
-        if left >= right or top >= bottom:
-            continue
-        across = (np.arange(left, right) + 0.5 - x) / radius_x
-        down = (np.arange(top, bottom) + 0.5 - y) / radius_y
-        distance = np.cbrt(np.abs(across[None, :]) ** 3 + np.abs(down[:, None]) ** 3)
-        weight = np.clip((1 + _EDGE - distance) / _EDGE, 0, 1)[..., None].astype(np.float32)
-        window = result[top:bottom, left:right]
-        fill = _fill(pixels[top:bottom, left:right], region.mode, max(reach_x, reach_y) * 2 / CELLS,
-                     (left - (x - reach_x), top - (y - reach_y)))
-        window[...] = (1 - weight) * window + weight * fill  # exactly the fill where the weight is 1
-    return np.clip(np.rint(result), 0, 255).astype(np.uint8)
+        size = _BAND if region.mode == "solid" else pixels.size  # the cells of a mosaic are made of all of the head
+        for reach in _bands(region, pixels.shape, size):
+            weight = np.clip((1 + _EDGE - reach.distance) / _EDGE, 0, 1)[..., None].astype(np.float32)
+            window = result[reach.rows, reach.columns]
+            fill = _fill(pixels[reach.rows, reach.columns], region.mode, reach)
+            # Exactly the fill where the weight is 1, exactly the picture where it is 0.
+            window[...] = np.clip(np.rint((1 - weight) * window + weight * fill), 0, 255)
+    if area is not None:
+        result[area] = GREY
+    return result
+
+
+def changed(shape: tuple[int, ...], regions: Sequence[Region], area: np.ndarray | None = None) -> np.ndarray:
+    """Where :func:`redact` may have changed a picture of this shape: H x W, bool; heads and their soft edges."""
+    found = np.zeros(shape[:2], bool) if area is None else area.copy()
+    for region in regions:
+        for reach in _bands(region, shape, _BAND):
+            found[reach.rows, reach.columns] |= reach.distance < 1 + _EDGE
+    return found
+
+
+def filled(pixels: np.ndarray, box_ltrb: Box, turn: float = 0.0) -> bool:
+    """Whether the face in a box was replaced by our own solid fill: all of it lies within ``NEAR`` levels of it.
+
+    Args:
+        pixels: H x W x 3, uint8.
+        box_ltrb, turn: of the face; what lies outside the picture does not count.
+
+    Returns:
+        Also True where nothing of the face lies in the picture.
+    """
+    return all((np.abs(pixels[band.rows, band.columns][band.distance <= _INSIDE].astype(np.int16) - GREY) <= NEAR).all()
+               for band in _bands(Region(box_ltrb, turn=turn), pixels.shape, _BAND))
 
 
 def _pixels_between(low: float, high: float, size: int) -> tuple[int, int]:
     return max(0, math.floor(low)), min(size, math.ceil(high))
 
 
-def _fill(pixels: np.ndarray, mode: str, cell: float, offset: tuple[float, float]) -> np.ndarray | float:
-    """What a window is filled with; ``offset`` is where the window begins in the grid of cells (x, y; px)."""
+def _fill(pixels: np.ndarray, mode: str, reach: _Reach) -> np.ndarray | float:
+    """What a window is filled with; the grid of cells lies along the head's own axes."""
     if mode == "solid":
-        return _GREY
-    cell = max(cell, _SMALLEST_CELL)
-    columns, rows = (((np.arange(length) + 0.5 + start) // cell).astype(int)
-                     for length, start in ((pixels.shape[1], offset[0]), (pixels.shape[0], offset[1])))
-    columns, rows = columns - columns[0], rows - rows[0]
-    sums = np.add.reduceat(pixels.astype(np.float64), np.searchsorted(rows, np.arange(rows[-1] + 1)), axis=0)
-    sums = np.add.reduceat(sums, np.searchsorted(columns, np.arange(columns[-1] + 1)), axis=1)
-    counts = np.bincount(rows)[:, None] * np.bincount(columns)[None, :]
-    mosaic = (sums / counts[..., None]).astype(np.float32)[rows][:, columns]
+        return GREY
+    cell = max(reach.radius * 2 / CELLS, _SMALLEST_CELL)
+    columns, rows = (reach.across // cell).astype(int), (reach.down // cell).astype(int)
+    columns, rows = columns - columns.min(), rows - rows.min()
+    cells = rows * (columns.max() + 1) + columns
+    counts = np.maximum(np.bincount(cells.ravel()), 1)
+    means = [np.bincount(cells.ravel(), pixels[..., i].ravel()) / counts for i in range(3)]
+    mosaic = np.stack(means, axis=-1).astype(np.float32)[cells]
     if mode == "mosaic":
         return mosaic
     import cv2

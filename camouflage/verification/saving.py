@@ -18,13 +18,17 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import CamouflageError
+from ..images import MAX_PIXELS, bands
 from .report import CheckedPicture, Report, pixels_sha256
 from .verify import accusation
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "WebP": ".webp"}
 FORMATS = tuple(SUFFIXES)
@@ -133,8 +137,8 @@ def encode(pixels: np.ndarray, format: str, quality: int = 95) -> bytes:
         quality: 1..100, of JPEG and WebP; WebP is lossless at 100. JPEG never is.
 
     Raises:
-        CamouflageError: no such format or quality, no such pixels, or a side beyond the format's limit (JPEG 65500
-            px, WebP 16383 px).
+        CamouflageError: no such format or quality, no such pixels, more than 100 megapixels, or a side beyond the
+            format's limit (JPEG 65500 px, WebP 16383 px).
     """
     from PIL import Image
 
@@ -146,6 +150,9 @@ def encode(pixels: np.ndarray, format: str, quality: int = 95) -> bytes:
         raise CamouflageError(f"A picture to save is height x width x 3, 8 bit, but got {pixels.shape}, "
                               f"{pixels.dtype}.")
     height, width = pixels.shape[:2]
+    if height * width > MAX_PIXELS:
+        raise CamouflageError(f"The picture is {width} x {height} px, {height * width / 1e6:.1f} megapixels, but at "
+                              f"most {MAX_PIXELS // 1_000_000} are saved. Scale it down before it is verified.")
     limit = _LONGEST_SIDE.get(format)
     if limit is not None and max(height, width) > limit:
         raise CamouflageError(f"The picture is {width} x {height} px, but {format} ends at {limit} px a side. Choose "
@@ -163,17 +170,33 @@ def encode(pixels: np.ndarray, format: str, quality: int = 95) -> bytes:
 def decode(data: bytes) -> np.ndarray:
     """The pixels of a file of :func:`encode`, H x W x 3, uint8.
 
-    Raises:
-        CamouflageError: no readable picture, or one of more than about 180 million pixels (Pillow's limit).
-    """
-    from PIL import Image
+    Pillow's classes for the formats are called directly: ``Image.open`` warns at 89 megapixels and can be told
+    otherwise only for the whole process. The limit is ours instead.
 
+    Raises:
+        CamouflageError: no readable picture of one of ``FORMATS``, or one of more than 100 megapixels.
+    """
+    from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+
+    reader = (PngImagePlugin.PngImageFile if data.startswith(b"\x89PNG") else
+              JpegImagePlugin.JpegImageFile if data.startswith(b"\xff\xd8") else WebPImagePlugin.WebPImageFile)
     try:
-        with Image.open(io.BytesIO(data)) as picture:
-            return np.array(picture.convert("RGB"))
-    except (OSError, Image.DecompressionBombError) as error:
+        with reader(io.BytesIO(data)) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise Image.DecompressionBombError(f"it is {picture.width} x {picture.height} px")
+            return _rgb(picture)
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise CamouflageError(f"What was encoded cannot be read again ({error}), so it was not saved. Save smaller "
                               "pictures.") from error
+
+
+def _rgb(picture: Image.Image) -> np.ndarray:
+    """H x W x 3, uint8; in bands, for Pillow's own way from picture to array copies twice."""
+    pixels = np.empty((picture.height, picture.width, 3), np.uint8)
+    for rows in bands(picture.height, picture.width):
+        band = picture.crop((0, rows.start, picture.width, rows.stop))
+        pixels[rows] = np.asarray(band if band.mode == "RGB" else band.convert("RGB"))
+    return pixels
 
 
 def manifest(report: Report, index: int, picture: Encoded, name: str,

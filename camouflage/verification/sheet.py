@@ -1,7 +1,8 @@
 """A report as a picture, for people who would rather look than read (our choice).
 
 The sheet is a column of blocks, each as wide as the sheet; what a block holds is wrapped, so nothing overlaps and the
-sheet grows with the persons. The original is on it only where it is given, and then it is marked.
+sheet grows with the persons. The original is on it only where it is given, and then it is marked. A picture that does
+not pass may be the original as well: a grey plate stands in its place unless somebody chose to see it.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ CHIP_LEFT, CHIP_WIDTH, SCALE_LEFT, SCALE_RIGHT = 100, 170, 300, 800
 _DISTANCE, _NEAREST = 824, 924
 _HEADER_EVERY = 12  # rows, so that the scale's numbers stay in sight
 _HIGHEST = 680  # of a picture
+_LARGE = 4096 * 4096  # pixels; a larger picture is brought down by whole areas first, without a copy
 
 PAPER, INK, FAINT, LINE = (250, 250, 248), (28, 28, 30), (96, 96, 102), (222, 222, 218)
+PLATE = (206, 206, 210)
 SAME, OTHER = (250, 224, 222), (221, 238, 226)  # ground of the scale: up to the threshold, and beyond
 ALARM = (214, 0, 0)
 COLOURS: dict[str, tuple[int, int, int]] = {
@@ -36,19 +39,22 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "nobody": (88, 88, 94)}
 ORIGINAL = "CONTAINS ORIGINAL PIXELS - DO NOT PUBLISH"
 UNPROVED = "NOT PROVED ANONYMIZED - DO NOT PUBLISH"
+NOT_SHOWN = "NOT SHOWN: this picture does not pass"
 
 
 def report_sheet(report: Report, index: int, picture: np.ndarray | None = None,
-                 original: np.ndarray | None = None) -> Image.Image:
+                 original: np.ndarray | None = None, show_failing: bool = False) -> Image.Image:
     """The sheet of one picture.
 
     Args:
         report: of a verification.
         index: the picture's position in it.
-        picture: H x W x 3, uint8, the verified picture itself; shown with numbered boxes. One that does not pass is
-            marked :data:`UNPROVED`, for it may be the original.
+        picture: H x W x 3, uint8, the verified picture itself; shown with numbered boxes. In place of one that does
+            not pass stands a plate with the same boxes and :data:`NOT_SHOWN`, for it may be the original.
         original: h x w x 3, uint8; shown with the same boxes, and then the sheet and the original in it are marked
             :data:`ORIGINAL`.
+        show_failing: shows a picture that does not pass, too; the sheet and the picture in it are then marked
+            :data:`UNPROVED`.
 
     Returns:
         RGB, 1200 px wide; the same for the same report and pictures.
@@ -58,9 +64,9 @@ def report_sheet(report: Report, index: int, picture: np.ndarray | None = None,
     """
     report.check_seal()
     checked = report.pictures[index] if picture is None else report.check(index, picture)
-    unproved = None if picture is None or checked.passes else UNPROVED
-    banner = ORIGINAL if original is not None else unproved
-    pictures = [(original, "original", ORIGINAL), (picture, "verified picture", unproved)]
+    mark = None if picture is None or checked.passes else UNPROVED if show_failing else NOT_SHOWN
+    banner = ORIGINAL if original is not None else mark if mark != NOT_SHOWN else None
+    pictures = [(original, "original", ORIGINAL), (picture, "verified picture", mark)]
     return _stacked([
         *([_banner(banner)] if banner else []), _space(MARGIN), *_heading(report, index, checked),
         _threshold(report.threshold), _space(GAP), *_pictures(pictures, checked),
@@ -69,13 +75,14 @@ def report_sheet(report: Report, index: int, picture: np.ndarray | None = None,
 
 
 def report_sheets(report: Report, pictures: Sequence[np.ndarray] | None = None,
-                  originals: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
+                  originals: Sequence[np.ndarray] | None = None, show_failing: bool = False) -> list[np.ndarray]:
     """The sheets of a batch, H x 1200 x 3, uint8; paper under the shorter ones makes them equally high.
 
     Args:
         report: of a verification.
         pictures: the verified ones, see :func:`report_sheet`; as many as the report is of.
         originals: as many, or one for all.
+        show_failing: see :func:`report_sheet`.
 
     Raises:
         CamouflageError: other numbers of pictures, or other pictures.
@@ -88,7 +95,7 @@ def report_sheets(report: Report, pictures: Sequence[np.ndarray] | None = None,
         raise CamouflageError(f"'original' has {len(originals)} pictures, but the report is of {count}. Connect the "
                               "originals of the verification, or one for all.")
     sheets = [report_sheet(report, index, None if pictures is None else pictures[index],
-                           None if originals is None else of_batch(originals, index))
+                           None if originals is None else of_batch(originals, index), show_failing)
               for index in range(count)]
     highest = max((sheet.height for sheet in sheets), default=0)
     return [np.asarray(_stacked([sheet, _space(highest - sheet.height)])) for sheet in sheets]
@@ -245,13 +252,16 @@ def _pictures(pictures: Sequence[tuple[np.ndarray | None, str, str | None]],
 
 
 def _shown(pixels: np.ndarray, title: str, mark: str | None, checked: CheckedPicture, room: int) -> Image.Image:
-    """A picture, at most ``room`` px wide: its title, every person's number and box, and the mark drawn into it."""
+    """A picture, at most ``room`` px wide: its title, every person's number and box, and the mark drawn into it.
+
+    With the mark :data:`NOT_SHOWN` there is a plain plate of the same size, and no pixel of the picture.
+    """
     height, width = pixels.shape[:2]
     factor = min(room / width, _HIGHEST / height)
     size = max(1, round(width * factor)), max(1, round(height * factor))
     plate, draw = _block(max(size[1], 120), max(size[0], 240))  # a mark needs room on thin pictures, too
     x, y = (plate.width - size[0]) // 2, (plate.height - size[1]) // 2
-    plate.paste(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS), (x, y))
+    plate.paste(Image.new("RGB", size, PLATE) if mark == NOT_SHOWN else _scaled(pixels, size), (x, y))
     across, down = size[0] / checked.width, size[1] / checked.height
     boxes = [(x + left * across, y + top * down, x + right * across, y + bottom * down)
              for left, top, right, bottom in (person.box_ltrb for person in checked.persons)]
@@ -265,20 +275,29 @@ def _shown(pixels: np.ndarray, title: str, mark: str | None, checked: CheckedPic
         top = max(0, min(round(box[1]) - high, plate.height - high))
         _label(draw, (left, top, wide, high), str(person.number), font, COLOURS[person.verdict.value])
     if mark:
-        _mark(plate, draw, mark)
+        _mark(plate, draw, mark, FAINT if mark == NOT_SHOWN else ALARM)
     image, draw = _block(30 + plate.height, room)
     _cell(draw, 0, 12, f"{title}, {width} x {height} px", 17, FAINT)
     image.paste(plate, (0, 30))
     return image
 
 
-def _mark(plate: Image.Image, draw: ImageDraw.ImageDraw, text: str) -> None:
-    """A red frame, and a red strip with the text at the bottom of the picture."""
+def _scaled(pixels: np.ndarray, size: tuple[int, int]) -> Image.Image:
+    """A picture at another size, width before height; takes the same memory however large the picture is."""
+    if pixels.shape[0] * pixels.shape[1] > _LARGE:
+        import cv2
+
+        pixels = cv2.resize(pixels, (2 * size[0], 2 * size[1]), interpolation=cv2.INTER_AREA)
+    return Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
+
+
+def _mark(plate: Image.Image, draw: ImageDraw.ImageDraw, text: str, colour: tuple[int, int, int]) -> None:
+    """A coloured frame, and a strip of the same colour with the text at the bottom of the picture."""
     font = max(13, min(24, plate.width // 25))
     lines = wrap(text, _font(font), plate.width - 16)
     top = plate.height - round(len(lines) * font * 1.3) - 12
-    draw.rectangle((0, 0, plate.width - 1, plate.height - 1), outline=ALARM, width=5)
-    draw.rectangle((0, top, plate.width - 1, plate.height - 1), fill=ALARM)
+    draw.rectangle((0, 0, plate.width - 1, plate.height - 1), outline=colour, width=5)
+    draw.rectangle((0, top, plate.width - 1, plate.height - 1), fill=colour)
     for i, line in enumerate(lines):
         _cell(draw, plate.width / 2, top + 6 + (i + 0.5) * font * 1.3, line, font, (255, 255, 255), "mm")
 

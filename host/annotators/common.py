@@ -10,7 +10,7 @@ import comfy.utils
 import numpy as np
 import torch
 
-from ...camouflage.images import annotation_size, as_rgb, check_sides, resize
+from ...camouflage.images import annotation_size, as_rgb, bands, check_sides, resize
 
 T = TypeVar("T")
 
@@ -54,10 +54,14 @@ def map_each_picture(images: torch.Tensor, annotate: Callable[[torch.Tensor], to
 
 
 def to_uint8(image: torch.Tensor) -> np.ndarray:
-    """1 x H x W x 3 in 0..1 to H x W x 3, 0..255."""
-    return (image[0] * 255.0).round().to(torch.uint8).cpu().numpy()
+    """1 x H x W x 3 in 0..1 to H x W x 3, 0..255; a band of rows at a time, so that a large one takes no more."""
+    height, width = image.shape[1:3]
+    pixels = np.empty((height, width, 3), np.uint8)
+    for rows in bands(height, width):
+        pixels[rows] = (image[0, rows] * 255.0).round().to(torch.uint8).cpu().numpy()
+    return pixels
 
 
 def from_uint8(picture: np.ndarray) -> torch.Tensor:
     """H x W x 3, 0..255, to 1 x H x W x 3 in 0..1."""
-    return torch.from_numpy(np.ascontiguousarray(picture)).unsqueeze(0).float() / 255.0
+    return torch.from_numpy(np.ascontiguousarray(picture)).unsqueeze(0).float().div_(255.0)

@@ -19,11 +19,12 @@ from pack.camouflage.verification.calibration import (
     pairs_for,
     supported,
 )
-from pack.camouflage.verification.recognition import Threshold
+from pack.camouflage.verification.recognition import ADVICE, Threshold, held_to
 from pack.camouflage.verification.tools import Tool
 from scipy.stats import chi2
 
 TOOL = Tool("test ResNet", "1.0", "CC0-1.0", ("0" * 64, "ab" * 32))
+DLIB = Tool("dlib ResNet", "1.0", "CC0-1.0", ("0" * 64,))
 D, SPREAD = 8, 0.35  # dimensions of the synthetic embeddings, deviation of one person's photos; that of persons is 1
 
 
@@ -50,9 +51,10 @@ def independent_pairs(seed: int, genuine: int = 2000, impostor: int = 30000) -> 
             np.linalg.norm(strangers[0] - strangers[1], axis=1))
 
 
-def calibrated(genuine: Any, impostor: Any, persons: int = 10, photos: int = 10**5) -> Calibration:
-    return measure(np.asarray(genuine), np.asarray(impostor), recogniser=TOOL, metric="Euclidean", persons=persons,
-                   photos=photos)
+def calibrated(genuine: Any, impostor: Any, persons: int = 10, photos: int = 10**5,
+               recogniser: Tool = TOOL) -> Calibration:
+    return measure(np.asarray(genuine), np.asarray(impostor), recogniser=recogniser, metric="Euclidean",
+                   persons=persons, photos=photos)
 
 
 # --- known rates ------------------------------------------------------------------------------------------------
@@ -165,6 +167,63 @@ def test_without_pairs_of_one_person_no_false_reject_rate_is_stated():
     (0, 20, 0.0, 0.1684), (20, 20, 0.8316, 1.0), (10, 100, 0.0490, 0.1762), (1, 10, 0.0025, 0.4450)])  # tables
 def test_intervals_are_clopper_pearsons(count, total, low, high):
     assert Share(count, total).interval == pytest.approx((low, high), abs=5e-5)
+
+
+# --- what is taken where nobody chose a rate --------------------------------------------------------------------
+
+
+def strangers(pairs: int, nearest: float, farthest: float) -> np.ndarray:
+    return np.linspace(nearest, farthest, pairs, dtype=np.float32)
+
+
+@pytest.mark.parametrize("pairs", [300, 3000, 30000])  # they support 0.01, 0.001 and 0.0001
+def test_automatic_takes_one_in_a_hundred_also_where_lower_rates_are_supported(pairs):
+    calibration = calibrated([0.3], strangers(pairs, 0.7, 1.7), recogniser=DLIB)
+    chosen = calibration.automatic()
+    assert chosen == calibration.threshold(0.01) and chosen.false_accept_rate == 0.01
+    assert chosen.distance == pytest.approx(0.71, abs=5e-4)
+    assert (chosen.source, chosen.advised) == (f"calibrated: 10 persons, {pairs} pairs", 0.6)
+
+
+def test_automatic_takes_the_stricter_rate_where_the_pairs_support_no_other():
+    chosen = calibrated([0.3], strangers(299, 0.7, 1.7), recogniser=DLIB).automatic()
+    assert chosen.false_accept_rate == 0.1 and chosen.distance == pytest.approx(0.797, abs=1e-3)
+    assert str(chosen) == ("0.797 (false-accept rate 0.1; calibrated: 10 persons, 299 pairs, too few for the rate "
+                           "0.01)")
+
+
+@pytest.mark.parametrize(("pairs", "rate", "measured"), [(300, "0.01", "0.410"), (299, "0.1", "0.497")])
+def test_automatic_never_goes_below_the_advice_and_states_no_rate_for_it(pairs, rate, measured):
+    chosen = calibrated([0.3], strangers(pairs, 0.4, 1.4), recogniser=DLIB).automatic()
+    assert (chosen.distance, chosen.false_accept_rate, chosen.laxer) == (0.6, None, False)
+    assert (chosen.recogniser, chosen.sha256) == (DLIB.name, DLIB.sha256), "other weights are still refused"
+    assert str(chosen) == (
+        f"0.600 (false-accept rate unknown: not measured at this distance; dlib's advice, for the calibrated distance "
+        f"at the rate {rate} is below it: {measured}, 10 persons, {pairs} pairs)")
+    assert held_to(chosen, ADVICE["dlib ResNet"], False) == chosen
+
+
+def test_without_a_known_advice_the_measured_distance_stands():
+    chosen = calibrated([0.1], strangers(300, 0.2, 0.5)).automatic()
+    assert chosen.distance < 0.21 and chosen.false_accept_rate == 0.01
+    assert chosen.advised == 0.0 and not chosen.laxer
+
+
+def test_a_chosen_rate_below_the_advice_is_given_and_marked():
+    calibration = calibrated([0.3], strangers(3000, 0.55, 1.05), recogniser=DLIB)
+    assert [calibration.threshold(rate).laxer for rate in RATES[:3]] == [False, True, True]
+    assert str(calibration.threshold(0.01)).endswith("3000 pairs); LAXER THAN ADVISED (0.600)")
+
+
+def test_a_calibration_made_by_hand_lets_nothing_through_by_itself():
+    data = json.loads(calibrated([0.3], strangers(3000, 0.7, 1.7), recogniser=DLIB).to_json())
+    for point in data["points"]:
+        point["threshold"] = 0.01
+    made = Calibration.from_json(json.dumps(data))
+    assert made.automatic().distance == 0.6
+    for rate in RATES[:3]:
+        with pytest.raises(CamouflageError, match=r"wants at least 0\.6 \(dlib's advice\), but got 0\.01 \(calibrated"):
+            held_to(made.threshold(rate), ADVICE["dlib ResNet"], False)
 
 
 # --- JSON -------------------------------------------------------------------------------------------------------

@@ -5,10 +5,12 @@ import dataclasses
 import hashlib
 import io
 import json
+import warnings
 
 import jsonschema
 import numpy as np
 import pytest
+from pack.camouflage import images
 from pack.camouflage.errors import CamouflageError
 from pack.camouflage.verification import report as reports
 from pack.camouflage.verification import saving
@@ -62,17 +64,47 @@ def test_jpeg_keeps_the_full_resolution_of_colours(pixels):
 @pytest.mark.parametrize(("shape", "format", "quality", "text"), [
     ((1, 16384, 3), "WebP", 95, "16384 x 1 px, but WebP ends at 16383 px"),
     ((65501, 1, 3), "JPEG", 95, "1 x 65501 px, but JPEG ends at 65500 px"),
+    ((10_001, 10_000, 3), "PNG", 95, r"10000 x 10001 px, 100\.0 megapixels, but at most 100 are saved"),
     ((8, 8, 3), "GIF", 95, "'format' is 'GIF'.*PNG, JPEG, WebP"),
     ((8, 8, 3), "JPEG", 0, "'quality' is 0"), ((8, 8, 3), "PNG", 101, "'quality' is 101"),
     ((8, 8, 4), "PNG", 95, "height x width x 3"), ((0, 8, 3), "PNG", 95, "height x width x 3")])
 def test_what_a_format_cannot_hold(shape, format, quality, text):
     with pytest.raises(CamouflageError, match=text):
-        saving.encode(np.zeros(shape, np.uint8), format, quality)
+        saving.encode(np.broadcast_to(np.uint8(0), shape), format, quality)
 
 
 def test_the_limits_themselves_can_be_saved():
     for shape, format in (((1, 16383, 3), "WebP"), ((65500, 1, 3), "JPEG"), ((1, 65600, 3), "PNG")):
         assert saving.decode(saving.encode(np.zeros(shape, np.uint8), format)).shape == shape
+
+
+@pytest.mark.parametrize(("format", "quality"), [("PNG", 95), ("JPEG", 95), ("WebP", 100)])
+def test_100_megapixels_come_back_without_a_warning(format, quality):
+    before, large = Image.MAX_IMAGE_PIXELS, np.zeros((10_000, 10_000, 3), np.uint8)
+    large[-1, -1] = 255
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        shown = saving.decode(saving.encode(large, format, quality))
+    assert shown.shape == large.shape and shown[-1, -1].min() > 100 and shown[:-8].max() == 0
+    assert before == Image.MAX_IMAGE_PIXELS, "Pillow's own protection stays as it is for everybody else"
+
+
+@pytest.mark.parametrize("format", saving.FORMATS)
+def test_what_cannot_be_read_again_is_said(monkeypatch, pixels, format):
+    data = saving.encode(pixels, format)
+    for broken in (data[:40], data[:8], b"nothing", b""):
+        with pytest.raises(CamouflageError, match="cannot be read again"):
+            saving.decode(broken)
+    monkeypatch.setattr(saving, "MAX_PIXELS", 48 * 64 - 1)
+    with pytest.raises(CamouflageError, match="cannot be read again .*64 x 48 px"):
+        saving.decode(data)
+
+
+@pytest.mark.parametrize("format", saving.FORMATS)
+def test_a_file_is_read_as_pillow_reads_it(monkeypatch, pixels, format):
+    data = saving.encode(pixels, format, 50)
+    monkeypatch.setattr(images, "BAND", 64 * 5)
+    assert np.array_equal(saving.decode(data), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
 
 
 # --- only what is vouched for -----------------------------------------------------------------------------------

@@ -10,8 +10,20 @@ from pack.camouflage.errors import CamouflageError
 from pack.camouflage.verification import sheet as drawing
 from pack.camouflage.verification.recognition import Threshold
 from pack.camouflage.verification.report import CheckedPicture, Person, Report, Try, Verdict, pixels_sha256
-from pack.camouflage.verification.sheet import ALARM, COLOURS, ORIGINAL, PAPER, UNPROVED, report_sheet, report_sheets
+from pack.camouflage.verification.sheet import (
+    ALARM,
+    COLOURS,
+    NOT_SHOWN,
+    ORIGINAL,
+    PAPER,
+    PLATE,
+    UNPROVED,
+    report_sheet,
+    report_sheets,
+)
 from pack.camouflage.verification.tools import Tool
+from PIL import Image
+from skimage import data
 
 SAFE, REDACTED, UNVERIFIABLE, RECOGNISABLE = Verdict
 INFINITE = float("inf")
@@ -35,8 +47,8 @@ def report_of(*persons: Person, pictures: tuple[np.ndarray, ...] = (plain(GREEN)
                   3, 1.25).sealed()
 
 
-def pixels(report: Report, *pictures: np.ndarray | None) -> np.ndarray:
-    return np.asarray(report_sheet(report, 0, *pictures)).astype(int)
+def pixels(report: Report, *pictures: np.ndarray | None, show_failing: bool = False) -> np.ndarray:
+    return np.asarray(report_sheet(report, 0, *pictures, show_failing=show_failing)).astype(int)
 
 
 def has(page: np.ndarray, colour: tuple[int, int, int], tolerance: int = 40) -> bool:
@@ -224,9 +236,81 @@ def test_a_strip_covers_the_originals_lower_edge():
     assert tuple(page[y.max() + 1, drawing.MARGIN + 20]) == ALARM
 
 
-def test_a_picture_that_does_not_pass_is_marked(texts):
-    page = pixels(report_of(person(0, UNVERIFIABLE, 0.7)), plain(GREEN))
+def test_a_picture_that_does_not_pass_is_marked_where_somebody_chose_to_see_it(texts):
+    page = pixels(report_of(person(0, UNVERIFIABLE, 0.7)), plain(GREEN), show_failing=True)
     assert texts[0] == UNPROVED and texts.count(UNPROVED) == 2 and (page[:60] == ALARM).all(-1).sum() > 50_000
+    assert has(page, GREEN) and NOT_SHOWN not in texts
+
+
+FAILING = [((UNVERIFIABLE,), {}), ((SAFE, RECOGNISABLE), {}), ((), {})]
+PASSING = [((SAFE,), {}), ((REDACTED, SAFE), {}), ((), {"nobody_passed": True})]
+
+
+@pytest.mark.parametrize(("verdicts", "settings"), FAILING)
+def test_a_picture_that_does_not_pass_is_not_on_the_sheet(texts, verdicts, settings):
+    report = report_of(*(person(i, verdict, 0.7) for i, verdict in enumerate(verdicts)), **settings)
+    page = pixels(report, plain(GREEN))
+    assert not has(page, GREEN) and not (page == ALARM).all(-1).any(), "no pixel of it, so nothing to warn of"
+    assert NOT_SHOWN in " ".join(texts) and UNPROVED not in texts
+    assert "This picture does not pass." in texts and "verified picture, 128 x 96 px" in texts
+    assert "is the connected one" in " ".join(texts), "compared all the same"
+    assert len(pixels(report, plain(GREEN), show_failing=True)) == len(page) + 64, "as large, but for the banner"
+
+
+@pytest.mark.parametrize(("verdicts", "settings"), PASSING)
+def test_a_picture_that_passes_is_shown_in_any_case(verdicts, settings):
+    report = report_of(*(person(i, verdict, 0.7) for i, verdict in enumerate(verdicts)), **settings)
+    page = pixels(report, plain(GREEN))
+    assert has(page, GREEN) and np.array_equal(page, pixels(report, plain(GREEN), show_failing=True))
+
+
+def test_the_plate_shows_where_the_persons_are(texts):
+    page = pixels(report_of(person(0, SAFE, 0.7), person(7, RECOGNISABLE, 0.2, box_ltrb=(80.0, 20.0, 120.0, 70.0))),
+                  plain(GREEN))
+    plate = (page == PLATE).all(-1)
+    width, height = 680 * 128 // 96, 680
+    top, left = np.flatnonzero(plate.any(1))[0] - 5, np.flatnonzero(plate.any(0))[0] - 5  # inside of a frame
+    assert plate.sum() > 0.8 * width * height and {"0", "7"} <= set(texts)
+    middle = top + round(45 * height / 96)
+    for x, word in ((20, "safe"), (80, "recognisable")):
+        assert tuple(page[middle, left + round(x * height / 96) + 1]) == COLOURS[word]
+
+
+def test_the_original_can_be_beside_a_plate(texts):
+    report = report_of(person(0, RECOGNISABLE, 0.2))
+    page = pixels(report, plain(GREEN), plain(MAGENTA))
+    assert has(page, MAGENTA) and not has(page, GREEN) and has(page, PLATE, 0)
+    assert texts[0] == ORIGINAL and NOT_SHOWN in " ".join(texts)
+    texts.clear()
+    both = pixels(report, plain(GREEN), plain(MAGENTA), show_failing=True)
+    assert has(both, MAGENTA) and has(both, GREEN) and texts[0] == ORIGINAL and UNPROVED in " ".join(texts)
+
+
+def test_in_a_batch_only_the_failing_ones_are_left_out():
+    pictures = plain(GREEN), plain((0, 255, 64))
+    report = report_of(person(0, SAFE, 0.7), pictures=pictures)
+    passing, other = report.pictures
+    report = replace(report, pictures=(passing, replace(other, persons=(person(0, RECOGNISABLE, 0.2),)))).sealed()
+    assert [has(sheet.astype(int), (0, 255, 32)) for sheet in report_sheets(report, pictures)] == [True, False]
+    shown = report_sheets(report, pictures, show_failing=True)
+    assert [has(sheet.astype(int), (0, 255, 32)) for sheet in shown] == [True, True]
+
+
+def test_a_large_picture_looks_the_same_and_is_not_copied(monkeypatch):
+    photo = data.astronaut()
+    small = np.asarray(Image.fromarray(photo).resize((680, 680), Image.Resampling.LANCZOS))
+    assert np.array_equal(np.asarray(drawing._scaled(photo, (680, 680))), small)
+    large = photo.repeat(10, axis=0).repeat(10, axis=1)
+    wanted = np.asarray(Image.fromarray(large).resize((680, 680), Image.Resampling.LANCZOS))
+    taken = []
+    fromarray = Image.fromarray
+    monkeypatch.setattr(Image, "fromarray", lambda array: (taken.append(array.size), fromarray(array))[1])
+    shown = np.asarray(drawing._scaled(large, (680, 680)))
+    assert taken == [4 * 680 * 680 * 3]
+    assert shown.shape == wanted.shape and np.abs(shown.astype(int) - wanted).mean() < 1.0
+    thin = np.zeros((300, 60_000, 3), np.uint8)
+    thin[:] = GREEN
+    assert (np.asarray(drawing._scaled(thin, (1120, 6))) == GREEN).all()
 
 
 def test_a_wrong_picture_and_an_edited_report_are_refused():

@@ -189,8 +189,19 @@ def test_prepare_image_is_the_stock_lanczos(host):
                                            width=384, height=320, crop="disabled")[0])
     same, *_ = host.run("CamouflagePrepareImage", image=pictures(0, 1, 384, 384), size=384)
     assert torch.equal(same, pictures(0, 1, 384, 384))
+    with pytest.raises(ValueError, match=r"'image' is 10000 x 10001 px, 100\.0 megapixels"):
+        host.run("CamouflagePrepareImage", image=torch.zeros(1).expand(1, 10_001, 10_000, 3))
     with pytest.raises(ValueError, match="'fit' is 'bend'"):
         host.run("CamouflagePrepareImage", image=image, fit="bend")
+
+
+def test_prepare_image_takes_a_photo_of_a_phone_and_a_tiny_picture(host):
+    photo = pictures(0, 1, 42, 56).repeat_interleave(102, dim=1).repeat_interleave(102, dim=2)
+    ours, width, height, _ = host.run("CamouflagePrepareImage", image=photo, size=768, fit="stretch")
+    assert (photo.shape[1:3], width, height) == ((4284, 5712), 768, 576)
+    small = torch.nn.functional.interpolate(photo.movedim(-1, 1), (576, 768), mode="area").movedim(1, -1)
+    assert (ours - small).abs().mean() < 0.03
+    assert host.run("CamouflagePrepareImage", image=pictures(0, 1, 20, 20), size=64)[1:3] == (64, 64)
 
 
 # --- models: loaded once, host's memory management, Cancel ------------------------------------------------------

@@ -27,11 +27,15 @@ def folder(tmp_path, host, monkeypatch):
 
 @pytest.fixture
 def text(host):
-    """Of a calibration with 3000 pairs of different persons at distances 0.4 to 1."""
+    """Of a calibration with 3000 pairs of different persons at distances 0.7 to 1.3."""
+    return written(host, np.linspace(0.7, 1.3, 3000))
+
+
+def written(host, impostor):
+    """JSON of a calibration of dlib's ResNet."""
     tool = host.module("camouflage.verification.tools").Tool("dlib ResNet", "1", "CC0-1.0")
     return host.module("camouflage.verification.calibration").measure(
-        np.full(10, 0.3), np.linspace(0.4, 1, 3000), recogniser=tool, metric="Euclidean", persons=12,
-        photos=100).to_json()
+        np.full(10, 0.3), impostor, recogniser=tool, metric="Euclidean", persons=12, photos=100).to_json()
 
 
 @pytest.fixture
@@ -51,11 +55,42 @@ def test_it_gives_the_threshold_at_the_rate(node, folder, text):
     (folder / "a.json").write_text(text)
     (folder / "team").mkdir()
     (folder / "team" / "b.json").write_text(text)
-    assert options(node) == {"file": ["a.json", "team/b.json"], "false_accept_rate": ["0.1", "0.01", "0.001", "0.0001"]}
+    assert options(node) == {"file": ["a.json", "team/b.json"],
+                             "false_accept_rate": ["auto", "0.1", "0.01", "0.001", "0.0001"]}
     threshold = load(node)
-    assert threshold.distance == pytest.approx(0.406, abs=1e-3) and threshold.false_accept_rate == 0.01
+    assert threshold.distance == pytest.approx(0.706, abs=1e-3) and threshold.false_accept_rate == 0.01
     assert (threshold.recogniser, threshold.source) == ("dlib ResNet", "calibrated: 12 persons, 3000 pairs")
-    assert load(node, "team/b.json", "0.1").distance == pytest.approx(0.46, abs=1e-3)
+    assert load(node, "team/b.json", "0.1").distance == pytest.approx(0.76, abs=1e-3)
+
+
+@pytest.fixture
+def shown(host, monkeypatch):
+    """The texts on the node, in order."""
+    texts = []
+    monkeypatch.setattr(host.module("nodes.calibration"), "show", texts.append)
+    monkeypatch.setattr(host.module("nodes.calibration"), "warn", lambda text: texts.append(f"warning: {text}"))
+    return texts
+
+
+@pytest.mark.parametrize(("pairs", "nearest", "text"), [
+    (3000, 0.7, "Threshold 0.706 (false-accept rate 0.01; calibrated: 12 persons, 3000 pairs)"),
+    (299, 0.7, "Threshold 0.758 (false-accept rate 0.1; calibrated: 12 persons, 299 pairs, too few for the rate 0.01)"),
+    (3000, 0.4, "Threshold 0.600 (false-accept rate unknown: not measured at this distance; dlib's advice, for the "
+                "calibrated distance at the rate 0.01 is below it: 0.406, 12 persons, 3000 pairs)")])
+def test_auto_is_the_default_and_says_what_it_took(host, node, folder, shown, pairs, nearest, text):
+    (folder / "a.json").write_text(written(host, np.linspace(nearest, nearest + 0.6, pairs)))
+    socket = next(socket for socket in node.define_schema().inputs if socket.id == "false_accept_rate")
+    assert socket.default == "auto" and "'auto' takes 0.01, or 0.1 where" in socket.tooltip
+    assert f"Threshold {load(node, rate=socket.default)}" == text and shown == [text]
+
+
+def test_a_rate_that_is_laxer_than_advised_is_warned_of(host, node, folder, shown):
+    (folder / "a.json").write_text(written(host, np.linspace(0.4, 1.0, 3000)))
+    threshold = load(node, rate="0.001")
+    assert threshold.laxer and threshold.false_accept_rate == 0.001, "as in older workflows"
+    assert shown == ["warning: Threshold 0.401 (false-accept rate 0.001; calibrated: 12 persons, 3000 pairs); LAXER "
+                     "THAN ADVISED (0.600). 'Verify' and 'Safe Sampler' refuse it unless 'laxer_threshold' is on. "
+                     "Choose 'auto' or a higher rate."]
 
 
 def test_what_it_gives_decides_a_verification(host, node, folder, text):

@@ -54,6 +54,26 @@ def test_no_original_pixel_unless_chosen(host, verified):
     assert not ((only - red).abs().amax(-1) < 0.01).any() and only.shape[1] < without.shape[1]
 
 
+def test_a_picture_that_does_not_pass_is_left_out_unless_chosen(host, verified, portrait):
+    image, report = verified
+    assert [one.passes for one in report.pictures] == [False, False]
+    drawing = host.module("camouflage.verification.sheet")
+    plate = torch.tensor(drawing.PLATE) / 255
+    page, _ = sheets(host, report, image=image)
+    assert ((page - plate).abs().amax(-1) < 0.001).sum(dim=(1, 2)).min() > 0.7 * 680 * 680
+    shown, _ = sheets(host, report, image=image, show_failing=True)
+    assert not ((shown[0] - plate).abs().amax(-1) < 0.001).sum() > 1000
+    drawn = drawing.report_sheets(report, [(one * 255).round().to(torch.uint8).numpy() for one in image],
+                                  show_failing=True)
+    assert torch.equal((shown * 255).round().to(torch.uint8), torch.stack([torch.from_numpy(one) for one in drawn]))
+
+
+def test_the_choice_is_the_last_widget_and_old_prompts_run_without_it(host):
+    inputs = host.nodes["CamouflageReport"].GET_SCHEMA().inputs
+    assert [one.id for one in inputs] == ["report", "image", "original", "show_original", "show_failing"]
+    assert inputs[-1].optional and inputs[-1].default is False
+
+
 def test_an_original_that_is_not_used_is_not_even_looked_at(host, verified):
     _, report = verified
     broken = torch.full((5, 8, 8, 3), float("nan"))
