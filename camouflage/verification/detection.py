@@ -175,11 +175,11 @@ class CenterFace:
         One sweep of 640 px or more that scores 0.3 is enough (0.4 where the picture was turned, where things look
         like faces more often). Blurred faces are seen in coarse sweeps alone, where much else looks like a face: there
         it takes 0.3, and 0.7 in all sweeps together. What scores less is a hint, and the best hints are looked at
-        more closely, eight times: half hidden faces keep their score there, things that are none lose it. The numbers
+        more closely, up to eight times: half hidden faces keep their score there, things that are none lose it. The numbers
         are our choice, from the pasted heads and the pictures without a face of the tests.
         """
         faces: list[Detection] = []
-        hints: list[_Seen] = []
+        hints: list[list[_Seen]] = []
         for group in _groups([one for ones in found for one in ones if isinstance(one, _Seen)]):
             first = group[0]
             best: dict[int, float] = {}
@@ -187,22 +187,37 @@ class CenterFace:
                 best.setdefault(one.sweep, one.weight)  # they come with the best first
             fine = max((weight for side, weight in best.items() if side >= _FINE), default=0.0)
             if fine >= _COUNTS or (first.weight >= _COUNTS and sum(best.values()) >= _IN_ALL):
-                faces.append(Detection(first.box_ltrb, max(first.score, _COUNTS), first.turn))
+                faces.append(self._face(group))
             elif _longer(first.box_ltrb) >= _LEAST_HINT:
-                hints.append(first)
-        for hint in hints[:_MOST_HINTS]:
+                hints.append(group)
+        for group in hints[:_MOST_HINTS]:
             pause()
-            if self._closely(pixels, hint, _FINE_LOOKS) >= _STAYS or (
-                    _longer(hint.box_ltrb) >= _LEAST_BLURRED
-                    and self._closely(pixels, hint, _COARSE_LOOKS) >= _STAYS_BLURRED):
-                faces.append(Detection(hint.box_ltrb, _COUNTS, hint.turn))
+            hint = group[0]
+            if any(_shares(hint.box_ltrb, face.box_ltrb) for face in faces):  # it would see that face again
+                continue
+            strong = hint.weight >= _STRONG
+            if self._stays(pixels, hint, _FINE_LOOKS, _STAYS_UPRIGHT if strong and hint.turn == 0 else _STAYS) or (
+                    strong and _longer(hint.box_ltrb) >= _LEAST_BLURRED
+                    and self._stays(pixels, hint, _COARSE_LOOKS, _STAYS_BLURRED)):
+                faces.append(self._face(group))
         return faces
 
-    def _closely(self, pixels: np.ndarray, hint: Detection, heights: Sequence[int]) -> float:
-        """Mean score, 0..1, of what is at a hint's place, seen upright and mirrored at several heights (px)."""
+    def _face(self, group: Sequence[_Seen]) -> Detection:
+        """The face of a group: seen upright if it can be, and with room around it where it is not sure."""
+        best = max(group, key=lambda one: (one.turn % 90 == 0 and one.score >= 0.6 * group[0].score, one.score))
+        (x, y), (left, top, right, bottom) = centre(best.box_ltrb), best.box_ltrb
+        score = max(_COUNTS, *(one.score for one in group))
+        room = 1.0 if score >= self.sure else _ROOM
+        return Detection(box_around(x, y, room * (right - left), room * (bottom - top)), score, best.turn)
+
+    def _stays(self, pixels: np.ndarray, hint: Detection, heights: Sequence[int], least: float) -> bool:
+        """Whether what is at a hint's place scores ``least`` in the mean, upright and mirrored at several heights (px).
+
+        Gives up where the first two looks have half of that or less: most hints are nothing.
+        """
         (x, y), size = centre(hint.box_ltrb), _longer(hint.box_ltrb)
         quarter = 90.0 * round(hint.turn / 90)
-        scores = []
+        scores: list[float] = []
         for height in heights:
             side = -(-round(2.5 * height) // 32) * 32
             for mirror in (False, True):
@@ -212,7 +227,9 @@ class CenterFace:
                 heights_there = np.exp(sizes[0, 0, reach, reach]) * 4
                 fits = (0.5 * height < heights_there) & (heights_there < 2 * height)
                 scores.append(float((heat[0, 0, reach, reach] * fits).max()))
-        return sum(scores) / len(scores)
+            if sum(scores) / len(scores) <= least / 2:
+                return False
+        return sum(scores) / len(scores) >= least
 
     def _run(self, pixels: np.ndarray) -> list[np.ndarray]:
         """The network on h x w x 3 pixels: heat map, sizes, offsets and points, 1 x c x h/4 x w/4."""
@@ -276,8 +293,10 @@ _TURNED = 0.1  # what a detection weighs less in a turned picture, where things 
 _FINE = 640  # px; in smaller sweeps much looks like a face
 _IN_ALL = 0.7  # sum of the scores in all sweeps
 _MOST_HINTS, _LEAST_HINT, _LEAST_BLURRED = 40, 32.0, 48.0  # number of hints; px of the face
-_FINE_LOOKS, _COARSE_LOOKS = (80, 100, 125, 160), (20, 26, 32, 40)  # px of the face's height
-_STAYS, _STAYS_BLURRED = 0.22, 0.28  # mean score
+_FINE_LOOKS, _COARSE_LOOKS = (100, 80, 125, 160), (26, 20, 32, 40)  # px of the face's height
+_ROOM = 1.2  # factor on the box of a face that is not sure: of a half hidden one often only the eyes are boxed
+_STRONG = 0.2  # weight of a strong hint
+_STAYS, _STAYS_UPRIGHT, _STAYS_BLURRED = 0.22, 0.12, 0.28  # mean score of a hint, of a strong upright one, of a blur
 _UPRIGHT = 25.0  # degrees up to which a head counts as upright: the networks see it as it is
 
 
@@ -305,6 +324,13 @@ def _groups(seen: Sequence[_Seen]) -> list[list[_Seen]]:
 
 def _longer(box_ltrb: Box) -> float:
     return max(box_ltrb[2] - box_ltrb[0], box_ltrb[3] - box_ltrb[1])
+
+
+def _shares(a: Box, b: Box) -> bool:
+    """Whether two boxes share a fifth of the smaller one."""
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    smaller = min((a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1]))
+    return width > 0 and height > 0 and width * height >= 0.2 * smaller
 
 
 def _near(a: Box, b: Box) -> bool:

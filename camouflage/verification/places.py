@@ -76,14 +76,17 @@ def upright(pixels: np.ndarray, x: float, y: float, turn: float, side: float, si
 
     factor = size / side
     reach = math.ceil(side * 0.75) + 2  # half the diagonal
-    left, top = math.floor(x) - reach, math.floor(y) - reach
-    part = _cut(pixels, left, top, left + 2 * reach + 1, top + 2 * reach + 1)
+    height, width = pixels.shape[:2]
+    # At least one pixel of the picture, whose border goes on outside.
+    left, top = (max(0, min(math.floor(value) - reach, length - 1)) for value, length in ((x, width), (y, height)))
+    right, bottom = max(left + 1, math.ceil(x) + reach), max(top + 1, math.ceil(y) + reach)
+    part = pixels[top:bottom, left:right]
+    across = down = 1.0
     if factor < 0.5:  # in two steps, for warping alone would alias
-        shrunk = max(0.02, 2 * factor)
-        part = cv2.resize(part, None, fx=shrunk, fy=shrunk, interpolation=cv2.INTER_AREA)
-        across, down = part.shape[1] / (2 * reach + 1), part.shape[0] / (2 * reach + 1)
-    else:
-        across = down = 1.0
+        before = part.shape
+        shrunk = [max(1, round(length * 2 * factor)) for length in before[:2]]
+        part = cv2.resize(part, (shrunk[1], shrunk[0]), interpolation=cv2.INTER_AREA)
+        across, down = part.shape[1] / before[1], part.shape[0] / before[0]
     angle = math.radians(turn)
     cosine, sine = math.cos(angle) / factor, math.sin(angle) / factor
     flip = -1.0 if mirror else 1.0
@@ -93,13 +96,3 @@ def upright(pixels: np.ndarray, x: float, y: float, turn: float, side: float, si
     matrix[:, 2] = [(x - left) * across - 0.5, (y - top) * down - 0.5] - matrix[:, :2] @ [middle, middle]
     return cv2.warpAffine(part, matrix, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
                           borderMode=cv2.BORDER_REPLICATE)
-
-
-def _cut(pixels: np.ndarray, left: int, top: int, right: int, bottom: int) -> np.ndarray:
-    """A window that may leave the picture; the border's pixels go on outside."""
-    height, width = pixels.shape[:2]
-    if left >= 0 and top >= 0 and right <= width and bottom <= height:
-        return np.ascontiguousarray(pixels[top:bottom, left:right])
-    rows = np.clip(np.arange(top, bottom), 0, height - 1)
-    columns = np.clip(np.arange(left, right), 0, width - 1)
-    return np.ascontiguousarray(pixels[rows[:, None], columns[None, :]])
