@@ -7,19 +7,26 @@ import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
+import comfy.model_management as mm
 import folder_paths
 import numpy as np
 
 from ..camouflage.verification import onnx_pair
 from ..camouflage.verification.detection import Detection, Detector
-from ..camouflage.verification.onnx_pair import SFace, YuNet
+from ..camouflage.verification.onnx_pair import SFace, YuNet, brought_back
 from ..camouflage.verification.tools import Tool, package_version
+from ..camouflage.verification.views import Sweep, beyond, views
 from ..camouflage.weights import of_role
 from . import faces, weights
+
+_LOWEST = 0.3  # least score of a detection
 
 
 class RetinaFace:
     """FACER's face detector (MIT), the one that reads faces for Light, under the host's memory management.
+
+    It looks at a picture of up to 1600 px at its own scale; at a larger one with its longer side at 1280 px, and in
+    tiles at full size; each in four orientations.
 
     Raises:
         CamouflageError: its file is missing, damaged or not the published one; pyfacer is not installed.
@@ -34,8 +41,17 @@ class RetinaFace:
                          (weights.digest_of(path),))
 
     def detect(self, pixels: np.ndarray) -> list[Detection]:
-        """See :class:`Detector`; scores are 0..1, from 0.3 on (our choice; FACER's own default is 0.8)."""
-        return [Detection(box, score) for box, score in faces.find_boxes(pixels, threshold=0.3)]
+        """See :class:`Detector`; scores are 0..1, from 0.3 on (our choice; FACER's own default is 0.8).
+
+        Scores lose 0.1 where the picture was turned, see :func:`.onnx_pair.brought_back`. Obeys Cancel.
+        """
+        longer = max(pixels.shape[:2])
+        tiled = beyond(longer)
+        found: list[Detection] = []
+        for view in views(np.ascontiguousarray(pixels), [Sweep(1280 if tiled else longer), *tiled]):
+            mm.throw_exception_if_processing_interrupted()
+            found += brought_back(view, faces.boxes_and_points(view.turned(), _LOWEST), _LOWEST)
+        return found
 
 
 def yunet() -> YuNet:

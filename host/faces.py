@@ -95,7 +95,7 @@ def read_faces(images: torch.Tensor, threshold: float = 0.5, smallest: int = 0, 
     return Faces(tuple(pictures))
 
 
-def find_boxes(pixels: np.ndarray, threshold: float) -> list[tuple[Box, float]]:
+def boxes_and_points(pixels: np.ndarray, threshold: float) -> list[tuple[Box, tuple[Point, ...], float]]:
     """Where FACER finds faces, and nothing else of them.
 
     Args:
@@ -103,15 +103,15 @@ def find_boxes(pixels: np.ndarray, threshold: float) -> list[tuple[Box, float]]:
         threshold: least score, 0..1.
 
     Returns:
-        Boxes (left, top, right, bottom; pixels; may leave the picture) and scores 0..1, in the detector's order.
+        Boxes (left, top, right, bottom; pixels; may leave the picture), five keypoints (x, y; pixels; the viewer's
+        left eye first, then the right one) and scores 0..1, in the detector's order.
 
     Raises:
         CamouflageError: missing or damaged weights; pyfacer not installed.
     """
     picture = torch.tensor(np.ascontiguousarray(pixels)).movedim(-1, 0)[None]
     with torch.no_grad():
-        _, found = _detect(picture, threshold, load_detector())
-    return [(rect, score) for rect, _, score in found]
+        return _detect(picture, threshold, load_detector())[1]
 
 
 class _Progress:
@@ -265,7 +265,7 @@ def _build(tool: Any) -> Network[Any]:
 
 
 def load_detector() -> Network[Any]:
-    """FACER's detector; raises CamouflageError as :func:`find_boxes`."""
+    """FACER's detector; raises CamouflageError as :func:`boxes_and_points`."""
     facer = _facer()
     files = find(DETECTOR)
 

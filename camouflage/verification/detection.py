@@ -175,8 +175,8 @@ class CenterFace:
         One sweep of 640 px or more that scores 0.3 is enough (0.4 where the picture was turned, where things look
         like faces more often). Blurred faces are seen in coarse sweeps alone, where much else looks like a face: there
         it takes 0.3, and 0.7 in all sweeps together. What scores less is a hint, and the best hints are looked at
-        more closely, up to eight times: half hidden faces keep their score there, things that are none lose it. The numbers
-        are our choice, from the pasted heads and the pictures without a face of the tests.
+        more closely, up to eight times: half hidden faces keep their score there, things that are none lose it. The
+        numbers are our choice, from the pasted heads and the pictures without a face of the tests.
         """
         faces: list[Detection] = []
         hints: list[list[_Seen]] = []
@@ -203,8 +203,16 @@ class CenterFace:
         return faces
 
     def _face(self, group: Sequence[_Seen]) -> Detection:
-        """The face of a group: seen upright if it can be, and with room around it where it is not sure."""
-        best = max(group, key=lambda one: (one.turn % 90 == 0 and one.score >= 0.6 * group[0].score, one.score))
+        """The face of a group: seen upright if it can be, and with room around it where it is not sure.
+
+        Upright in a view that shows it about as the weightiest does: now and then a head is also seen at right angles
+        to itself or upside down.
+        """
+        def level(one: _Seen) -> bool:
+            return (one.turn % 90 == 0 and abs(_turn(one.turn - group[0].turn)) <= _SAME_WAY
+                    and one.score >= 0.6 * group[0].score)
+
+        best = max(group, key=lambda one: (level(one), one.score))
         (x, y), (left, top, right, bottom) = centre(best.box_ltrb), best.box_ltrb
         score = max(_COUNTS, *(one.score for one in group))
         room = 1.0 if score >= self.sure else _ROOM
@@ -297,14 +305,14 @@ _FINE_LOOKS, _COARSE_LOOKS = (100, 80, 125, 160), (26, 20, 32, 40)  # px of the 
 _ROOM = 1.2  # factor on the box of a face that is not sure: of a half hidden one often only the eyes are boxed
 _STRONG = 0.2  # weight of a strong hint
 _STAYS, _STAYS_UPRIGHT, _STAYS_BLURRED = 0.22, 0.12, 0.28  # mean score of a hint, of a strong upright one, of a blur
+_SAME_WAY = 60.0  # degrees between two looks at a head that agree on how it is turned
 _UPRIGHT = 25.0  # degrees up to which a head counts as upright: the networks see it as it is
 
 
 def sweeps(longer: int) -> list[Sweep]:
     """What CenterFace looks at in a picture with this longer side, px; never enlarged more than 2.5 times."""
     most = max(640, round(2.5 * longer))
-    found = [Sweep(side) for side in (240, 320, 400, 640)]
-    found.append(Sweep(min(1280, most)))
+    found = [Sweep(side) for side in dict.fromkeys((240, 320, 400, 640, min(1280, most)))]
     if longer > 1600:
         return found + beyond(longer)
     return found + [Sweep(side, UPRIGHT) for side in (min(1600, most),) if side > 1280]

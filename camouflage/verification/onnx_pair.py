@@ -7,7 +7,9 @@ looked at here, once, when the file is opened.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,16 @@ from ..errors import CamouflageError
 from ..faces import Box, clip_box
 from ..packages import require
 from ..weights import of_role
-from .detection import Detection, overlap, resized, same_face
+from .detection import Detection
+from .places import overlap, same_face
 from .recognition import ADVICE
 from .tools import Tool, file_sha256
+from .views import Sweep, View, beyond, nothing, resized, views
 
 DETECTOR, RECOGNISER = "face detector (YuNet)", "face recogniser (SFace)"
 _LOWEST = 0.3  # least score of a detection
+_TURNED = 0.1  # what a score loses where the picture was turned, for things look like faces more often there
+_UPRIGHT = 25.0  # degrees up to which a head counts as upright: the networks see it as it is
 _CHANNELS = {"cls": 1, "obj": 1, "bbox": 4, "kps": 10}  # of YuNet's outputs, for every cell of 8, 16 and 32 px
 # Eyes, nose, corners of the mouth (the person's right first) in parts of a face's box: mean of 14 faces of the tests'
 # photos by CenterFace, made symmetric.
@@ -32,9 +38,9 @@ _MEAN_FACE = np.array([[0.265, 0.375], [0.735, 0.375], [0.5, 0.57], [0.3, 0.73],
 class YuNet:
     """YuNet (MIT).
 
-    It was trained to find faces of about 10 to 300 px, so it looks at the picture with its longer side at 320, 640
-    and 1280 px, and at 2560 px where it is larger than 1920 px: the small sweeps find faces that fill the picture.
-    Sure from the score that the zoo's own class takes.
+    It was trained to find upright faces of about 10 to 300 px, so it looks at the picture with its longer side at 320,
+    640 and 1280 px, and in tiles at full size where it is larger than 1600 px, each in four orientations: the small
+    sweeps find faces that fill the picture. Sure from the score that the zoo's own class takes.
 
     Args:
         path: of the ONNX file, ``face_detection_yunet_2023mar.onnx``.
@@ -52,14 +58,25 @@ class YuNet:
             _demand_outputs(cv2.dnn.readNetFromONNX(model))
             return _created(cv2.FaceDetectorYN.create, path, model, (320, 320), _LOWEST)
 
-        self._net = _opened(path, DETECTOR, load)
+        self._net, self._lock = _opened(path, DETECTOR, load), threading.Lock()
         self.tool = Tool("YuNet", f"{path.name}, OpenCV {cv2.__version__}", "MIT", (file_sha256(path),))
 
     def detect(self, pixels: np.ndarray) -> list[Detection]:
-        """See :class:`.detection.Detector`; scores are 0..1, from 0.3 on (our choice; OpenCV's own default is 0.9)."""
-        pixels = np.ascontiguousarray(pixels)
-        sides = 320, 640, 1280, *([2560] if max(pixels.shape[:2]) > 1920 else [])
-        return [Detection(_box(face), float(face[14])) for side in sides for face in self._faces(pixels, side)]
+        """See :class:`.detection.Detector`; scores are 0..1, from 0.3 on (our choice; OpenCV's own default is 0.9).
+
+        Scores lose 0.1 where the picture was turned, see :func:`brought_back`.
+        """
+        return self.joined(pixels, [step() for step in self.steps(pixels)])
+
+    def steps(self, pixels: np.ndarray) -> list[Callable[[], list[Detection]]]:
+        """See :class:`.detection.Stepwise`; one a view. They take turns: the network keeps its input's size."""
+        sweeps = [Sweep(320), Sweep(640), Sweep(1280), *beyond(max(pixels.shape[:2]))]
+        return [lambda view=view: self._look(view) for view in views(np.ascontiguousarray(pixels), sweeps)]
+
+    def joined(self, pixels: np.ndarray, found: Sequence[list[Detection]],
+               pause: Callable[[], None] = nothing) -> list[Detection]:
+        """See :class:`.detection.Stepwise`; a face that several views show is there several times."""
+        return [one for ones in found for one in ones]
 
     def face_at(self, pixels: np.ndarray, box_ltrb: Box) -> np.ndarray | None:
         """The face in a box of the picture, as OpenCV has it; None where it finds none there.
@@ -87,17 +104,26 @@ class YuNet:
         best = max(faces, key=lambda face: overlap(_box(face), box_ltrb), default=None)
         return best if best is not None and same_face(_box(best), box_ltrb) else None
 
+    def _look(self, view: View) -> list[Detection]:
+        """What it sees in one view, in pixels of the picture."""
+        faces = self._run(view.turned())
+        return brought_back(view, [(_box(face), face[4:14].reshape(5, 2), float(face[14])) for face in faces], _LOWEST)
+
     def _faces(self, pixels: np.ndarray, side: int) -> np.ndarray:
         """All faces, n x 15, float32, in pixels of the picture, seen with its longer side at ``side`` px."""
         seen, _ = resized(pixels, side)
-        self._net.setInputSize((seen.shape[1], seen.shape[0]))
-        _, faces = self._net.detect(np.ascontiguousarray(seen[..., ::-1]))  # OpenCV wants BGR
-        if faces is None:
-            return np.zeros((0, 15), np.float32)
-        faces = faces[np.isfinite(faces).all(axis=1)]
+        faces = self._run(seen)
         faces[:, 0:14:2] *= pixels.shape[1] / seen.shape[1]
         faces[:, 1:14:2] *= pixels.shape[0] / seen.shape[0]
         return faces
+
+    def _run(self, pixels: np.ndarray) -> np.ndarray:
+        """All faces, n x 15, float32, seen as the pixels are."""
+        bgr = np.ascontiguousarray(pixels[..., ::-1])  # OpenCV wants BGR
+        with self._lock:
+            self._net.setInputSize((bgr.shape[1], bgr.shape[0]))
+            _, faces = self._net.detect(bgr)
+        return np.zeros((0, 15), np.float32) if faces is None else faces[np.isfinite(faces).all(axis=1)]
 
 
 class SFace:
@@ -147,6 +173,31 @@ class SFace:
         with np.errstate(invalid="ignore"):
             a, b = (values / np.linalg.norm(values, axis=1, keepdims=True) for values in (a, b))
         return np.maximum(1 - a @ b.T, 0.0)
+
+
+def brought_back(view: View, found: Iterable[tuple[Box, Sequence[Sequence[float]] | np.ndarray, float]],
+                 least: float) -> list[Detection]:
+    """What a detector found in a view, in the picture.
+
+    Args:
+        view: that it looked at.
+        found: boxes (left, top, right, bottom), points (x, y; the first two are the viewer's left eye and right eye)
+            and scores, in pixels of ``view.turned()``.
+        least: score. Where the picture was turned, scores lose 0.1 (our choice), for things look like faces more
+            often there; so the upright look gives the box of a face that it sees as well.
+
+    Returns:
+        In the order of ``found``; heads whose eyes lie within 25 degrees of level count as upright in the view.
+    """
+    loss = _TURNED if view.quarters else 0.0
+    return [Detection(view.back(box), score - loss, _turn(view.turn, points[0], points[1]))
+            for box, points, score in found if score - loss >= least]
+
+
+def _turn(turn: float, left_eye: Sequence[float] | np.ndarray, right_eye: Sequence[float] | np.ndarray) -> float:
+    """Degrees, -180 (left out) to 180, by which a head is turned of which a view turned so far shows the eyes there."""
+    roll = math.degrees(math.atan2(right_eye[1] - left_eye[1], right_eye[0] - left_eye[0]))
+    return 180.0 - (180.0 - turn + roll) % 360.0 if abs(roll) > _UPRIGHT else turn
 
 
 def _box(face: np.ndarray) -> Box:

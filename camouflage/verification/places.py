@@ -13,6 +13,8 @@ import numpy as np
 
 from ..faces import Box
 
+Place = tuple[Box, float]
+"""A box and its turn."""
 _SAME_FACE = 0.3  # least overlap (intersection over union) of two boxes of one face
 
 

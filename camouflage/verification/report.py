@@ -25,7 +25,9 @@ from ..faces import Box
 from .recognition import Threshold
 from .tools import Tool
 
-MANIFEST_FORMAT, MANIFEST_VERSION = "camouflage-manifest", 1
+MANIFEST_FORMAT, MANIFEST_VERSION = "camouflage-manifest", 2
+KINDS = {"original": "person", "new": "new face", "area": "person area"}
+"""What a :class:`Person` can be, and what it is called."""
 _SECRET = secrets.token_bytes(32)
 
 
@@ -48,10 +50,10 @@ class Verdict(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """One person of the original and what became of them.
+    """One person and what became of them.
 
     Attributes:
-        number: counted from 0, from left to right in the original.
+        number: counted from 0; the persons of the original from left to right, then everybody else.
         box_ltrb: where the face was, in pixels of the checked picture, clipped to it.
         verdict: see :class:`Verdict`.
         distance: the smallest of all comparisons that concern this person.
@@ -59,6 +61,10 @@ class Person:
         reason: one sentence.
         detectors: names of those that found the face in the original.
         redaction: how the region was destroyed; None where it was not.
+        kind: "original", a face of the original; "new", a face of the result that stands where the original has none;
+            or "area", where a person mask shows persons without a face.
+        likeness: how much the place still looks like the original, as a picture: from 1 on it does; None where that was
+            not asked.
     """
 
     number: int
@@ -69,11 +75,13 @@ class Person:
     reason: str
     detectors: tuple[str, ...]
     redaction: str | None = None
+    kind: str = "original"
+    likeness: float | None = None
 
     def __str__(self) -> str:
         left, top, right, bottom = self.box_ltrb
         distance = f"distance {self.distance:.3f}" if math.isfinite(self.distance) else "nothing to compare"
-        return (f"person {self.number} ({right - left:.0f} x {bottom - top:.0f} px at {left:.0f}, {top:.0f}): "
+        return (f"{KINDS[self.kind]} {self.number} ({right - left:.0f} x {bottom - top:.0f} px at {left:.0f}, {top:.0f}): "
                 f"{self.verdict}, {distance}; {self.reason}")
 
     def to_json(self) -> dict[str, Any]:
@@ -82,7 +90,7 @@ class Person:
                 "verdict": self.verdict.value,
                 "distance": _rounded(self.distance),
                 "nearest": self.nearest, "reason": self.reason, "detectors": list(self.detectors),
-                "redaction": self.redaction}
+                "redaction": self.redaction, "kind": self.kind, "likeness": self.likeness}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +125,15 @@ class CheckedPicture:
     Attributes:
         height, width: in pixels.
         pixels_sha256: see :func:`pixels_sha256`.
-        persons: all of the original, by number.
+        persons: all of the original, by number; then faces and areas that are none of them.
         faces_lost: persons at whose place no face is found any more and that were not redacted.
         faces_new: faces where the original has none.
         faces_elsewhere: persons whose face is found at another place of the picture.
         nobody_passed: the original shows no face, and the user chose to let such pictures pass.
         policy: what was to be done about persons that are not settled.
         tries: of the sampling, where it was watched.
+        moved: how the result shows the original moved as a whole ("turned by 90 degrees"); empty where it does not.
+        hidden: what was destroyed, for looking again at the same picture.
     """
 
     height: int
@@ -136,6 +146,8 @@ class CheckedPicture:
     nobody_passed: bool = False
     policy: str = "report"
     tries: tuple[Try, ...] = ()
+    moved: str = ""
+    hidden: Any = field(default=None, repr=False, compare=False)
 
     @property
     def unsettled(self) -> tuple[Person, ...]:
@@ -145,17 +157,26 @@ class CheckedPicture:
     @property
     def passes(self) -> bool:
         """Whether the picture may leave as anonymized."""
-        return not self.unsettled and (bool(self.persons) or self.nobody_passed)
+        return not self.unsettled and not self.moved and (not self.nobody or self.nobody_passed)
+
+    @property
+    def nobody(self) -> bool:
+        """Whether nobody is known to be in the original."""
+        return all(person.kind == "new" for person in self.persons)
 
     @property
     def verdict(self) -> str:
-        """The worst verdict of its persons; "nobody" where there is none."""
+        """The worst verdict of its persons, at least "unverifiable" where it was moved; "nobody" where there is none."""
         order = list(Verdict)
-        return max((p.verdict for p in self.persons), key=order.index).value if self.persons else "nobody"
+        verdicts = [person.verdict for person in self.persons] + ([Verdict.UNVERIFIABLE] if self.moved else [])
+        return max(verdicts, key=order.index).value if verdicts else "nobody"
 
     def __str__(self) -> str:
-        lines = [str(person) for person in self.persons] or [
-            "no face found in the original" + (" (passed by choice)" if self.nobody_passed else "")]
+        lines = [str(person) for person in self.persons]
+        if self.nobody:
+            lines.insert(0, "no face found in the original" + (" (passed by choice)" if self.nobody_passed else ""))
+        if self.moved:
+            lines.append(f"the result shows the original {self.moved}, so nothing is proved")
         counts = ((self.faces_lost, "lost"), (self.faces_new, "new"), (self.faces_elsewhere, "survived elsewhere"))
         if any(count for count, _ in counts):
             lines.append("faces " + ", ".join(f"{what}: {count}" for count, what in counts))
@@ -169,7 +190,7 @@ class CheckedPicture:
                 "verdict": self.verdict, "persons": [person.to_json() for person in self.persons],
                 "faces": {"lost": self.faces_lost, "new": self.faces_new, "elsewhere": self.faces_elsewhere},
                 "nobody_passed": self.nobody_passed, "policy": self.policy,
-                "tries": [one.to_json() for one in self.tries]}
+                "tries": [one.to_json() for one in self.tries], "moved": self.moved or None}
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -184,6 +205,8 @@ class Report:
         recheck: (position in the batch, other pixels of the same picture) -> its verdicts by the same detectors,
             recogniser and threshold. It holds the embeddings of the originals; they are never printed or written.
         seal: see :meth:`sealed`.
+        skipped: positions, in the batch as it came, of pictures that were left out because nobody was found in them.
+        second: recognisers that had to agree.
     """
 
     pictures: tuple[CheckedPicture, ...]
@@ -194,6 +217,8 @@ class Report:
     anonymization_scale: float | None = None
     recheck: Callable[[int, np.ndarray], CheckedPicture] | None = field(default=None)
     seal: str = ""
+    skipped: tuple[int, ...] = ()
+    second: tuple[Tool, ...] = ()
 
     def sealed(self) -> Report:
         """This report with a seal that :meth:`check` accepts as long as nothing is changed."""
@@ -229,13 +254,21 @@ class Report:
         order = ["safe", "redacted", "nobody", "unverifiable", "recognisable"]
         return max((picture.verdict for picture in self.pictures), key=order.index)
 
+    @property
+    def notes(self) -> list[str]:
+        """What a reader has to know besides, one sentence each."""
+        return [f"The threshold is laxer than advised ({self.threshold.advised:.3f})."] if self.threshold.laxer else []
+
     def __repr__(self) -> str:
         return f"Report(pictures: {len(self.pictures)}, verdict: {self.verdict})"
 
     def __str__(self) -> str:
         """The verdict, then a list; reads the same as plain text and as Markdown."""
+        recognisers = ", ".join(tool.name for tool in (self.recogniser, *self.second))
         lines = [f"threshold: {self.threshold}",
-                 f"recogniser: {self.recogniser.name}; detectors: {', '.join(tool.name for tool in self.detectors)}"]
+                 f"recogniser: {recognisers}; detectors: {', '.join(tool.name for tool in self.detectors)}"]
+        if self.skipped:
+            lines.append(f"left out, no face found (counted from 0 as they came): {', '.join(map(str, self.skipped))}")
         for index, picture in enumerate(self.pictures):
             lines += [f"picture {index}: {line}" for line in str(picture).splitlines()]
         return "\n".join([f"verdict: {self.verdict}", "", *(f"- {line}" for line in lines)])
@@ -245,13 +278,14 @@ class Report:
         kept = next((one for one in self.pictures[index].tries if one.kept), self)
         return {"format": MANIFEST_FORMAT, "version": MANIFEST_VERSION, "software": f"camouflage {VERSION}",
                 "checked": self.pictures[index].to_json(), "threshold": self.threshold.to_json(),
-                "recogniser": self.recogniser.to_json(), "detectors": [tool.to_json() for tool in self.detectors],
+                "recogniser": self.recogniser.to_json(), "second_recognisers": [tool.to_json() for tool in self.second],
+                "notes": self.notes, "detectors": [tool.to_json() for tool in self.detectors],
                 "sampling": {"seed": kept.seed, "anonymization_scale": kept.anonymization_scale}}
 
     def _seal(self) -> str:
         said = [self.to_json(index) for index in range(len(self.pictures))]
         exact = [repr(picture) for picture in self.pictures]  # JSON rounds
-        text = json.dumps([said, exact, self.seed, self.anonymization_scale, id(self.recheck)], sort_keys=True)
+        text = json.dumps([said, exact, self.seed, self.anonymization_scale, self.skipped, id(self.recheck)], sort_keys=True)
         return hmac.new(_SECRET, text.encode(), hashlib.sha256).hexdigest()
 
 

@@ -10,16 +10,23 @@ import numpy as np
 
 from ..errors import CamouflageError
 from ..faces import Box, clip_box
-from .detection import Detector, FoundFace, find_faces, same_face
-from .recognition import Recogniser, Threshold
+from ..known import faceless
+from . import binding, likeness
+from .detection import Detector, FoundFace, find_faces
+from .hidden import Hidden
+from .places import Place, bounds, scaled
+from .recognition import Recogniser, Threshold, demand_recogniser
 from .redaction import Region, redact
 from .report import CheckedPicture, Person, Report, Verdict, pixels_sha256
+from .scene import KNOWN, Scene, doubt, embedded, together
+from .views import nothing
 
 T = TypeVar("T")
 POLICIES = ("redact", "block", "report")
-NOBODY = ("block", "pass")
+NOBODY = ("block", "pass", "skip")
 _ATTEMPTS = 3  # at redacting one person; the later ones are solid and larger
 _GROWTH = 0.25
+_ROUNDS = 8  # of redacting and judging again: new faces may come to light in each
 
 
 class Blocked(CamouflageError):
@@ -28,17 +35,36 @@ class Blocked(CamouflageError):
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
 class Originals:
-    """The persons of an original picture: size, faces from left to right, and their embeddings (n x d)."""
+    """The persons of an original picture.
+
+    Attributes:
+        height, width: of the picture, px.
+        faces: from left to right; what detectors found, and boxes that were known.
+        embeddings: n x d, by the recogniser.
+        second: the same by the second one; None where there is none.
+        templates: of each face, see :func:`.likeness.template`.
+        outline: of the picture, see :func:`.binding.outline`.
+        area: H x W, bool: where persons are, if that is known.
+    """
 
     height: int
     width: int
     faces: tuple[FoundFace, ...]
     embeddings: np.ndarray
+    second: np.ndarray | None = None
+    templates: tuple[np.ndarray, ...] = ()
+    outline: np.ndarray | None = None
+    area: np.ndarray | None = None
+
+    @property
+    def anybody(self) -> bool:
+        """Whether there is a face, or an area of a person."""
+        return bool(self.faces) or (self.area is not None and bool(self.area.any()))
 
 
 @dataclass(frozen=True, slots=True)
 class Verifier:
-    """Detectors, recogniser and threshold: everything that decides.
+    """Detectors, recognisers and threshold: everything that decides.
 
     Attributes:
         detectors: look one after the other; what any of them finds counts.
@@ -46,48 +72,67 @@ class Verifier:
         threshold: of that recogniser.
         smallest_face: px; of a face whose box has a shorter side, in the original or in the result, no embedding is
             trusted to say "another person" (our choice: 32).
-        pause: called between the steps; may raise to stop.
+        pause: called about ten times a second; may raise to stop.
+        second: another verifier that has to agree before anybody is safe; None where there is none.
     """
 
     detectors: tuple[Detector, ...]
     recogniser: Recogniser
     threshold: Threshold
     smallest_face: int = 32
-    pause: Callable[[], None] = lambda: None
+    pause: Callable[[], None] = nothing
+    second: tuple[Recogniser, Threshold] | None = None
 
     def __post_init__(self) -> None:
         if not self.detectors:
             raise CamouflageError("A verification wants at least one face detector.")
-        tool = self.recogniser.tool
-        if self.threshold.recogniser != tool.name:
-            raise CamouflageError(f"The threshold is for distances of '{self.threshold.recogniser}', but '{tool.name}' "
-                                  "compares. Calibrate this recogniser, or choose that one.")
-        if self.threshold.sha256 and self.threshold.sha256 != tool.sha256:
-            raise CamouflageError(f"The calibration was made with other weights of '{tool.name}' than those that are "
-                                  "installed, so its rates do not hold. Calibrate again, or install those weights.")
+        for recogniser, threshold in self.recognisers:
+            demand_recogniser(threshold, recogniser.tool.name)
+            if threshold.sha256 and threshold.sha256 != recogniser.tool.sha256:
+                raise CamouflageError(f"The calibration was made with other weights of '{recogniser.tool.name}' than "
+                                      "those that are installed, so its rates do not hold. Calibrate again, or install "
+                                      "those weights.")
 
-    def originals(self, pixels: np.ndarray) -> Originals:
-        """Finds and embeds everybody in an original, H x W x 3, uint8."""
-        self.pause()
-        faces = find_faces(self.detectors, pixels)
-        self.pause()
-        boxes = [face.box_ltrb for face in faces]
-        return Originals(pixels.shape[0], pixels.shape[1], faces, self.recogniser.embed(pixels, boxes))
+    @property
+    def recognisers(self) -> tuple[tuple[Recogniser, Threshold], ...]:
+        """Who compares, each with its threshold."""
+        return (self.recogniser, self.threshold), *((self.second,) if self.second else ())
 
-    def verify(self, originals: Originals, pixels: np.ndarray,
-               redacted: Mapping[int, str] | None = None) -> CheckedPicture:
+    def originals(self, pixels: np.ndarray, boxes_ltrb: Sequence[Box] = (), area: np.ndarray | None = None,
+                  faces: tuple[FoundFace, ...] | None = None) -> Originals:
+        """Finds and embeds everybody in an original.
+
+        Args:
+            pixels: H x W x 3, uint8.
+            boxes_ltrb: of faces that are known to be there, px; they only ever add.
+            area: H x W, bool: where persons are known to be.
+            faces: what these detectors found in these pixels, where that is known.
+        """
+        self.pause()
+        found = find_faces(self.detectors, pixels, self.pause) if faces is None else faces
+        everybody = with_known(found, boxes_ltrb)
+        places = [(face.box_ltrb, face.turn) for face in everybody]
+        first, *rest = (embedded(recogniser, pixels, places, self.pause) for recogniser, _ in self.recognisers)
+        return Originals(pixels.shape[0], pixels.shape[1], everybody, first, rest[0] if rest else None,
+                         tuple(likeness.template(pixels, *place) for place in places), binding.outline(pixels), area)
+
+    def verify(self, originals: Originals, pixels: np.ndarray, redacted: Mapping[int, str] | Hidden | None = None,
+               others: Sequence[Originals] = ()) -> CheckedPicture:
         """Judges every person of the original.
 
         Args:
             originals: of :meth:`originals`.
             pixels: the result, h x w x 3, uint8; another size than the original's is taken as the same view scaled.
-            redacted: persons whose regions were destroyed, and how.
+            redacted: what was destroyed: regions, or persons by number and how.
+            others: of the same batch; nobody of theirs may be in the result either.
         """
-        return self._judged(self._look(originals, pixels), pixels, redacted or {})
+        hidden = Hidden.of(redacted)
+        return self._judged(self._look(originals, pixels, hidden, others), pixels, hidden)
 
     def settle(self, originals: Originals, pixels: np.ndarray, policy: str = "redact", nobody: str = "block",
-               mode: str = "solid", redacted: Mapping[int, str] | None = None,
-               checked: CheckedPicture | None = None) -> tuple[np.ndarray, CheckedPicture]:
+               mode: str = "solid", redacted: Mapping[int, str] | Hidden | None = None,
+               checked: CheckedPicture | None = None,
+               others: Sequence[Originals] = ()) -> tuple[np.ndarray, CheckedPicture]:
         """Judges a result and does what the policy wants with persons that are not settled.
 
         Args:
@@ -97,156 +142,236 @@ class Verifier:
                 judges again, and goes on (larger, solid) until all are settled; "block" raises; "report" only says.
             nobody: what to do where the original shows no face, of ``NOBODY``.
             mode: how regions are replaced, of :data:`.redaction.MODES`.
-            redacted: persons whose regions were destroyed before, and how.
+            redacted: what was destroyed before.
             checked: the verdicts on these pixels, where they are known already.
+            others: of the same batch.
 
         Returns:
             The pixels that may go on, and the verdicts on exactly these.
 
         Raises:
-            Blocked: policy "block" and somebody is not settled; no face in the original and nobody "block" (unless
-                the policy is "report"); or a redaction that does not hide a person.
+            Blocked: policy "block" and somebody is not settled; a result that is the original moved; no face in the
+                original and nobody "block" (unless the policy is "report"); or a redaction that does not hide a
+                person.
         """
         self.demand_faces(originals, policy, nobody)
-        scene, hidden = None, dict(redacted or {})
+        hidden = Hidden.of(redacted)
+        scene: Scene | None = None
         if checked is None:
-            scene = self._look(originals, pixels)
+            scene = self._look(originals, pixels, hidden, others)
             checked = self._judged(scene, pixels, hidden)
-        attempts = dict.fromkeys(hidden, 1)
-        boxes: dict[int, list[Box]] = {}
-        result = pixels
+        if checked.moved and policy != "report":
+            raise Blocked(f"The result shows the original {checked.moved}, so nobody is where they were and nothing is "
+                          "proved. Connect the picture that went into the sampling as 'original', turned, cut and "
+                          "scaled as the result is.")
+        attempts: dict[int, int] = dict.fromkeys(hidden.persons, 1)
+        result, rounds = pixels, 0
         while checked.unsettled and policy == "redact":
-            scene = scene or self._look(originals, pixels)
-            for number in (person.number for person in checked.unsettled):
-                attempts[number] = attempts.get(number, 0) + 1
-                if attempts[number] > _ATTEMPTS:
-                    raise Blocked(f"{accusation(checked)} Redaction did not hide them.")
-                hidden[number] = mode if attempts[number] == 1 else "solid"
-                boxes.setdefault(number, []).extend(scene.to_hide(number, self.threshold.distance))
-            result = redact(pixels, [Region(box, hidden[number], 1 + _GROWTH * (attempts[number] - 1))
-                                     for number in sorted(boxes) for box in boxes[number]])
-            scene = self._look(originals, result)
-            checked = self._judged(scene, result, hidden)
+            rounds += 1
+            scene = scene or self._look(originals, pixels, hidden, others)
+            first = len(scene.places) + len(hidden.new)
+            for person in checked.unsettled:
+                attempts[person.number] = attempts.get(person.number, 0) + (person.kind == "original")
+                if attempts[person.number] > _ATTEMPTS or rounds > _ROUNDS:
+                    raise Blocked(f"{accusation(checked)} Redaction did not hide them. {_HELP}")
+                hidden = self._more(scene, hidden, person, mode, attempts[person.number], first)
+            result = redact(pixels, hidden.regions, hidden.area)
+            scene = self._look(originals, result, hidden, others)
+            checked = replace(self._judged(scene, result, hidden), moved=checked.moved)
         if checked.unsettled and policy == "block":
             raise Blocked(accusation(checked))
-        return result, replace(checked, policy=policy, nobody_passed=nobody == "pass" and not originals.faces)
+        return result, replace(checked, policy=policy, nobody_passed=nobody == "pass" and not originals.anybody,
+                               hidden=hidden)
 
     def demand_faces(self, originals: Originals, policy: str, nobody: str) -> None:
         """Blocks a picture in which no face was found, unless that may pass or is only to be reported."""
-        if not originals.faces and nobody == "block" and policy != "report":
+        if not originals.anybody and nobody != "pass" and policy != "report":
             raise Blocked("No face was found in the original, so nothing is proved: a detector can miss one. Look at "
-                          "the picture; if nobody is in it, set 'no_face' to 'pass'.")
+                          "the picture; if nobody is in it, set 'no_face' to 'pass', or to 'skip' to leave such "
+                          "pictures out.")
 
-    def _look(self, originals: Originals, pixels: np.ndarray) -> _Scene:
+    def _more(self, scene: Scene, hidden: Hidden, person: Person, mode: str, attempt: int, first: int) -> Hidden:
+        """What has to be destroyed besides, to hide one more person; ``first`` is the number of the first stranger."""
+        if person.kind == "area":
+            return hidden.with_area(scene.faceless) if scene.faceless is not None else hidden
+        if person.kind == "new":
+            face = scene.found[scene.strangers()[person.number - first]]
+            return hidden.with_new([Region(face.box_ltrb, "solid", 1.0, face.turn)])
+        how, grow = mode if attempt == 1 else "solid", 1 + _GROWTH * (attempt - 1)
+        return hidden.with_person(person.number, how,
+                                  [Region(box, how, grow, turn) for box, turn in scene.to_hide(person.number)])
+
+    def _look(self, originals: Originals, pixels: np.ndarray, hidden: Hidden, others: Sequence[Originals]) -> Scene:
         """Finds and embeds everything that could be an original face in a result."""
         height, width = pixels.shape[:2]
         across, down = width / originals.width, height / originals.height
-        places = tuple((left * across, top * down, right * across, bottom * down)
-                       for left, top, right, bottom in (face.box_ltrb for face in originals.faces))
+        places = tuple((scaled(face.box_ltrb, across, down), face.turn) for face in originals.faces)
         self.pause()
-        found = find_faces(self.detectors, pixels)
-        self.pause()
-        embeddings = self.recogniser.embed(pixels, [*places, *(face.box_ltrb for face in found)])
-        distances = self.recogniser.distances(embeddings, originals.embeddings)
-        # What cannot be compared counts as the same person.
-        return _Scene(originals, places, found, np.where(np.isfinite(distances), distances, 0.0))
+        found = tuple(face for face in find_faces(self.detectors, pixels, self.pause)
+                      if not hidden.is_fill(pixels, face.box_ltrb, face.turn)
+                      and (face.sure or not hidden.encoded or any(together(face, place) for place in places)))
+        proved = tuple(hidden.proves(pixels, number, place) for number, place in enumerate(places))
+        shares, distances, foreign = self._compared(originals, others, pixels, places, found, proved)
+        like = self._like(originals, pixels, places, found, proved, hidden)
+        left = None
+        if originals.area is not None:
+            area = _resized(originals.area, height, width)
+            left = faceless(area, [bounds(*place) for place in places]) & ~hidden.covers(pixels.shape)
+        moved = None
+        if originals.outline is not None and not hidden.begun and originals.anybody:
+            self.pause()
+            moved = binding.moved(originals.outline, binding.outline(pixels))
+        return Scene(originals.faces, places, found, distances, shares, foreign, proved, like, left,
+                     "" if moved is None else str(moved))
 
-    def _judged(self, scene: _Scene, pixels: np.ndarray, redacted: Mapping[int, str]) -> CheckedPicture:
-        # To the recogniser something that a detector took for a face, small or without being sure, may look like any
-        # fill. That what is left of a destroyed region is near to those says nothing; of found faces it does.
-        specks = [i for i, face in enumerate(scene.originals.faces) if not face.sure or self._too_small(face.box_ltrb)]
-        if redacted and specks:
-            distances = scene.distances.copy()
-            left = np.ix_(sorted(redacted), specks)
-            distances[left] = np.where(distances[left] > self.threshold.distance, distances[left], np.inf)
-            scene = replace(scene, distances=distances)
+    def _compared(self, originals: Originals, others: Sequence[Originals], pixels: np.ndarray,
+                  places: Sequence[Place], found: Sequence[FoundFace],
+                  proved: Sequence[bool]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Shares, distances and shares of the other originals, see :class:`.scene.Scene`.
+
+        What cannot be compared counts as the same person, our own fill as nobody.
+        """
+        there = [number for number, ours in enumerate(proved) if not ours]
+        seen = [*(places[number] for number in there), *((face.box_ltrb, face.turn) for face in found)]
+        rows = [*there, *range(len(places), len(places) + len(found))]
+        everyone = [originals, *(other for other in others if other is not originals)]
+        shares, first = [], np.full((len(places) + len(found), len(originals.faces)), np.inf)
+        for number, (recogniser, threshold) in enumerate(self.recognisers):
+            embeddings = embedded(recogniser, pixels, seen, self.pause)
+            known = [each.embeddings if number == 0 else each.second for each in everyone]
+            near = [recogniser.distances(embeddings, one) for one in known if one is not None and len(one)]
+            values = np.concatenate(near, axis=1) if near and len(seen) else np.zeros((len(seen), 0))
+            values = np.where(np.isfinite(values), values, 0.0)
+            part = np.full((len(places) + len(found), values.shape[1]), np.inf)
+            part[rows] = _shares(values, threshold.distance)
+            shares.append(part)
+            if number == 0 and len(seen):
+                first[rows] = values[:, :len(originals.faces)]
+        nearest = np.minimum.reduce(shares)
+        return nearest[:, :len(originals.faces)], first, nearest[:, len(originals.faces):]
+
+    def _like(self, originals: Originals, pixels: np.ndarray, places: Sequence[Place], found: Sequence[FoundFace],
+              proved: Sequence[bool], hidden: Hidden) -> dict[int, likeness.Found]:
+        """How much each place that was not hidden looks like the original, and where a face went that is not there."""
+        like = {}
+        for number, (place, ours) in enumerate(zip(places, proved, strict=True)):
+            if ours or number in hidden.persons or number >= len(originals.templates):
+                continue
+            self.pause()
+            like[number] = likeness.compare(originals.templates[number], pixels, *place)
+            if like[number].likeness < 1 and not any(face.sure and together(face, place) for face in found):
+                traced = likeness.compare(originals.templates[number], pixels, *place, likeness.AROUND)
+                like[number] = max(like[number], traced, key=lambda one: one.likeness)
+        return like
+
+    def _judged(self, scene: Scene, pixels: np.ndarray, hidden: Hidden) -> CheckedPicture:
         height, width = pixels.shape[:2]
+        scene = scene.without_specks(hidden)
         numbers = range(len(scene.places))
+        persons = [self._judge(scene, i, hidden, pixels) for i in numbers]
+        persons += _judge_new(scene, hidden, len(persons), height, width)
+        if scene.faceless is not None and (scene.faceless.any() or hidden.area is not None):
+            persons.append(_judge_area(scene, hidden, len(persons), height, width))
         return CheckedPicture(
-            height, width, pixels_sha256(pixels),
-            tuple(self._judge(scene, i, redacted.get(i), height, width) for i in numbers),
-            faces_lost=sum(i not in redacted and not any(face.sure for face in scene.faces_at(i)) for i in numbers),
-            faces_new=sum(bool(face.sure) and not any(same_face(face.box_ltrb, place) for place in scene.places)
-                          for face in scene.found),
-            faces_elsewhere=sum(scene.elsewhere(i)[0] <= self.threshold.distance for i in numbers))
+            height, width, pixels_sha256(pixels), tuple(persons),
+            faces_lost=sum(i not in hidden.persons and not any(face.sure for face in scene.faces_at(i))
+                           for i in numbers),
+            faces_new=sum(bool(scene.found[k].sure) for k in scene.strangers()),
+            faces_elsewhere=sum(not scene.elsewhere(i)[0] > 1 for i in numbers),
+            moved=scene.moved, hidden=hidden)
 
-    def _judge(self, scene: _Scene, i: int, redaction: str | None, height: int, width: int) -> Person:
+    def _judge(self, scene: Scene, i: int, hidden: Hidden, pixels: np.ndarray) -> Person:
         """Person ``i``. Every doubt is asked before "safe"."""
-        limit = self.threshold.distance
-        here, nearest = scene.here(i)
-        there, where = scene.elsewhere(i)
-        before, now = scene.originals.faces[i], scene.faces_at(i)
-        sure = {name for face in now for name in face.sure}
-        if where is not None and there < here and not there > limit:
+        here, nearest, distance = scene.here(i)
+        there, far, where = scene.elsewhere(i)
+        before, now, redaction, like = scene.originals[i], scene.faces_at(i), hidden.persons.get(i), scene.like.get(i)
+        if where is not None and there < here and not there > 1:
             left, top, right, bottom = where
             verdict = Verdict.RECOGNISABLE
             reason = f"this face is elsewhere now: {right - left:.0f} x {bottom - top:.0f} px at {left:.0f}, {top:.0f}"
-        elif not here > limit:
+        elif not here > 1:
             whose = "this person" if nearest == i else f"person {nearest}"
             verdict, reason = Verdict.RECOGNISABLE, f"what is at this place is within the threshold of {whose}"
+        elif scene.foreign(i):
+            verdict, reason = Verdict.RECOGNISABLE, "what is at this place is a person of another original of the batch"
+        elif redaction is not None and scene.proved[i] and any(_only_at(scene, face, i) for face in now):
+            verdict, reason = Verdict.UNVERIFIABLE, "a face is still found where the head was covered"
         elif redaction is not None:
             verdict, reason = Verdict.REDACTED, f"the region was replaced ({redaction})"
-        elif not sure:
-            verdict, reason = Verdict.UNVERIFIABLE, "no face is found there any more, so nothing can be compared"
-        elif any(self._too_small(box) for box in (before.box_ltrb, *(face.box_ltrb for face in now))):
-            verdict, reason = Verdict.UNVERIFIABLE, f"the face is smaller than {self.smallest_face} px"
-        elif missing := [name for name in before.detectors if name not in sure]:
-            verdict, reason = Verdict.UNVERIFIABLE, f"the detectors disagree: none found by {', '.join(missing)}"
+        elif like is not None and like.likeness >= 1:
+            verdict, reason = Verdict.RECOGNISABLE, "this place still looks like the original"
+        elif why := doubt(before, now, pixels, self.detectors, self.smallest_face):
+            verdict, reason = Verdict.UNVERIFIABLE, why
         else:
             verdict, reason = Verdict.SAFE, "a face is there, and it is nobody's of the original"
         if there < here:
-            here, nearest = there, i
-        box = clip_box(scene.places[i], height, width) or (0.0, 0.0, float(width), float(height))
-        return Person(i, box, verdict, here, nearest, reason, before.detectors, redaction)
-
-    def _too_small(self, box: Box) -> bool:
-        return min(box[2] - box[0], box[3] - box[1]) < self.smallest_face
+            distance, nearest = far, i
+        return Person(i, _clipped(bounds(*scene.places[i]), pixels.shape), verdict, distance,
+                      nearest if np.isfinite(distance) else None, reason, before.detectors, redaction,
+                      likeness=None if like is None else round(like.likeness, 3))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Scene:
-    """Who is where in a result.
+def _only_at(scene: Scene, face: FoundFace, i: int) -> bool:
+    """Whether a found face stands at person ``i``'s place and at nobody else's."""
+    return not any(together(face, place) for number, place in enumerate(scene.places) if number != i)
 
-    Attributes:
-        originals: whose places these are.
-        places: boxes of the original faces, in pixels of the result.
-        found: faces in the result.
-        distances: rows: what is at the places, then the found faces; columns: the persons of the original.
-    """
 
-    originals: Originals
-    places: tuple[Box, ...]
-    found: tuple[FoundFace, ...]
-    distances: np.ndarray
+def _judge_new(scene: Scene, hidden: Hidden, first: int, height: int, width: int) -> Iterator[Person]:
+    """Faces that stand at no place of the original: those that were covered, then those that are there."""
+    for number, regions in enumerate(hidden.new, first):
+        box = _clipped(bounds(regions[0].box_ltrb, regions[0].turn), (height, width))
+        yield Person(number, box, Verdict.REDACTED, float("inf"), None, "the region was replaced (solid)", (), "solid",
+                     kind="new")
+    for number, k in enumerate(scene.strangers(), first + len(hidden.new)):
+        face = scene.found[k]
+        share, nearest, distance = scene.of_stranger(k)
+        whose = "a person of another original of the batch" if nearest is None else f"person {nearest}"
+        reason = "this face stands where the original has none"
+        if not share > 1:
+            reason += f", and is within the threshold of {whose}"
+        yield Person(number, _clipped(face.bounds, (height, width)),
+                     Verdict.UNVERIFIABLE if share > 1 else Verdict.RECOGNISABLE, distance,
+                     nearest if np.isfinite(distance) else None, reason, face.detectors, kind="new")
 
-    def faces_at(self, i: int) -> list[FoundFace]:
-        """The found faces at person ``i``'s place."""
-        return [self.found[row - len(self.places)] for row in self._rows_at(i)]
 
-    def here(self, i: int) -> tuple[float, int]:
-        """Smallest distance of anything at person ``i``'s place to any original face, and whose that is."""
-        nearest = self.distances[[i, *self._rows_at(i)]].min(axis=0)
-        return float(nearest.min()), int(nearest.argmin())
+def _judge_area(scene: Scene, hidden: Hidden, number: int, height: int, width: int) -> Person:
+    """The area of persons without a face."""
+    left = scene.faceless if scene.faceless is not None and scene.faceless.any() else hidden.area
+    assert left is not None
+    rows, columns = np.flatnonzero(left.any(axis=1)), np.flatnonzero(left.any(axis=0))
+    box = (float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
+    open_still = scene.faceless is not None and bool(scene.faceless.any())
+    return Person(number, _clipped(box, (height, width)), Verdict.UNVERIFIABLE if open_still else Verdict.REDACTED,
+                  float("inf"), None, "a person is there without a face that could be compared" if open_still
+                  else "the area was replaced (solid)", ("person mask",), None if open_still else "solid", kind="area")
 
-    def elsewhere(self, i: int) -> tuple[float, Box | None]:
-        """Smallest distance of a found face that is not at person ``i``'s place to their face, and its box."""
-        here = self._rows_at(i)
-        away = [(float(self.distances[row, i]), face.box_ltrb) for row, face in self._faces() if row not in here]
-        return min(away, default=(float("inf"), None), key=lambda pair: pair[0])
 
-    def to_hide(self, i: int, limit: float) -> list[Box]:
-        """Everything that has to go to hide person ``i``: their place, the faces there, and theirs elsewhere."""
-        here = self._rows_at(i)
-        return [self.places[i], *(face.box_ltrb for row, face in self._faces()
-                                  if row in here or not self.distances[row, i] > limit)]
+def with_known(found: Sequence[FoundFace], boxes_ltrb: Sequence[Box]) -> tuple[FoundFace, ...]:
+    """The faces that were found, and the boxes that no found face overlaps; from left to right."""
+    added = [FoundFace(box, (KNOWN,), ()) for box in boxes_ltrb
+             if not any(together(face, (box, 0.0)) for face in found)]
+    return tuple(sorted([*found, *added], key=lambda face: (face.box_ltrb[0] + face.box_ltrb[2],
+                                                            face.box_ltrb[1] + face.box_ltrb[3], face.box_ltrb)))
 
-    def _faces(self) -> Iterator[tuple[int, FoundFace]]:
-        """Row and face of everybody found."""
-        return enumerate(self.found, len(self.places))
 
-    def _rows_at(self, i: int) -> list[int]:
-        """Rows of the found faces at person ``i``'s place."""
-        return [row for row, face in self._faces() if same_face(face.box_ltrb, self.places[i])]
+def _shares(distances: np.ndarray, limit: float) -> np.ndarray:
+    """Distances as parts of a threshold; above 1 exactly where the distance is above it."""
+    return np.where(distances > limit, np.maximum(distances / limit, np.nextafter(1.0, 2.0)),
+                    np.minimum(distances / limit, 1.0))
+
+
+def _resized(area: np.ndarray, height: int, width: int) -> np.ndarray:
+    import cv2
+
+    return cv2.resize(area.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
+
+
+def _clipped(box_ltrb: Box, shape: Sequence[int]) -> Box:
+    return clip_box(box_ltrb, shape[0], shape[1]) or (0.0, 0.0, float(shape[1]), float(shape[0]))
+
+
+_HELP = ("Choose the redaction 'solid', a larger 'size' in 'Redact', fewer detectors, or draw a box over the head and "
+         "connect it as 'boxes'.")
 
 
 def of_batch(entries: Sequence[T], index: int) -> T:
@@ -260,7 +385,8 @@ def accusation(checked: CheckedPicture) -> str:
 
 
 def make_report(verifier: Verifier, originals: Sequence[Originals], pictures: Sequence[CheckedPicture],
-                seed: int | None = None, anonymization_scale: float | None = None) -> Report:
+                seed: int | None = None, anonymization_scale: float | None = None,
+                skipped: Sequence[int] = ()) -> Report:
     """The sealed report of a batch.
 
     Args:
@@ -268,13 +394,17 @@ def make_report(verifier: Verifier, originals: Sequence[Originals], pictures: Se
         originals: of the batch, or one for all.
         pictures: the verdicts, in the batch's order.
         seed, anonymization_scale: of the sampling, where known.
+        skipped: positions in the batch as it came of pictures that were left out.
     """
     def recheck(index: int, pixels: np.ndarray) -> CheckedPicture:
         before = pictures[index]
-        hidden = {person.number: person.redaction for person in before.persons if person.redaction is not None}
-        after = verifier.verify(of_batch(originals, index), pixels, hidden)
+        hidden = Hidden.of(before.hidden) if before.hidden is not None else Hidden.of(
+            {person.number: person.redaction for person in before.persons
+             if person.redaction is not None and person.kind == "original"})
+        after = verifier.verify(of_batch(originals, index), pixels, replace(hidden, encoded=True), originals)
         return replace(after, policy=before.policy, nobody_passed=before.nobody_passed, tries=before.tries)
 
+    second = tuple(recogniser.tool for recogniser, _ in verifier.recognisers[1:])
     return Report(tuple(pictures), verifier.threshold, verifier.recogniser.tool,
                   tuple(detector.tool for detector in verifier.detectors), seed, anonymization_scale,
-                  recheck).sealed()
+                  recheck, skipped=tuple(skipped), second=second).sealed()

@@ -1,7 +1,8 @@
-"""YuNet and SFace on real OpenCV: against its own calls, painted "faces", sweeps, odd arrays, places, bad files."""
+"""YuNet and SFace on real OpenCV: against its own calls, painted "faces", views, odd arrays, places, bad files."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,10 +10,13 @@ import cv2
 import numpy as np
 import pytest
 from pack.camouflage.faces import clip_box
-from pack.camouflage.verification.detection import find_faces, resized
-from pack.camouflage.verification.onnx_pair import SFace, YuNet
+from pack.camouflage.verification.detection import find_faces
+from pack.camouflage.verification.onnx_pair import SFace, YuNet, brought_back
 from pack.camouflage.verification.verify import Verifier
+from pack.camouflage.verification.views import View, resized
 from pack.camouflage.weights import of_role
+
+import upright_eyes
 
 DETECTOR, RECOGNISER = (of_role(role)[0] for role in ("face detector (YuNet)", "face recogniser (SFace)"))
 MEAN_FACE = [0.265, 0.375, 0.735, 0.375, 0.5, 0.57, 0.3, 0.73, 0.7, 0.73]
@@ -64,15 +68,22 @@ def one_look(files, pixels: np.ndarray) -> np.ndarray:
 # --- YuNet --------------------------------------------------------------------------------------------------------
 
 
-def test_detections_are_opencvs_of_every_sweep(files, yunet):
+def test_detections_are_opencvs_of_every_sweep_and_orientation(files, yunet):
     pixels = scene(480, 640, (50, 60, 90, 110), (400, 200, 520, 340))
-    expected = []
+    expected, turns = [], []
     for side in (320, 640, 1280):
-        for left, top, width, height, *_, score in (one_look(files, resized(pixels, side)[0])).tolist():
-            box = np.array([left, top, left + width, top + height]) * 640 / side
-            expected.append([*box, score])
-    ours = [[*face.box_ltrb, face.score] for face in yunet.detect(pixels)]
-    assert len(ours) >= 5 and np.allclose(ours, expected, atol=1e-3)
+        for quarters in range(4):
+            seen = np.ascontiguousarray(np.rot90(resized(pixels, side)[0], -quarters))
+            for left, top, width, height, *_, score in one_look(files, seen).tolist():
+                x, y, length = left + width / 2, top + height / 2, seen.shape[1]
+                for _ in range(quarters):  # a quarter back each
+                    x, y, length = y, length - x, side * 480 // 640 + side - length
+                box = np.array([x - width / 2, y - height / 2, x + width / 2, y + height / 2]) * 640 / side
+                expected.append([*box, score - (0.1 if quarters else 0)])
+                turns.append((0, 90, 180, -90)[quarters])
+    ours = yunet.detect(pixels)
+    assert len(ours) >= 20 and [face.turn for face in ours] == turns and len(set(turns)) == 4
+    assert np.allclose([[*face.box_ltrb, face.score] for face in ours], expected, atol=1e-3)
 
 
 def test_boxes_are_where_the_faces_are_and_may_be_none(yunet):
@@ -82,14 +93,138 @@ def test_boxes_are_where_the_faces_are_and_may_be_none(yunet):
 
 
 @pytest.mark.parametrize(("height", "width", "box", "green", "sides"), [
-    (1400, 1000, (200, 300, 900, 1200), 0, [320]), (1500, 2400, (2000, 1000, 2004, 1004), 130, [2560]),
-    (64, 900, (400, 20, 440, 60), 0, [320, 640, 1280, 2560]), (64, 64, (20, 18, 44, 44), 0, [320])])
+    (1400, 1000, (200, 300, 900, 1200), 0, [320]), (1500, 2400, (2000, 1000, 2004, 1004), 130, [2400]),
+    (64, 900, (400, 20, 440, 60), 0, [320, 640, 1280]), (64, 64, (20, 18, 44, 44), 0, [320])])
 def test_faces_of_every_size_in_pictures_of_every_shape(files, yunet, height, width, box, green, sides):
     pixels = np.full((height, width, 3), 90, np.uint8)
     pixels[box[1]:box[3], box[0]:box[2]] = 255, green, 255
-    assert sides == [side for side in (320, 640, 1280, 2560) if len(one_look(files, resized(pixels, side)[0]))]
+    looks = (320, 640, 1280, *([2400] if width == 2400 else []))
+    assert sides == [side for side in looks if len(one_look(files, resized(pixels, side)[0]))]
     face, = find_faces([yunet], pixels)
     assert np.abs(np.subtract(face.box_ltrb, box)).max() < 4
+
+
+class Spy:
+    """A network that notes what it is shown, and finds heads whose eyes are about level."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, yunet: YuNet, score: float = 0.9, seconds: float = 0.0):
+        self.shapes, self.score, self.seconds = [], score, seconds
+        monkeypatch.setattr(yunet, "_run", self.run)
+
+    def run(self, pixels: np.ndarray) -> np.ndarray:
+        assert pixels.flags.c_contiguous
+        self.shapes.append(pixels.shape[:2])
+        time.sleep(self.seconds)
+        rows = [[left, top, right - left, bottom - top, *np.ravel(points), score]
+                for (left, top, right, bottom), points, score in upright_eyes.see(pixels, self.score)]
+        return np.array(rows, np.float32).reshape(-1, 15)
+
+
+@pytest.fixture
+def own(files) -> YuNet:
+    """One that a test may spoil."""
+    return YuNet(files.yunet)
+
+
+def test_it_looks_in_three_sizes_and_four_orientations_and_in_tiles_where_the_picture_is_large(own, monkeypatch):
+    spy = Spy(monkeypatch, own)
+    assert own.detect(np.zeros((600, 1600, 3), np.uint8)) == []
+    small = [shape for height, width in ((120, 320), (240, 640), (480, 1280))
+             for shape in [(height, width), (width, height)] * 2]
+    assert spy.shapes == small
+    spy.shapes.clear()
+    own.detect(np.zeros((600, 2400, 3), np.uint8))
+    tile = 600, 1296  # half of it, and half of the 192 px that both share
+    assert spy.shapes[8:] == [(320, 1280), (1280, 320)] * 2 + [tile, tile[::-1]] * 4
+    spy.shapes.clear()
+    own.detect(np.zeros((100, 6000, 3), np.uint8))
+    assert {max(shape) for shape in spy.shapes[12:]} == {1354, 1096}, "at full size, and 2000 px long at a third"
+
+
+@pytest.mark.parametrize("turn", [0, 20, 30, 45, 60, 90, 120, 135, 160, 180, -170, -135, -90, -50, -30])
+def test_a_head_comes_back_at_its_place_however_it_is_turned(own, monkeypatch, turn):
+    Spy(monkeypatch, own)
+    found = own.detect(upright_eyes.picture(600, 900, (312, 207), 80, turn))
+    assert len(found) >= 3
+    assert np.allclose([face.box_ltrb for face in found], [232, 107, 392, 307], atol=3)
+    # Up to 25 degrees off level counts as level in a view.
+    off = np.array([(face.turn - turn + 180) % 360 - 180 for face in found])
+    assert all(-180 < face.turn <= 180 for face in found) and np.abs(off).max() <= 25
+    level = [face.turn % 90 == 0 for face in found]
+    assert np.abs(off[~np.array(level)]).max(initial=0) < 2 and all(level) == (abs((turn + 45) % 90 - 45) <= 25)
+    best, = find_faces([own], upright_eyes.picture(600, 900, (312, 207), 80, turn))
+    assert abs((best.turn - turn + 180) % 360 - 180) <= 25 and best.sure == ("YuNet",)
+
+
+@pytest.mark.parametrize("x", [60, 1070, 1140, 1260, 1330, 2340])
+def test_a_head_in_one_tile_or_in_two_comes_back_at_its_place(own, monkeypatch, x):
+    Spy(monkeypatch, own)
+    for turn in (0, -90):
+        found = own.detect(upright_eyes.picture(700, 2400, (x, 401), 40, turn))
+        # The tiles share the columns 1104 to 1295.
+        assert len(found) == 3 + (2 if 1104 < x < 1296 else 1) and {face.turn for face in found} == {turn}
+        assert np.allclose([face.box_ltrb for face in found], [x - 40, 351, x + 40, 451], atol=5)
+
+
+def test_where_the_picture_was_turned_a_tenth_more_is_asked(own, monkeypatch):
+    for score, turned in ((0.45, 3), (0.39, 0)):
+        Spy(monkeypatch, own, score)
+        upright, upside_down = (own.detect(upright_eyes.picture(300, 300, (150, 150), 60, turn)) for turn in (0, 180))
+        assert (len(upright), len(upside_down)) == (3, turned)
+        assert [face.score for face in upright] == pytest.approx([score] * 3)
+        assert [face.score for face in upside_down] == pytest.approx([score - 0.1] * turned)
+    view = View(300, np.zeros((300, 300, 3), np.uint8), 0, 0, 1.0, 1)
+    eyes = ((10.0, 10.0), (20.0, 10.0))
+    assert [face.score for face in brought_back(view, [((0, 0, 9, 9), eyes, score) for score in (0.6, 0.7, 0.8)], 0.55)
+            ] == pytest.approx([0.6, 0.7])
+
+
+def test_eyes_in_one_place_say_nothing_of_a_turn():
+    view = View(300, np.zeros((300, 300, 3), np.uint8), 0, 0, 1.0, 3)
+    for eyes in (((5.0, 5.0), (5.0, 5.0)), ((float("nan"), 5.0), (5.0, 5.0))):
+        face, = brought_back(view, [((0.0, 0.0, 9.0, 9.0), eyes, 0.9)], 0.3)
+        assert face.turn == -90
+
+
+def test_its_steps_may_run_at_the_same_time_and_stop_between(own, yunet, monkeypatch):
+    pixels = scene(480, 640, (50, 60, 90, 110), (400, 200, 520, 340))
+    sequential = own.detect(pixels)
+    assert len(own.steps(pixels)) == 12 and own.joined(pixels, [step() for step in own.steps(pixels)]) == sequential
+
+    class Stateful:
+        """Fails where it is used by two at once."""
+
+        size = None
+
+        def setInputSize(self, size):
+            self.size = size
+
+        def detect(self, pixels):
+            size = self.size
+            time.sleep(0.01)
+            assert (pixels.shape[1], pixels.shape[0]) == size == self.size
+            return 1, None
+
+    real = own._net
+    monkeypatch.setattr(own, "_net", Stateful())
+    assert find_faces([own], pixels) == ()
+    monkeypatch.setattr(own, "_net", real)
+    assert find_faces([own], pixels) == find_faces([own], pixels)
+    assert {face.box_ltrb for face in find_faces([own], pixels)} <= {face.box_ltrb for face in sequential}
+
+    spy, looks = Spy(monkeypatch, own, seconds=0.2), []
+
+    def pause() -> None:
+        looks.append(len(spy.shapes))
+        if len(looks) > 2:
+            raise InterruptedError
+
+    before = time.monotonic()
+    with pytest.raises(InterruptedError):
+        find_faces([own], pixels, pause)
+    assert time.monotonic() - before < 1 and 0 < len(spy.shapes) < 12
+    time.sleep(0.5)
+    assert len(spy.shapes) <= looks[-1] + 2, "nothing begins afterwards"
 
 
 def test_the_score_is_opencvs_of_the_right_colours_and_says_who_is_sure(yunet):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+import upright_eyes
 from in_host import pictures, vouch_for
 
 RETINAFACE = "faces/mobilenet0.25_Final.pth"
@@ -56,31 +57,109 @@ def to_pixels(seed: int, height: int, width: int) -> np.ndarray:
 # --- RetinaFace ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("height", "width", "count"), [(256, 256, 1), (128, 256, 2), (96, 160, 3)])
-def test_retinafaces_boxes_are_facers(detectors, stand_ins, height, width, count):
+@pytest.mark.parametrize(("height", "width", "counts"), [(256, 256, (1, 1, 1, 1)), (128, 256, (2, 1, 2, 1)),
+                                                         (96, 160, (3, 1, 2, 1))])
+def test_retinafaces_boxes_are_facers_in_every_orientation(detectors, stand_ins, height, width, counts):
     import facer
 
     pixels = to_pixels(4, height, width)
-    with torch.inference_mode():
-        theirs = facer.face_detector("retinaface/mobilenet", device="cpu", threshold=0.3,
-                                     model_path=str(stand_ins / RETINAFACE))(facer.hwc2bchw(torch.tensor(pixels)))
+    net = facer.face_detector("retinaface/mobilenet", device="cpu", threshold=0.3,
+                              model_path=str(stand_ins / RETINAFACE))
     ours = detectors.RetinaFace().detect(pixels)
-    assert len(ours) == count
-    assert [list(face.box_ltrb) for face in ours] == theirs["rects"].tolist()
-    assert [face.score for face in ours] == pytest.approx(theirs["scores"].tolist(), abs=1e-6)
-    assert all(0.3 <= face.score <= 1 for face in ours)
+    assert len(ours) == sum(counts)
+    for quarters, count in enumerate(counts):
+        seen = np.ascontiguousarray(np.rot90(pixels, -quarters))
+        with torch.inference_mode():
+            theirs = net(facer.hwc2bchw(torch.tensor(seen)))
+        here, ours = ours[:count], ours[count:]
+        loss = 0.1 if quarters else 0
+        scores = [score - loss for score in theirs["scores"].tolist() if score - loss >= 0.3]  # the best come first
+        assert len(scores) == count and [face.score for face in here] == pytest.approx(scores, abs=1e-6)
+        assert {face.turn for face in here} == {(0, 90, 180, -90)[quarters]}
+        for face, (left, top, right, bottom) in zip(here, theirs["rects"].tolist()[:count], strict=True):
+            x, y, length = (left + right) / 2, (top + bottom) / 2, seen.shape[1]
+            for _ in range(quarters):  # a quarter back each
+                x, y, length = y, length - x, height + width - length
+            size = right - left, bottom - top
+            assert face.box_ltrb == pytest.approx((x - size[0] / 2, y - size[1] / 2, x + size[0] / 2, y + size[1] / 2))
+            assert 0.3 <= face.score <= 1
+
+
+class Spy:
+    """Stands for FACER: notes what it is shown, and finds heads whose eyes are about level."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, host, score: float = 0.9):
+        self.shapes, self.score = [], score
+        monkeypatch.setattr(host.module("host.faces"), "boxes_and_points", self.see)
+
+    def see(self, pixels: np.ndarray, threshold: float) -> list[upright_eyes.Seen]:
+        assert pixels.dtype == np.uint8
+        self.shapes.append(pixels.shape[:2])
+        return [seen for seen in upright_eyes.see(pixels, self.score) if seen[2] >= threshold]
+
+
+@pytest.mark.parametrize("turn", [0, 20, 30, 45, 90, 135, 160, 180, -135, -90, -50])
+def test_retinaface_finds_a_head_at_its_place_however_it_is_turned(detectors, host, monkeypatch, turn):
+    Spy(monkeypatch, host)
+    found = detectors.RetinaFace().detect(upright_eyes.picture(600, 900, (312, 207), 80, turn))
+    assert found and np.allclose([face.box_ltrb for face in found], [232, 107, 392, 307], atol=2)
+    off = np.array([(face.turn - turn + 180) % 360 - 180 for face in found])
+    slanted = np.array([face.turn % 90 != 0 for face in found])
+    assert np.abs(off).max() <= 25 and np.abs(off[slanted]).max(initial=0) < 2
+    assert slanted.all() == slanted.any() == (abs((turn + 45) % 90 - 45) > 25)
+
+
+def test_retinaface_looks_at_large_pictures_in_tiles_at_full_size(detectors, host, monkeypatch):
+    spy = Spy(monkeypatch, host)
+    detector = detectors.RetinaFace()
+    assert detector.detect(np.zeros((700, 1600, 3), np.uint8)) == []
+    assert spy.shapes == [(700, 1600), (1600, 700)] * 2
+    spy.shapes.clear()
+    detector.detect(np.zeros((600, 2400, 3), np.uint8))
+    assert spy.shapes == [(320, 1280), (1280, 320)] * 2 + [(600, 1296), (1296, 600)] * 4
+    for x, count in ((60, 2), (1200, 3), (2340, 2)):  # the tiles share the columns 1104 to 1295
+        found = detector.detect(upright_eyes.picture(600, 2400, (x, 401), 40, 180))
+        assert len(found) == count and {face.turn for face in found} == {180}
+        assert np.allclose([face.box_ltrb for face in found], [x - 40, 351, x + 40, 451], atol=2)
+
+
+def test_retinaface_asks_a_tenth_more_where_the_picture_was_turned(detectors, host, monkeypatch):
+    upright, upside_down = (upright_eyes.picture(300, 300, (150, 150), 60, turn) for turn in (0, 180))
+    for score, turned in ((0.45, [0.35]), (0.39, [])):
+        Spy(monkeypatch, host, score)
+        assert [face.score for face in detectors.RetinaFace().detect(upright)] == [score]
+        assert [face.score for face in detectors.RetinaFace().detect(upside_down)] == pytest.approx(turned)
+
+
+def test_retinaface_obeys_cancel_between_its_looks(detectors, host, monkeypatch):
+    spy = Spy(monkeypatch, host)
+    detector = detectors.RetinaFace()
+    pixels = np.zeros((64, 64, 3), np.uint8)
+
+    def see(pixels: np.ndarray, threshold: float) -> list[upright_eyes.Seen]:
+        mm.interrupt_current_processing()
+        return spy.see(pixels, threshold)
+
+    monkeypatch.setattr(host.module("host.faces"), "boxes_and_points", see)
+    try:
+        with pytest.raises(mm.InterruptProcessingException):
+            detector.detect(pixels)
+    finally:
+        mm.interrupt_current_processing(False)
+    assert len(spy.shapes) == 1
 
 
 def test_retinaface_finds_what_face_attributes_finds(detectors, host):
     image = pictures(4, 1, 128, 256)
     faces = host.module("host.faces")
-    boxes = faces.find_boxes((image[0] * 255).round().to(torch.uint8).numpy(), threshold=0.5)
-    clipped = [host.module("camouflage.faces").clip_box(box, 128, 256) for box, _ in boxes]
+    found = faces.boxes_and_points((image[0] * 255).round().to(torch.uint8).numpy(), threshold=0.5)
+    clipped = [host.module("camouflage.faces").clip_box(box, 128, 256) for box, _, _ in found]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(faces, "_attributes", lambda: _Constant())
-        found = faces.read_faces(image).pictures[0].faces
-    assert [face.box_ltrb for face in found] == clipped and len(clipped) == 2
-    assert [face.score for face in found] == [score for _, score in boxes]
+        read = faces.read_faces(image).pictures[0].faces
+    assert [face.box_ltrb for face in read] == clipped and len(clipped) == 2
+    assert [face.score for face in read] == [score for _, _, score in found]
+    assert [face.keypoints for face in read] == [points for _, points, _ in found]
 
 
 class _Constant:

@@ -1,0 +1,130 @@
+"""What binds a result to its original: one shape, and a view that was not moved (our choice).
+
+A result is compared with its original place by place. Where the whole picture was turned, mirrored, shifted or scaled
+in between, the places are wrong, and a head can stand where nobody looks: that is found here, from small outlines of
+both pictures, whatever was done to colours, sharpness and light.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+ASPECT = 0.01
+"""By how much the aspect of a result may differ from its original's, as a part of it; 1 px is always allowed."""
+_SIDE, _FIELD = 64, 192  # px of the longer side as pictures are compared, and of the field in which one is shifted
+_TURNS, _SCALES = range(0, 360, 15), (0.5, 0.63, 0.8, 1.0, 1.25, 1.6, 2.0)
+_LEAST = 0.3  # share of the smaller picture that has to lie in the other one
+_MOVED, _CLEARER = 0.6, 0.1  # fit from which on a moved picture is believed; by how much it has to beat the unmoved one
+_STEP = 3  # px of shift, degrees of turn or parts of scale that do not count as moved
+
+
+def same_shape(original: tuple[int, int], result: tuple[int, int]) -> bool:
+    """Whether a result has its original's aspect: within one part in 100, or 1 px. Sizes (height, width) may differ."""
+    (h, w), (height, width) = original, result
+    wanted = width * h / w, height * w / h  # the height for this width, the width for this height
+    return (abs(height - wanted[0]) <= max(1.0, ASPECT * wanted[0])
+            or abs(width - wanted[1]) <= max(1.0, ASPECT * wanted[1]))
+
+
+def outline(pixels: np.ndarray) -> np.ndarray:
+    """Where a picture (H x W x 3, uint8) has edges, evenly strong: h x w, float32, longer side 64 px."""
+    import cv2
+
+    height, width = pixels.shape[:2]
+    factor = _SIDE / max(height, width)
+    size = max(8, round(width * factor)), max(8, round(height * factor))
+    grey = cv2.cvtColor(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY).astype(np.float32)
+    strength = cv2.magnitude(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))
+    around = cv2.GaussianBlur(strength, (0, 0), 4.0)
+    return cv2.GaussianBlur(strength / (around + 0.02 * float(strength.max()) + 1e-6), (0, 0), 0.7)
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """How a result shows its original.
+
+    Attributes:
+        turn: degrees counter-clockwise.
+        scale: factor.
+        mirrored: left and right changed, before the turn.
+        right, down: shift, as a part of the longer side.
+        fit: 0..1; 1 is the same picture.
+    """
+
+    turn: int
+    scale: float
+    mirrored: bool
+    right: float
+    down: float
+    fit: float
+
+    def __str__(self) -> str:
+        what = [*(["mirrored"] if self.mirrored else []), *([f"turned by {self.turn} degrees"] if self.turn else []),
+                *([f"scaled by {self.scale:g}"] if self.scale != 1 else [])]
+        return " and ".join(what) or "shifted"
+
+
+def moved(original: np.ndarray, result: np.ndarray) -> Moved | None:
+    """Whether a result is its original moved as a whole, from the :func:`outline` of both; None where it is not."""
+    fixed = _spectra(result, np.ones_like(result))
+    still, best = 0.0, None
+    for mirrored, turn, scale in itertools.product((False, True), _TURNS, _SCALES):
+        seen, there, offset = _warped(original, turn, scale, mirrored)
+        fit = _fits(fixed, seen, there, min(result.size, float(there.sum())))
+        at = int(fit.argmax())
+        down, right = divmod(at, _FIELD)
+        down, right = _signed(down), _signed(right)
+        value = float(fit.flat[at])
+        shift = right + offset[0], down + offset[1]
+        if not mirrored and turn == 0 and scale == 1:
+            near = [float(fit[y % _FIELD, x % _FIELD]) for y in range(-_STEP, _STEP + 1)
+                    for x in range(-_STEP, _STEP + 1)]
+            still = max(near)
+            if max(map(abs, shift)) <= _STEP:
+                continue
+        if best is None or value > best.fit:
+            best = Moved(turn, scale, mirrored, shift[0] / _SIDE, shift[1] / _SIDE, value)
+    return best if best is not None and best.fit >= max(_MOVED, still + _CLEARER) else None
+
+
+def _signed(index: int) -> int:
+    return index if index <= _FIELD // 2 else index - _FIELD
+
+
+def _warped(picture: np.ndarray, turn: int, scale: float,
+            mirrored: bool) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
+    """The picture moved, where it is, and what of it was cut off at left and top to fit into the field."""
+    import cv2
+
+    height, width = picture.shape
+    picture = np.ascontiguousarray(picture[:, ::-1]) if mirrored else picture
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), turn, scale)
+    cosine, sine = abs(matrix[0, 0]), abs(matrix[0, 1])
+    size = min(_FIELD - _SIDE, int(np.ceil(width * cosine + height * sine))), min(
+        _FIELD - _SIDE, int(np.ceil(height * cosine + width * sine)))
+    shift = (size[0] - width) / 2, (size[1] - height) / 2
+    matrix[:, 2] += shift
+    there = cv2.warpAffine(np.ones_like(picture), matrix, size) > 0.99
+    return cv2.warpAffine(picture, matrix, size), there.astype(np.float32), shift
+
+
+def _spectra(picture: np.ndarray, there: np.ndarray) -> list[np.ndarray]:
+    """Fourier transforms of the picture without its mean, of where it is, and of its squares."""
+    from scipy import fft
+
+    values = (picture - float((picture * there).sum() / max(there.sum(), 1))) * there
+    return [fft.rfft2(part.astype(np.float32), (_FIELD, _FIELD)) for part in (values, there, values * values)]
+
+
+def _fits(fixed: list[np.ndarray], picture: np.ndarray, there: np.ndarray, area: float) -> np.ndarray:
+    """Fit at every shift: correlation where the pictures overlap, times the root of the share that does."""
+    from scipy import fft
+
+    moving = [np.conj(part) for part in _spectra(picture, there)]
+    product, count, energy, other = (fft.irfft2(a * b, (_FIELD, _FIELD)) for a, b in (
+        (fixed[0], moving[0]), (fixed[1], moving[1]), (fixed[2], moving[1]), (fixed[1], moving[2])))
+    fits = product / np.sqrt(np.maximum(energy * other, 1e-2)) * np.sqrt(np.clip(count / area, 0, 1))
+    return np.where(count >= _LEAST * area, fits, 0.0)

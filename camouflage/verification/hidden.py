@@ -1,0 +1,89 @@
+"""What was destroyed in a picture: whose heads, where and how, and what of it can be proved by the pixels alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ..faces import Box, clip_box
+from .places import Place, bounds
+from .redaction import GREY, NEAR, Region, changed, filled
+
+_OURS = 0.8  # share of a found face that has to be our own fill, so that it is no face
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hidden:
+    """Heads and areas that were replaced.
+
+    Attributes:
+        persons: of the original, by number: how they were hidden, of :data:`.redaction.MODES`.
+        places: their regions, by number; without them nothing is proved by pixels.
+        new: regions of faces that stand at no place of the original; always solid.
+        area: H x W, bool: what was filled besides.
+        encoded: whether the pixels went through a lossy file since they were verified: then only faces of which a
+            detector is sure count as new, for an encoder makes no faces, but moves scores a little.
+    """
+
+    persons: Mapping[int, str] = field(default_factory=dict)
+    places: Mapping[int, tuple[Region, ...]] = field(default_factory=dict)
+    new: tuple[tuple[Region, ...], ...] = ()
+    area: np.ndarray | None = None
+    encoded: bool = False
+
+    @classmethod
+    def of(cls, given: Mapping[int, str] | Hidden | None) -> Hidden:
+        """From persons by number and how they were hidden, where nothing else is known."""
+        return given if isinstance(given, Hidden) else cls(dict(given or {}))
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything was hidden."""
+        return bool(self.persons or self.new) or self.area is not None
+
+    @property
+    def regions(self) -> list[Region]:
+        """All regions, those of persons first."""
+        return [region for _, regions in sorted(self.places.items()) for region in regions] + [
+            region for regions in self.new for region in regions]
+
+    def with_person(self, number: int, mode: str, regions: Sequence[Region]) -> Hidden:
+        """One person more, or hidden once more: what was hidden stays so, in the mode and size of now."""
+        now = [replace(region, mode=mode, grow=regions[0].grow) for region in self.places.get(number, ())]
+        together = tuple(dict.fromkeys([*now, *regions]))
+        return replace(self, persons={**self.persons, number: mode}, places={**self.places, number: together})
+
+    def with_new(self, regions: Sequence[Region]) -> Hidden:
+        """One face more that stands at no place of the original."""
+        return replace(self, new=(*self.new, tuple(regions)))
+
+    def with_area(self, area: np.ndarray) -> Hidden:
+        """More of the area."""
+        return replace(self, area=area if self.area is None else self.area | area)
+
+    def proves(self, pixels: np.ndarray, number: int, place: Place) -> bool:
+        """Whether person ``number`` is hidden for certain: their face is our own solid fill and nothing else."""
+        return (self.persons.get(number) == "solid" and bool(self.places.get(number))
+                and filled(pixels, *place))
+
+    def is_fill(self, pixels: np.ndarray, box_ltrb: Box, turn: float) -> bool:
+        """Whether what was found at a place is, for the most part, our own solid fill."""
+        solid = [region for region in self.regions if region.mode == "solid"]
+        box = clip_box(bounds(box_ltrb, turn), *pixels.shape[:2])
+        if box is None or not (solid or self.area is not None):
+            return False
+        left, top, right, bottom = int(box[0]), int(box[1]), int(np.ceil(box[2])), int(np.ceil(box[3]))
+        window = pixels[top:bottom, left:right]
+        grey = (np.abs(window.astype(np.int16) - GREY) <= NEAR).all(axis=2)
+        if grey.mean() < _OURS:
+            return False
+        moved = [replace(region, box_ltrb=(region.box_ltrb[0] - left, region.box_ltrb[1] - top,
+                                           region.box_ltrb[2] - left, region.box_ltrb[3] - top)) for region in solid]
+        ours = changed(window.shape, moved, None if self.area is None else self.area[top:bottom, left:right])
+        return bool((grey & ours).mean() >= _OURS)
+
+    def covers(self, shape: Sequence[int]) -> np.ndarray:
+        """What is replaced in a picture of this height and width: H x W, bool."""
+        return changed(tuple(shape), self.regions, self.area)
