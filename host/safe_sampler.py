@@ -17,7 +17,16 @@ from ..camouflage.errors import CamouflageError
 from ..camouflage.verification.report import CheckedPicture, Report, Try, Verdict
 from ..camouflage.verification.verify import Verifier, make_report, of_batch
 from .guidance import scale_of, with_scale
-from .verification import check_counts, naming, to_images, to_pixels
+from .verification import (
+    NOBODY_AT_ALL,
+    Wanted,
+    check_counts,
+    check_shape,
+    everybody,
+    naming,
+    to_images,
+    to_pixels,
+)
 
 _SEEDS = 2**64
 
@@ -88,7 +97,7 @@ def _distance(checked: CheckedPicture) -> float:
 
 
 def sample_safely(sampling: Sampling, original: torch.Tensor, verifier: Verifier, tries: int, step: float,
-                  largest: float, policy: str, nobody: str, mode: str) -> tuple[torch.Tensor, torch.Tensor, Report]:
+                  largest: float, wanted: Wanted) -> tuple[torch.Tensor, torch.Tensor, Report]:
     """Samples, decodes and verifies; tries again while a person is recognisable; then the policy.
 
     Try n (from 0) takes the noise's seed + n and the guider's anonymization scale + n * step, at most ``largest`` (a
@@ -101,16 +110,21 @@ def sample_safely(sampling: Sampling, original: torch.Tensor, verifier: Verifier
         verifier: what decides.
         tries: at most, from 1 on.
         step, largest: of the anonymization scale; without effect on guiders that have none.
-        policy, nobody, mode: see :meth:`Verifier.settle`.
+        wanted: what to do with the best try.
 
     Returns:
         Pictures that may go on, B x H x W x 3; the latent samples of the best tries (before any redaction); the report.
+        Pictures in whose original nobody is found are left out of all three where ``wanted.nobody`` is "skip".
     """
     before = to_pixels(original, "original")
-    everyone = [verifier.originals(pixels) for pixels in before]
+    check_counts(len(before), len(sampling.latent["samples"]), wanted.one_original)
+    everyone = everybody(verifier, before, wanted, None, lambda: None)
     for index, originals in enumerate(everyone):
-        with naming(index, len(everyone)):
-            verifier.demand_faces(originals, policy, nobody)
+        if wanted.nobody != "skip":
+            with naming(index, len(everyone)):
+                verifier.demand_faces(originals, wanted.policy, wanted.nobody)
+    if not any(originals.anybody for originals in everyone) and wanted.nobody == "skip":
+        raise CamouflageError(NOBODY_AT_ALL)
     first_seed, first_scale = getattr(sampling.noise, "seed", None), scale_of(sampling.guider)
     steps = max(1, sampling.sigmas.shape[-1] - 1)
     progress = comfy.utils.ProgressBar(tries * steps)
@@ -122,9 +136,10 @@ def sample_safely(sampling: Sampling, original: torch.Tensor, verifier: Verifier
         samples, pictures = sampling.run(seed, scale,
                                          lambda done, n=number: progress.update_absolute(n * steps + min(done, steps)))
         decoded = to_pixels(pictures, "the decoded pictures")
-        check_counts(len(before), len(decoded))
+        check_counts(len(before), len(decoded), wanted.one_original)
         for index, pixels in enumerate(decoded):
-            checked = verifier.verify(of_batch(everyone, index), pixels)
+            check_shape(of_batch(before, index), pixels, index, len(decoded))
+            checked = verifier.verify(of_batch(everyone, index), pixels, None, everyone)
             one = _Best(number, samples[index:index + 1], pixels, checked)
             verdicts = tuple(person.verdict for person in checked.persons)
             record = Try(seed, scale, verdicts, _distance(checked))
@@ -139,13 +154,18 @@ def sample_safely(sampling: Sampling, original: torch.Tensor, verifier: Verifier
         if not any(_recognised(one.checked) for one in best):
             break
     progress.update_absolute(tries * steps)
-    settled, verdicts = [], []
+    settled, verdicts, kept = [], [], []
     for index, one in enumerate(best):
+        if wanted.nobody == "skip" and not of_batch(everyone, index).anybody:
+            continue
         told = tuple(replace(record, kept=number == one.number) for number, record in enumerate(history[index]))
         with naming(index, len(best)):
-            pixels, checked = verifier.settle(of_batch(everyone, index), one.pixels, policy, nobody, mode,
-                                              checked=one.checked)
+            pixels, checked = verifier.settle(of_batch(everyone, index), one.pixels, wanted.policy, wanted.nobody,
+                                              wanted.mode, checked=one.checked, others=everyone)
+        kept.append(index)
         settled.append(pixels)
         verdicts.append(replace(checked, tries=told))
-    return (to_images(settled), torch.cat([one.samples for one in best]),
-            make_report(verifier, everyone, verdicts, first_seed, first_scale))
+    skipped = [index for index in range(len(best)) if index not in kept]
+    chosen = everyone if len(everyone) == 1 else [everyone[index] for index in kept]
+    return (to_images(settled), torch.cat([best[index].samples for index in kept]),
+            make_report(verifier, chosen, verdicts, first_seed, first_scale, skipped))

@@ -14,17 +14,17 @@ from ..camouflage.verification.verify import NOBODY, POLICIES, Verifier
 from ..host.guidance import scale_of
 from ..host.messages import show, warn
 from ..host.safe_sampler import Sampling, sample_safely
-from ..host.verification import DETECTORS, RECOGNISERS, Redaction, make_verifier, redact_everybody, verify
+from ..host.verification import DETECTORS, RECOGNISERS, Redaction, Wanted, make_verifier, redact_everybody, verify
 from .common import VERIFY, one_of
-from .types import CalibrationType, RedactionType, ReportType
+from .types import CalibrationType, RedactionType, ReportType, boxes_input
 
 _LARGEST_HEAD = 3.0
 
 
 def _original_input() -> io.Image.Input:
-    return io.Image.Input("original", tooltip="The original photos, 64 to 4096 px a side: those that went into the "
-                                              "pipeline, or one for all results. A result of another size is taken as "
-                                              "the same view, scaled.")
+    return io.Image.Input("original", tooltip="The original photos, 64 px a side to 100 megapixels: those that went "
+                                              "into the pipeline, as many as there are results (see 'one_original'). "
+                                              "A result may have another size, but has to have the same shape.")
 
 
 def _detectors_input() -> io.Combo.Input:
@@ -44,8 +44,8 @@ def _redaction_input() -> io.Combo.Input:
 def _no_face_input() -> io.Combo.Input:
     return io.Combo.Input("no_face", options=list(NOBODY), default=NOBODY[0],
                           tooltip="What to do where no face is found in the original: 'block' stops with an error, for "
-                                  "a detector's miss is no proof; 'pass' lets the picture go on. Choose 'pass' only if "
-                                  "you looked at it.")
+                                  "a detector's miss is no proof; 'pass' lets the picture go on; 'skip' leaves it out, "
+                                  "lists it, and goes on with the others. Choose 'pass' only if you looked at it.")
 
 
 def _policy_inputs() -> list:
@@ -63,11 +63,13 @@ def _verifier_inputs() -> list:
         io.Float.Input("threshold", default=0.0, min=0.0, max=2.0, step=0.01,
                        tooltip="Distance up to which two faces count as one person, 0 to 2. 0 takes what the "
                                "recogniser's publishers advise (dlib ResNet 0.6, SFace 0.637), whose false-accept rate "
-                               "is not known here. Higher is stricter: more results count as recognisable."),
+                               "is not known here. Higher is stricter: more results count as recognisable. Below the "
+                               "advice it is refused, unless 'laxer_threshold' is on."),
         _detectors_input(),
         io.Combo.Input("recogniser", options=list(RECOGNISERS), default=RECOGNISERS[0],
                        tooltip="Who compares the faces: dlib's ResNet (licence CC0) comes with a package; SFace "
-                               "(Apache-2.0) needs its weights and YuNet's in models/camouflage/faces."),
+                               "(Apache-2.0) needs its weights and YuNet's in models/camouflage/faces. With both, "
+                               "nobody is safe unless both say so."),
         io.Int.Input("smallest_face", default=32, min=0, max=512, step=1,
                      tooltip="A face with a side shorter than this many px, 0 to 512, is never counted as safe: there "
                              "is too little to compare. 0 trusts every size. 32 is our choice."),
@@ -78,6 +80,32 @@ def _calibration_input() -> io.Input:
     return CalibrationType.Input("calibration", optional=True,
                                  tooltip="A threshold with a measured false-accept rate, from 'Load Calibration', in "
                                          "the place of 'threshold' (which has to be 0 then).")
+
+
+def _known_inputs(whose: str) -> list:
+    """The sockets for what the workflow knows of persons."""
+    return [
+        boxes_input(f"Boxes of faces that you know are in '{whose}' (x, y, width, height in its px), from another node "
+                    "or drawn by hand: a list for the picture, or a list for each. They only add: a head in a box that "
+                    "no detector found is treated as a person who cannot be compared."),
+        io.Mask.Input("person_mask", optional=True,
+                      tooltip=f"Where persons are in '{whose}', 1 for a person and 0 for nobody, for instance from the "
+                              "segmentation map. It only adds: an area of a person without a face counts as somebody "
+                              "who cannot be compared, and is filled solid where heads are redacted."),
+    ]
+
+
+def _last_inputs() -> list:
+    """Widgets that came later: they stand last, so that older workflows keep their values."""
+    return [
+        io.Boolean.Input("laxer_threshold", default=False, optional=True,
+                         tooltip="Take a threshold, or a calibration, below what the recogniser's publishers advise. "
+                                 "More results then count as safe; node, report and manifest say 'laxer than advised'. "
+                                 "Off by default."),
+        io.Boolean.Input("one_original", default=False, optional=True,
+                         tooltip="One picture in 'original' stands for all results: switch it on only if all of them "
+                                 "were made from it. Off by default: then there must be as many originals as results."),
+    ]
 
 
 def _outputs() -> list:
@@ -93,8 +121,8 @@ def _outputs() -> list:
     ]
 
 
-def _verifier(threshold: float, detectors: str, recogniser: str, smallest_face: int,
-              calibration: Threshold | None) -> Verifier:
+def _verifier(threshold: float, detectors: str, recogniser: str, smallest_face: int, calibration: Threshold | None,
+              laxer_threshold: bool) -> Verifier:
     one_of(detectors, list(DETECTORS), "detectors")
     one_of(recogniser, list(RECOGNISERS), "recogniser")
     if not 0.0 <= threshold <= 2.0:
@@ -103,7 +131,7 @@ def _verifier(threshold: float, detectors: str, recogniser: str, smallest_face: 
         raise CamouflageError(f"'smallest_face' is {smallest_face} px, but must lie between 0 and 512.")
     if calibration is not None and not isinstance(calibration, Threshold):
         raise CamouflageError("'calibration' wants the output of 'Load Calibration'.")
-    return make_verifier(detectors, recogniser, threshold, smallest_face, calibration)
+    return make_verifier(detectors, recogniser, threshold, smallest_face, calibration, laxer_threshold)
 
 
 def _check_policy(policy: str, redaction: str, no_face: str) -> None:
@@ -115,7 +143,10 @@ def _check_policy(policy: str, redaction: str, no_face: str) -> None:
 def _say(report: Report) -> None:
     """The verdict on the node; a warning where the picture may not leave."""
     counts = Counter(person.verdict for picture in report.pictures for person in picture.persons)
-    text = f"Verdict: {report.verdict}. Persons: {', '.join(f'{counts[v]} {v}' for v in Verdict if counts[v]) or 0}."
+    text = " ".join([f"Verdict: {report.verdict}. Persons: "
+                     f"{', '.join(f'{counts[v]} {v}' for v in Verdict if counts[v]) or 0}.", *report.notes])
+    if report.skipped:
+        text += f" Left out, no face found (counted from 0): {', '.join(map(str, report.skipped))}."
     if all(picture.passes for picture in report.pictures):
         show(text)
     else:
@@ -134,7 +165,8 @@ class CamouflageVerify(io.ComfyNode):
                         "settled is redacted, blocked or reported. Works on pictures from any source.",
             inputs=[
                 _original_input(),
-                io.Image.Input("anonymized", tooltip="The results to verify, 64 to 4096 px a side."),
+                io.Image.Input("anonymized", tooltip="The results to verify, 64 px a side to 100 megapixels, in the shape "
+                                                     "of their originals."),
                 *_policy_inputs(), *_verifier_inputs(), _calibration_input(),
                 RedactionType.Input("redacted", optional=True,
                                     tooltip="From 'Redact', where the results come from there: whose heads were "
@@ -144,6 +176,7 @@ class CamouflageVerify(io.ComfyNode):
                                         "manifest."),
                 io.Noise.Input("noise", optional=True,
                                tooltip="The noise of the sampling; only its seed is noted, for the manifest."),
+                *_known_inputs("original"), *_last_inputs(),
             ],
             outputs=_outputs())
 
@@ -151,11 +184,14 @@ class CamouflageVerify(io.ComfyNode):
     def execute(cls, original: io.Image.Type, anonymized: io.Image.Type, policy: str, redaction: str, no_face: str,
                 threshold: float, detectors: str, recogniser: str, smallest_face: int,
                 calibration: Threshold | None = None, redacted: Redaction | None = None,
-                guider: io.Guider.Type | None = None, noise: io.Noise.Type | None = None) -> io.NodeOutput:
+                guider: io.Guider.Type | None = None, noise: io.Noise.Type | None = None, boxes: object = None,
+                person_mask: io.Mask.Type | None = None, laxer_threshold: bool = False,
+                one_original: bool = False) -> io.NodeOutput:
         _check_policy(policy, redaction, no_face)
-        verifier = _verifier(threshold, detectors, recogniser, smallest_face, calibration)
-        images, report = verify(original, anonymized, verifier, policy, no_face, redaction, redacted,
-                                getattr(noise, "seed", None), scale_of(guider))
+        verifier = _verifier(threshold, detectors, recogniser, smallest_face, calibration, laxer_threshold)
+        wanted = Wanted(policy, no_face, redaction, one_original, boxes, person_mask)
+        images, report = verify(original, anonymized, verifier, wanted, redacted, getattr(noise, "seed", None),
+                                scale_of(guider))
         _say(report)
         return io.NodeOutput(images, report, str(report))
 
@@ -191,7 +227,8 @@ class CamouflageSafeSampler(io.ComfyNode):
                                tooltip="The anonymization scale grows up to here, 0 to 3; a guider that starts above "
                                        "it, and 0, keep the guider's own. Our choice: 2.5, beyond it pictures fall "
                                        "apart."),
-                *_policy_inputs(), *_verifier_inputs(), _calibration_input(),
+                *_policy_inputs(), *_verifier_inputs(), _calibration_input(), *_known_inputs("original"),
+                *_last_inputs(),
             ],
             outputs=[*_outputs(),
                      io.Latent.Output("LATENT", display_name="latent",
@@ -201,15 +238,18 @@ class CamouflageSafeSampler(io.ComfyNode):
     def execute(cls, noise: io.Noise.Type, guider: io.Guider.Type, sampler: io.Sampler.Type, sigmas: io.Sigmas.Type,
                 latent: io.Latent.Type, vae: io.Vae.Type, original: io.Image.Type, tries: int, scale_step: float,
                 largest_scale: float, policy: str, redaction: str, no_face: str, threshold: float, detectors: str,
-                recogniser: str, smallest_face: int, calibration: Threshold | None = None) -> io.NodeOutput:
+                recogniser: str, smallest_face: int, calibration: Threshold | None = None, boxes: object = None,
+                person_mask: io.Mask.Type | None = None, laxer_threshold: bool = False,
+                one_original: bool = False) -> io.NodeOutput:
         _check_policy(policy, redaction, no_face)
         for name, value, low, high in (("tries", tries, 1, 100), ("scale_step", scale_step, 0, 2),
                                        ("largest_scale", largest_scale, 0, 3)):
             if not low <= value <= high:
                 raise CamouflageError(f"'{name}' is {value}, but must lie between {low} and {high}.")
-        verifier = _verifier(threshold, detectors, recogniser, smallest_face, calibration)
+        verifier = _verifier(threshold, detectors, recogniser, smallest_face, calibration, laxer_threshold)
+        wanted = Wanted(policy, no_face, redaction, one_original, boxes, person_mask)
         images, samples, report = sample_safely(Sampling(noise, guider, sampler, sigmas, latent, vae), original,
-                                                verifier, tries, scale_step, largest_scale, policy, no_face, redaction)
+                                                verifier, tries, scale_step, largest_scale, wanted)
         _say(report)
         return io.NodeOutput(images, report, str(report), {**latent, "samples": samples})
 
@@ -225,12 +265,12 @@ class CamouflageRedact(io.ComfyNode):
                         "the baseline that runs everywhere. It keeps nothing of a person and knows only faces; connect "
                         "both outputs to 'Verify'.",
             inputs=[
-                io.Image.Input("image", tooltip="The photos, 64 to 4096 px a side; any batch."),
+                io.Image.Input("image", tooltip="The photos, 64 px a side to 100 megapixels; any batch."),
                 _redaction_input(),
                 io.Float.Input("size", default=1.0, min=1.0, max=_LARGEST_HEAD, step=0.05,
                                tooltip=f"Factor on the head's size, 1 to {_LARGEST_HEAD:g}. 1 covers hair, ears and "
                                        "chin; more covers more around them."),
-                _no_face_input(), _detectors_input(),
+                _no_face_input(), _detectors_input(), *_known_inputs("image"),
             ],
             outputs=[
                 io.Image.Output("IMAGE", display_name="image",
@@ -240,14 +280,17 @@ class CamouflageRedact(io.ComfyNode):
             ])
 
     @classmethod
-    def execute(cls, image: io.Image.Type, redaction: str, size: float, no_face: str, detectors: str) -> io.NodeOutput:
+    def execute(cls, image: io.Image.Type, redaction: str, size: float, no_face: str, detectors: str,
+                boxes: object = None, person_mask: io.Mask.Type | None = None) -> io.NodeOutput:
         one_of(redaction, list(MODES), "redaction")
         one_of(no_face, list(NOBODY), "no_face")
         one_of(detectors, list(DETECTORS), "detectors")
         if not 1.0 <= size <= _LARGEST_HEAD:
             raise CamouflageError(f"'size' is {size}, but must lie between 1 and {_LARGEST_HEAD:g}.")
-        images, redacted = redact_everybody(image, detectors, redaction, size, no_face)
-        show(f"Redacted: {', '.join(str(len(regions)) for regions in redacted.regions)}")
+        images, redacted = redact_everybody(image, detectors, redaction, size, no_face, boxes, person_mask)
+        left_out = [str(index) for index in range(redacted.count) if index not in redacted.kept]
+        show(f"Redacted: {', '.join(str(len(regions)) for regions in redacted.regions)}"
+             + (f". Left out, no face found (counted from 0): {', '.join(left_out)}" if left_out else ""))
         return io.NodeOutput(images, redacted)
 
 

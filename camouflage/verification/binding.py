@@ -18,6 +18,7 @@ _SIDE, _FIELD = 64, 192  # px of the longer side as pictures are compared, and o
 _TURNS, _SCALES = range(0, 360, 15), (0.5, 0.63, 0.8, 1.0, 1.25, 1.6, 2.0)
 _LEAST = 0.3  # share of the smaller picture that has to lie in the other one
 _MOVED, _CLEARER = 0.6, 0.1  # fit from which on a moved picture is believed; by how much it has to beat the unmoved one
+_EDGE, _TEXTURED = 0.5, 0.1  # strength of an edge; share of a picture that has to be edges, so that it can be told
 _STEP = 3  # px of shift, degrees of turn or parts of scale that do not count as moved
 
 
@@ -69,6 +70,8 @@ class Moved:
 
 def moved(original: np.ndarray, result: np.ndarray) -> Moved | None:
     """Whether a result is its original moved as a whole, from the :func:`outline` of both; None where it is not."""
+    if min(float((picture > _EDGE).mean()) for picture in (original, result)) < _TEXTURED:
+        return None
     fixed = _spectra(result, np.ones_like(result))
     still, best = 0.0, None
     for mirrored, turn, scale in itertools.product((False, True), _TURNS, _SCALES):

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import CamouflageError
 from ..faces import Box, clip_box
+from ..images import colour_name, nearly_one_colour
 from ..known import faceless
 from . import binding, likeness
 from .detection import Detector, FoundFace, find_faces
@@ -45,6 +46,7 @@ class Originals:
         templates: of each face, see :func:`.likeness.template`.
         outline: of the picture, see :func:`.binding.outline`.
         area: H x W, bool: where persons are, if that is known.
+        remark: what may be wrong with a picture in which nobody is found; else empty.
     """
 
     height: int
@@ -55,6 +57,7 @@ class Originals:
     templates: tuple[np.ndarray, ...] = ()
     outline: np.ndarray | None = None
     area: np.ndarray | None = None
+    remark: str = ""
 
     @property
     def anybody(self) -> bool:
@@ -114,7 +117,8 @@ class Verifier:
         places = [(face.box_ltrb, face.turn) for face in everybody]
         first, *rest = (embedded(recogniser, pixels, places, self.pause) for recogniser, _ in self.recognisers)
         return Originals(pixels.shape[0], pixels.shape[1], everybody, first, rest[0] if rest else None,
-                         tuple(likeness.template(pixels, *place) for place in places), binding.outline(pixels), area)
+                         tuple(likeness.template(pixels, *place) for place in places), binding.outline(pixels), area,
+                         "" if everybody else plain_picture(pixels))
 
     def verify(self, originals: Originals, pixels: np.ndarray, redacted: Mapping[int, str] | Hidden | None = None,
                others: Sequence[Originals] = ()) -> CheckedPicture:
@@ -188,7 +192,7 @@ class Verifier:
         if not originals.anybody and nobody != "pass" and policy != "report":
             raise Blocked("No face was found in the original, so nothing is proved: a detector can miss one. Look at "
                           "the picture; if nobody is in it, set 'no_face' to 'pass', or to 'skip' to leave such "
-                          "pictures out.")
+                          f"pictures out; if somebody is, draw a box and connect it as 'boxes'.{originals.remark}")
 
     def _more(self, scene: Scene, hidden: Hidden, person: Person, mode: str, attempt: int, first: int) -> Hidden:
         """What has to be destroyed besides, to hide one more person; ``first`` is the number of the first stranger."""
@@ -320,8 +324,8 @@ def _judge_new(scene: Scene, hidden: Hidden, first: int, height: int, width: int
     """Faces that stand at no place of the original: those that were covered, then those that are there."""
     for number, regions in enumerate(hidden.new, first):
         box = _clipped(bounds(regions[0].box_ltrb, regions[0].turn), (height, width))
-        yield Person(number, box, Verdict.REDACTED, float("inf"), None, "the region was replaced (solid)", (), "solid",
-                     kind="new")
+        yield Person(number, box, Verdict.REDACTED, float("inf"), None, f"the region was replaced ({regions[0].mode})", (),
+                     regions[0].mode, kind="new")
     for number, k in enumerate(scene.strangers(), first + len(hidden.new)):
         face = scene.found[k]
         share, nearest, distance = scene.of_stranger(k)
@@ -372,6 +376,14 @@ def _clipped(box_ltrb: Box, shape: Sequence[int]) -> Box:
 
 _HELP = ("Choose the redaction 'solid', a larger 'size' in 'Redact', fewer detectors, or draw a box over the head and "
          "connect it as 'boxes'.")
+
+
+def plain_picture(pixels: np.ndarray) -> str:
+    """A sentence where a picture is almost one colour, with a space before it; else empty."""
+    if not nearly_one_colour(pixels):
+        return ""
+    return (f" This picture is almost one colour ({colour_name(pixels)}): a 16-bit or float picture that was clipped "
+            "while it was loaded looks like this. Save it with 8 bits a channel first.")
 
 
 def of_batch(entries: Sequence[T], index: int) -> T:

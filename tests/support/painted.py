@@ -1,7 +1,7 @@
 """A world of coloured rectangles for the verification, where every distance is known.
 
 A face is a rectangle whose red is who it is and whose green alternates between 5 and 7 from pixel to pixel (a mosaic
-makes it 6); its blue is a pattern of its own, for the test that knows no faces but pictures. The detector finds such rectangles, the recogniser looks at the colour in the middle of a box.
+makes it 6). The detector finds such rectangles, the recogniser looks at the colour in the middle of a box.
 """
 
 from __future__ import annotations
@@ -73,8 +73,6 @@ def scene(faces: Mapping[tuple[int, int, int, int], int], shape: tuple[int, int]
     pixels = np.full((*shape, 3), 255, np.uint8)
     for (left, top, right, bottom), who in faces.items():
         pixels[top:bottom, left:right] = who, FACE[0], 0
-        rows, columns = np.indices((bottom - top, right - left)) * 6 // [[[bottom - top]], [[right - left]]]
-        pixels[top:bottom, left:right, 2] = np.random.default_rng(who).integers(0, 2, (6, 6))[rows, columns] * 255
         pixels[top:bottom, left:right, 1] += 2 * (np.indices((bottom - top, right - left)).sum(axis=0) % 2).astype("u1")
     return pixels
 
@@ -91,6 +89,10 @@ def judged(before: Mapping, after: Mapping, *eyes: Eyes, redacted: Mapping[int, 
 
 def verdicts(checked) -> list[Verdict]:
     return [person.verdict for person in checked.persons]
+
+
+def kinds(checked) -> list[str]:
+    return [person.kind for person in checked.persons]
 
 
 def counts(checked) -> tuple[int, int, int]:
