@@ -31,10 +31,10 @@ DETECTORS = ("CenterFace + dlib", "CenterFace", "CenterFace + dlib + RetinaFace"
              "all that are installed")
 RECOGNISERS = ("dlib ResNet", "SFace", "dlib ResNet + SFace")
 NO_FACE = ("No face was found, so nothing was redacted: a detector can miss one. Look at the picture; if nobody is in "
-           "it, set 'no_face' to 'pass', or to 'skip' to leave such pictures out; if somebody is, draw a box over the "
-           "head and connect it as 'boxes'.")
-NOBODY_AT_ALL = ("In none of the pictures a face was found, so all of them would be left out. Look at them; if nobody is "
-                 "in them, set 'no_face' to 'pass'.")
+           "it, set 'no_face' to 'pass', or to 'skip' to leave such pictures out; if somebody is, draw a box and "
+           "connect it as 'boxes'.")
+NOBODY_AT_ALL = ("In none of the pictures a face was found, so all of them would be left out. Look at them; if nobody "
+                 "is in them, set 'no_face' to 'pass'.")
 
 # Small networks of the CPU, which the host's memory management does not know: loaded once a process.
 _centerface = functools.cache(CenterFace)
@@ -157,8 +157,8 @@ def _demand_same_outside(original: np.ndarray, pixels: np.ndarray, inside: np.nd
     if original.shape == pixels.shape and all(
             ((original[rows] == pixels[rows]).all(axis=2) | inside[rows]).all() for rows in bands(*pixels.shape[:2])):
         return
-    raise CamouflageError(f"Picture {index} (counted from 0) of 'anonymized' was redacted from another picture than the "
-                          "one in 'original': they differ outside the heads. Connect the same pictures to 'Redact' and "
+    raise CamouflageError(f"Picture {index} (counted from 0) of 'anonymized' was redacted from another picture than "
+                          "the one in 'original': they differ outside the heads. Connect the same pictures to 'Redact' and "
                           "as 'original'.")
 
 
@@ -314,8 +314,8 @@ def check_shape(original: np.ndarray, result: np.ndarray, index: int, count: int
     (h, w), (height, width) = original.shape[:2], result.shape[:2]
     if not same_shape((h, w), (height, width)):
         with naming(index, count):
-            raise CamouflageError(f"The original is {w} x {h} px and the result {width} x {height} px: another shape, so "
-                                  "the faces are not where they are looked for, and nothing can be proved. Connect the "
+            raise CamouflageError(f"The original is {w} x {h} px and the result {width} x {height} px: another shape, "
+                                  "so the faces are not where they are looked for, and nothing can be proved. Connect the "
                                   "picture that went into the sampling (the output of 'Prepare Image') as 'original'.")
 
 
@@ -323,12 +323,9 @@ def check_counts(originals: int, results: int, one_original: bool) -> None:
     """Refuses batches that do not belong together."""
     if originals == results or (originals == 1 and one_original):
         return
-    what = f"'original' has {originals} pictures, but {results} results are to be verified. Connect the batch that they "
-    if originals == 1:
-        raise CamouflageError(f"'original' has 1 picture, but {results} results are to be verified. Connect the batch "
-                              "that they were made from; if all of them were made from this one original, switch "
-                              "'one_original' on.")
-    raise CamouflageError(f"{what}were made from.")
+    hint = (" If all of them were made from this one original, switch 'one_original' on." if originals == 1 else "")
+    raise CamouflageError(f"'original' has {originals} pictures, but {results} results are to be verified. Connect the "
+                          f"batch that they were made from.{hint}")
 
 
 @contextlib.contextmanager

@@ -165,8 +165,8 @@ class CamouflageVerify(io.ComfyNode):
                         "settled is redacted, blocked or reported. Works on pictures from any source.",
             inputs=[
                 _original_input(),
-                io.Image.Input("anonymized", tooltip="The results to verify, 64 px a side to 100 megapixels, in the shape "
-                                                     "of their originals."),
+                io.Image.Input("anonymized", tooltip="The results to verify, 64 px a side to 100 megapixels, in the "
+                                                     "shape of their originals."),
                 *_policy_inputs(), *_verifier_inputs(), _calibration_input(),
                 RedactionType.Input("redacted", optional=True,
                                     tooltip="From 'Redact', where the results come from there: whose heads were "

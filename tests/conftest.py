@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+import sampled
 from in_host import enter_host, host_folder
 
 if TYPE_CHECKING:
@@ -30,6 +31,16 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 _alias = types.ModuleType("pack")
 _alias.__path__ = [str(ROOT)]
 sys.modules.setdefault("pack", _alias)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Long tables of cases are sampled, see ``sampled``."""
+    parser.addoption("--all", action="store_true", help="every case of the long tables, not a sample of them")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Test files ask while they are collected."""
+    sampled.everything = bool(config.getoption("--all"))
 
 
 @pytest.fixture(scope="session")

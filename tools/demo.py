@@ -1,8 +1,9 @@
 """The demo command: a photo goes through the shipped workflows in a real ComfyUI.
 
 Started by ``python run.py demo``, which describes the options. It queues the files in ``workflows/`` themselves, not
-copies made for the demo, and finds the results by the titles of the workflow's nodes. One thing it adds: a second
-verification that only reports, so that it can show the verdicts before anything was done about them.
+copies made for the demo, and finds the results by the titles of the workflow's nodes. It also tells the verdicts before
+anything was done about them. Of a painted picture they stand in the manifest, so nobody sees it before it is verified;
+of a photo that is redacted they come from a verification that only reports, which is added.
 """
 
 from __future__ import annotations
@@ -25,7 +26,19 @@ from run import Problem, cache_folder, make_parser
 from tools.comfy import ComfyError, ComfyServer, NodeFailed, Progress, default_comfyui
 from tools.contact_sheet import contact_sheet
 from tools.installed import describe_missing, missing
-from tools.pipelines import BEFORE, CHOICES, MEANING, PIPELINES, REPORT, SAVED, Pipeline, Results, verdicts
+from tools.pipelines import (
+    BEFORE,
+    CHOICES,
+    MEANING,
+    PIPELINES,
+    REPORT,
+    SAVED,
+    VERIFIERS,
+    Pipeline,
+    Results,
+    before_the_policy,
+    verdicts,
+)
 from tools.progress import leave_politely
 
 MINIATURE = {"size": 256, "steps": 4}  # what a CPU does in half a minute; pictures are meaningless at any size
@@ -120,19 +133,19 @@ def make_prompt(server: ComfyServer, pipeline: Pipeline, photo: str, options: Na
             set_input(prompt, "CamouflagePrepareImage", "size", values["size"])
         if "steps" in values:
             set_input(prompt, "BasicScheduler", "steps", values["steps"])
-    look_before(prompt)
+    else:
+        look_before(prompt)
     return prompt
 
 
 def look_before(prompt: dict[str, Any]) -> None:
-    """Add a verification that only reports, of what comes to the workflow's own: the verdicts before the policy.
+    """Add a verification of the photo itself that only reports: the verdicts before the redaction.
 
-    The picture is not computed twice, and the added nodes show words, no picture. Where the workflow redacts the
-    photo itself, the look is at the photo.
+    The added nodes show words, no picture.
     """
     inputs = dict(prompt[titled(prompt, "CamouflageVerify", "Verify")]["inputs"])
-    if inputs.pop("redacted", None):
-        inputs["anonymized"] = inputs["original"]
+    del inputs["redacted"]
+    inputs["anonymized"] = inputs["original"]
     prompt["look"] = {"class_type": "CamouflageVerify", "inputs": {**inputs, "policy": "report"},
                       "_meta": {"title": "Verify before the policy"}}
     prompt["looked"] = {"class_type": BEFORE[0], "inputs": {"source": ["look", 2]}, "_meta": {"title": BEFORE[1]}}
@@ -183,12 +196,15 @@ def fetch(server: ComfyServer, pipeline: Pipeline, prompt: dict[str, Any], entry
     texts = {name: "\n".join(map(str, output(*place, "text"))).strip() for name, place in pipeline.texts.items()}
     picture = output(*SAVED, "images")[0]
     manifest = {**picture, "filename": PurePosixPath(picture["filename"]).with_suffix(".json").name}
-    return Results(pictures, texts, {file["filename"]: server.view(file) for file in (picture, manifest)})
+    saved = {file["filename"]: server.view(file) for file in (picture, manifest)}
+    if pipeline.samples:
+        texts["verdict_before"] = before_the_policy(json.loads(saved[manifest["filename"]]))
+    return Results(pictures, texts, saved)
 
 
 def refusal(error: NodeFailed) -> str | None:
     """What the verification says where it lets nothing leave; None for every other failure."""
-    if error.details.get("node_type") not in ("CamouflageRedact", "CamouflageVerify"):
+    if error.details.get("node_type") not in ("CamouflageRedact", *VERIFIERS):
         return None
     kind = str(error.details.get("exception_type", "")).rpartition(".")[2]
     return str(error.details["exception_message"]).strip() if kind in ("Blocked", "CamouflageError") else None

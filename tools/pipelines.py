@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -39,10 +41,11 @@ class Pipeline:
 
 
 SAVED = ("CamouflageSaveImage", "Anonymized")
+VERIFIERS = ("CamouflageVerify", "CamouflageSafeSampler")
 BEFORE = ("PreviewAny", "Verdict before the policy")  # this node is the demo's
 CAPTION = {"caption": ("PreviewAny", "Caption")}
 REPORT = {"report": ("PreviewImage", "Verification report")}
-VERDICTS = {"verdict": ("PreviewAny", "Verdict"), "verdict_before": BEFORE}
+VERDICT = {"verdict": ("PreviewAny", "Verdict")}
 PAINTED = ("As painted", "As saved", "Anonymized")
 PIPELINES = {
     "base": Pipeline("base", "CAMOUFLaGE-Base", *PAINTED, {
@@ -51,13 +54,13 @@ PIPELINES = {
         "segmentation": ("PreviewImage", "Segmentation map"),
         "pose": ("PreviewImage", "Pose map"),
         "lineart": ("PreviewImage", "Lineart map"),
-        **REPORT}, {**CAPTION, **VERDICTS}),
+        **REPORT}, {**CAPTION, **VERDICT}),
     "light": Pipeline("light", "CAMOUFLaGE-Light", *PAINTED, {
         "faces": ("PreviewImage", "Face preview"),
         "map": ("PreviewImage", "Map preview"),
-        **REPORT}, {**CAPTION, "attributes": ("PreviewAny", "Faces"), **VERDICTS}),
+        **REPORT}, {**CAPTION, "attributes": ("PreviewAny", "Faces"), **VERDICT}),
     "redact": Pipeline("redact", "Redaction", "The photo as it is", "As saved", "The photo, redacted",
-                       REPORT, VERDICTS, samples=False),
+                       REPORT, {**VERDICT, "verdict_before": BEFORE}, samples=False),
 }
 CHOICES = {"base": ("base",), "light": ("light",), "redact": ("redact",), "both": ("base", "light"),
            "all": ("base", "light", "redact")}
@@ -65,7 +68,7 @@ MEANING = {
     "safe": "a face is there, and the recogniser takes it for nobody of the photo",
     "redacted": "the head was covered, and nothing of the photo's face is found any more",
     "unverifiable": "nothing can be said, for instance because no face is left; never counted as a success",
-    "recognisable": "the recogniser still finds this person; may not leave",
+    "recognisable": "this person is still found, or the place still looks like the photo; may not leave",
     "nobody": "no face was found in the photo; that proves nothing",
 }
 
@@ -92,7 +95,26 @@ class Results:
 def persons(verdict: str) -> list[str]:
     """The lines of a verdict that speak of persons, without the picture's number: there is but one."""
     lines = [line.strip(" -*").removeprefix("picture 0: ") for line in verdict.splitlines()]
-    return [line for line in lines if line.startswith(("person ", "no face"))]
+    return [line for line in lines if line.startswith(("person ", "new face ", "no face"))]
+
+
+def before_the_policy(manifest: Mapping[str, Any]) -> str:
+    """The verdicts on the picture as it was painted, from the manifest of what was saved; lines for :func:`persons`.
+
+    They stand in its tries, so that nobody has to see, or to paint again, a picture that was not verified.
+    """
+    known = {person["number"]: person for person in manifest["checked"]["persons"]}
+    (kept,) = [one for one in manifest["checked"]["tries"] if one["kept"]]
+    distance = kept["distance"]
+    compared = "nothing to compare" if distance is None else f"smallest distance in the picture {distance:.3f}"
+    lines = []
+    for number, verdict in enumerate(kept["verdicts"]):
+        place = ""
+        if number in known and known[number]["kind"] == "original":  # the others may be numbered anew afterwards
+            left, top, right, bottom = known[number]["box_ltrb"]
+            place = f" ({right - left:.0f} x {bottom - top:.0f} px at {left:.0f}, {top:.0f})"
+        lines.append(f"{'person' if place else 'new face'} {number}{place}: {verdict}, {compared}")
+    return "\n".join(lines) or "no face found in the original"
 
 
 def verdict_of(line: str) -> str:

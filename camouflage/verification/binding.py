@@ -90,7 +90,27 @@ def moved(original: np.ndarray, result: np.ndarray) -> Moved | None:
                 continue
         if best is None or value > best.fit:
             best = Moved(turn, scale, mirrored, shift[0] / _SIDE, shift[1] / _SIDE, value)
+    wrapped = _wrapped(original, result)
+    if wrapped is not None and wrapped.fit >= still + _CLEARER:
+        return wrapped
     return best if best is not None and best.fit >= max(_MOVED, still + _CLEARER) else None
+
+
+def _wrapped(original: np.ndarray, result: np.ndarray) -> Moved | None:
+    """Whether the picture was shifted and what left it at one border came back at the other one."""
+    from scipy import fft
+
+    if original.shape != result.shape:
+        return None
+    a, b = (picture - picture.mean() for picture in (original, result))
+    fit = np.asarray(fft.irfft2(fft.rfft2(b) * np.conj(fft.rfft2(a)), a.shape))
+    fit = fit / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-6)
+    down, right = (int(index) for index in np.unravel_index(int(fit.argmax()), fit.shape))
+    down, right = (index if index <= length // 2 else index - length
+                   for index, length in zip((down, right), fit.shape, strict=True))
+    if float(fit.max()) < _MOVED or max(abs(down), abs(right)) <= _STEP:
+        return None
+    return Moved(0, 1.0, False, right / _SIDE, down / _SIDE, float(fit.max()))
 
 
 def _signed(index: int) -> int:
@@ -119,7 +139,8 @@ def _spectra(picture: np.ndarray, there: np.ndarray) -> list[np.ndarray]:
     from scipy import fft
 
     values = (picture - float((picture * there).sum() / max(there.sum(), 1))) * there
-    return [fft.rfft2(part.astype(np.float32), (_FIELD, _FIELD)) for part in (values, there, values * values)]
+    return [np.asarray(fft.rfft2(part.astype(np.float32), (_FIELD, _FIELD)))
+            for part in (values, there, values * values)]
 
 
 def _fits(fixed: list[np.ndarray], picture: np.ndarray, there: np.ndarray, area: float) -> np.ndarray:
@@ -127,7 +148,7 @@ def _fits(fixed: list[np.ndarray], picture: np.ndarray, there: np.ndarray, area:
     from scipy import fft
 
     moving = [np.conj(part) for part in _spectra(picture, there)]
-    product, count, energy, other = (fft.irfft2(a * b, (_FIELD, _FIELD)) for a, b in (
+    product, count, energy, other = (np.asarray(fft.irfft2(a * b, (_FIELD, _FIELD))) for a, b in (
         (fixed[0], moving[0]), (fixed[1], moving[1]), (fixed[2], moving[1]), (fixed[1], moving[2])))
     fits = product / np.sqrt(np.maximum(energy * other, 1e-2)) * np.sqrt(np.clip(count / area, 0, 1))
     return np.where(count >= _LEAST * area, fits, 0.0)

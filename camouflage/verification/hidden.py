@@ -9,7 +9,7 @@ import numpy as np
 
 from ..faces import Box, clip_box
 from .places import Place, bounds
-from .redaction import GREY, NEAR, Region, changed, filled
+from .redaction import GREY, NEAR, Region, changed, filled, inside
 
 _OURS = 0.8  # share of a found face that has to be our own fill, so that it is no face
 
@@ -67,6 +67,10 @@ class Hidden:
         """Whether person ``number`` is hidden for certain: their face is our own solid fill and nothing else."""
         return (self.persons.get(number) == "solid" and bool(self.places.get(number))
                 and filled(pixels, *place))
+
+    def holds(self, number: int, x: float, y: float) -> bool:
+        """Whether a point (px) lies where person ``number`` was hidden."""
+        return any(inside(region, x, y) for region in self.places.get(number, ()))
 
     def is_fill(self, pixels: np.ndarray, box_ltrb: Box, turn: float) -> bool:
         """Whether what was found at a place is, for the most part, our own solid fill."""

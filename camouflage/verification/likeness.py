@@ -107,8 +107,9 @@ def compare(kept: np.ndarray, pixels: np.ndarray, box_ltrb: Box, turn: float, se
                 where = (column + part.shape[1] / 2 - size / 2, row + part.shape[0] / 2 - size / 2, angle, scale)
     part = _inner(_ways(upright(kept, kept.shape[1] / 2, kept.shape[0] / 2, 0.0, 1.5 * _SIDE,
                                 round(1.5 * _SIDE)).astype(np.float32), drawn=False)["grey"])
-    best = max(best, _colouring(part, colours) / LIMITS["colouring"])
-    return _found(best, where, box_ltrb, turn)
+    if (told := _colouring(part, colours) / LIMITS["colouring"]) > best:
+        best, where = told, (0.0, 0.0, 0.0, 1.0)  # colours are compared at the place itself
+    return _found(float(best), where, box_ltrb, turn)
 
 
 def sharpness(pixels: np.ndarray, box_ltrb: Box, turn: float) -> float:

@@ -170,6 +170,15 @@ def changed(shape: tuple[int, ...], regions: Sequence[Region], area: np.ndarray 
     return found
 
 
+def inside(region: Region, x: float, y: float) -> bool:
+    """Whether a point (px) lies in a head to destroy, or on its soft edge."""
+    (face_x, face_y), angle = centre(region.box_ltrb), math.radians(region.turn)
+    head_x, head_y, radius_x, radius_y = head(region.box_ltrb, region.grow)
+    across = (x - face_x) * math.cos(angle) - (y - face_y) * math.sin(angle) + face_x - head_x
+    down = (x - face_x) * math.sin(angle) + (y - face_y) * math.cos(angle) + face_y - head_y
+    return (abs(across / radius_x) ** 3 + abs(down / radius_y) ** 3) ** (1 / 3) < 1 + _EDGE
+
+
 def filled(pixels: np.ndarray, box_ltrb: Box, turn: float = 0.0) -> bool:
     """Whether the face in a box was replaced by our own solid fill: all of it lies within ``NEAR`` levels of it.
 

@@ -28,6 +28,8 @@ from .tools import Tool
 MANIFEST_FORMAT, MANIFEST_VERSION = "camouflage-manifest", 2
 KINDS = {"original": "person", "new": "new face", "area": "person area"}
 """What a :class:`Person` can be, and what it is called."""
+UNCOMPARED = "nothing can be compared"
+"""What the reason of an unverifiable person says where the distance means nothing: no face, or none that shows one."""
 _SECRET = secrets.token_bytes(32)
 
 
@@ -56,7 +58,7 @@ class Person:
         number: counted from 0; the persons of the original from left to right, then everybody else.
         box_ltrb: where the face was, in pixels of the checked picture, clipped to it.
         verdict: see :class:`Verdict`.
-        distance: the smallest of all comparisons that concern this person.
+        distance: the smallest of all comparisons that concern this person; infinite where there is none.
         nearest: number of the original person at that distance; None where nothing could be compared.
         reason: one sentence.
         detectors: names of those that found the face in the original.
@@ -78,11 +80,17 @@ class Person:
     kind: str = "original"
     likeness: float | None = None
 
+    @property
+    def compared(self) -> bool:
+        """Whether the distance says something; an embedding of what is no face does not."""
+        lost = self.verdict is Verdict.UNVERIFIABLE and UNCOMPARED in self.reason
+        return math.isfinite(self.distance) and not lost
+
     def __str__(self) -> str:
         left, top, right, bottom = self.box_ltrb
-        distance = f"distance {self.distance:.3f}" if math.isfinite(self.distance) else "nothing to compare"
-        return (f"{KINDS[self.kind]} {self.number} ({right - left:.0f} x {bottom - top:.0f} px at {left:.0f}, {top:.0f}): "
-                f"{self.verdict}, {distance}; {self.reason}")
+        distance = f"distance {self.distance:.3f}" if self.compared else "nothing to compare"
+        where = f"{right - left:.0f} x {bottom - top:.0f} px at {left:.0f}, {top:.0f}"
+        return f"{KINDS[self.kind]} {self.number} ({where}): {self.verdict}, {distance}; {self.reason}"
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
@@ -90,7 +98,8 @@ class Person:
                 "verdict": self.verdict.value,
                 "distance": _rounded(self.distance),
                 "nearest": self.nearest, "reason": self.reason, "detectors": list(self.detectors),
-                "redaction": self.redaction, "kind": self.kind, "likeness": self.likeness}
+                "redaction": self.redaction, "kind": self.kind,
+                "likeness": None if self.likeness is None else _rounded(self.likeness)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +164,11 @@ class CheckedPicture:
         return tuple(person for person in self.persons if not person.verdict.settled)
 
     @property
+    def lasting(self) -> tuple[str, ...]:
+        """Kinds of the persons whom every look at the same picture shows: all but new faces that are not covered."""
+        return tuple(person.kind for person in self.persons if person.kind != "new" or person.verdict.settled)
+
+    @property
     def passes(self) -> bool:
         """Whether the picture may leave as anonymized."""
         return not self.unsettled and not self.moved and (not self.nobody or self.nobody_passed)
@@ -166,7 +180,7 @@ class CheckedPicture:
 
     @property
     def verdict(self) -> str:
-        """The worst verdict of its persons, at least "unverifiable" where it was moved; "nobody" where there is none."""
+        """The worst of its persons, at least "unverifiable" where it was moved; "nobody" where there is none."""
         order = list(Verdict)
         verdicts = [person.verdict for person in self.persons] + ([Verdict.UNVERIFIABLE] if self.moved else [])
         return max(verdicts, key=order.index).value if verdicts else "nobody"
@@ -250,9 +264,12 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """The worst verdict of the batch, see :attr:`CheckedPicture.verdict`; "nobody" counts as worse than safe."""
+        """The worst verdict of the batch, see :attr:`CheckedPicture.verdict`; "nobody" counts as worse than safe.
+
+        It is "nobody", too, where every picture was left out.
+        """
         order = ["safe", "redacted", "nobody", "unverifiable", "recognisable"]
-        return max((picture.verdict for picture in self.pictures), key=order.index)
+        return max((picture.verdict for picture in self.pictures), key=order.index, default="nobody")
 
     @property
     def notes(self) -> list[str]:
@@ -285,7 +302,9 @@ class Report:
     def _seal(self) -> str:
         said = [self.to_json(index) for index in range(len(self.pictures))]
         exact = [repr(picture) for picture in self.pictures]  # JSON rounds
-        text = json.dumps([said, exact, self.seed, self.anonymization_scale, self.skipped, id(self.recheck)], sort_keys=True)
+        tools = repr((self.threshold, self.recogniser, self.detectors, self.second))
+        text = json.dumps([said, exact, tools, self.seed, self.anonymization_scale, self.skipped, id(self.recheck)],
+                          sort_keys=True)
         return hmac.new(_SECRET, text.encode(), hashlib.sha256).hexdigest()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -20,7 +20,9 @@ KNOWN = "box"
 SPECK = 32.0
 """px: an unsure face with a shorter side is a speck (our choice): what is left of it after a mosaic or a blur looks
 like anything to a recogniser, so that nearness alone does not accuse it."""
-_SHARP = 0.15  # share of a face's contrast that has to be fine detail; a blur of 1/16 of its width leaves 0.09 to 0.15
+_SHARP, _SHARPEST = 0.15, 0.6
+"""Share of a face's contrast that is fine detail in a photo: 0.30 to 0.51 on the tests' photos. A blur of 1/16 of the
+face's width leaves 0.09 to 0.15; drawings of its edges have 0.64 to 0.88."""
 _AT_ONCE = 8  # faces that are embedded between two looks whether to stop
 _CROP, _LARGEST = 2.4, 480  # side of a turned face's crop in heights of the face; px at most
 
@@ -41,6 +43,7 @@ class Scene:
         like: likeness of places to the original, by number, see :mod:`.likeness`; not of those that were hidden.
         faceless: where persons are without a face and not covered, H x W, bool; None where no mask says so.
         moved: how the result shows the original where it was moved as a whole; empty where it was not.
+        hidden: what was destroyed.
     """
 
     originals: tuple[FoundFace, ...]
@@ -53,6 +56,7 @@ class Scene:
     like: Mapping[int, likeness.Found]
     faceless: np.ndarray | None = None
     moved: str = ""
+    hidden: Hidden = field(default_factory=Hidden)
 
     def faces_at(self, i: int) -> list[FoundFace]:
         """The found faces at person ``i``'s place."""
@@ -76,7 +80,7 @@ class Scene:
 
     def strangers(self) -> list[int]:
         """Found faces, by number among them, that stand at no place of the original."""
-        return [k for k, face in enumerate(self.found) if not any(together(face, place) for place in self.places)]
+        return [k for k, face in enumerate(self.found) if not any(self._at(face, i) for i in range(len(self.places)))]
 
     def of_stranger(self, k: int) -> tuple[float, int | None, float]:
         """Nearest of all originals of the batch to found face ``k``: share, whose (None: another picture's), distance.
@@ -124,7 +128,11 @@ class Scene:
 
     def _rows_at(self, i: int) -> list[int]:
         """Rows of the found faces at person ``i``'s place."""
-        return [row for row, face in self._faces() if together(face, self.places[i])]
+        return [row for row, face in self._faces() if self._at(face, i)]
+
+    def _at(self, face: FoundFace, i: int) -> bool:
+        """Whether a found face stands at person ``i``'s place, or where they were hidden."""
+        return together(face, self.places[i]) or self.hidden.holds(i, *centre(face.box_ltrb))
 
 
 def together(face: FoundFace, place: Place) -> bool:
@@ -191,8 +199,11 @@ def doubt(before: FoundFace, now: Sequence[FoundFace], pixels: np.ndarray, detec
     for face in now:
         if face.turn and not _stands(pixels, face, detectors):
             return "the face does not stand upright, and none is found there when it is turned"
-        if likeness.sharpness(pixels, face.box_ltrb, face.turn) < _SHARP:
+        sharpness = likeness.sharpness(pixels, face.box_ltrb, face.turn)
+        if sharpness < _SHARP:
             return "the face is not sharp, so that nothing can be compared"
+        if sharpness > _SHARPEST:
+            return "the face is a drawing or full of noise, so that nothing can be compared"
     return ""
 
 

@@ -7,33 +7,49 @@ not pass may be the original as well: a grey plate stands in its place unless so
 
 from __future__ import annotations
 
-import functools
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from .. import VERSION
 from ..errors import CamouflageError
 from .recognition import Threshold
-from .report import CheckedPicture, Person, Report, Try, Verdict
+from .report import KINDS, CheckedPicture, Person, Report, Try, Verdict
+from .sheet_drawing import (
+    ALARM,
+    FAINT,
+    GAP,
+    INK,
+    INNER,
+    MARGIN,
+    WIDTH,
+    banner,
+    block,
+    cell,
+    dot,
+    figure,
+    label,
+    paragraph,
+    rule,
+    space,
+    stacked,
+    typeface,
+    wrap,
+)
 from .verify import of_batch
 
-WIDTH, MARGIN, GAP = 1200, 40, 20  # px, as everything below
-INNER = WIDTH - 2 * MARGIN
-CHIP_LEFT, CHIP_WIDTH, SCALE_LEFT, SCALE_RIGHT = 100, 170, 300, 800
+CHIP_LEFT, CHIP_WIDTH, SCALE_LEFT, SCALE_RIGHT = 100, 170, 300, 800  # px, as everything below
 _DISTANCE, _NEAREST = 824, 924
 _HEADER_EVERY = 12  # rows, so that the scale's numbers stay in sight
+_ALIKE = 0.8  # likeness from which on it is said
 _HIGHEST = 680  # of a picture
 _LARGE = 4096 * 4096  # pixels; a larger picture is brought down by whole areas first, without a copy
 
-PAPER, INK, FAINT, LINE = (250, 250, 248), (28, 28, 30), (96, 96, 102), (222, 222, 218)
 PLATE = (206, 206, 210)
 SAME, OTHER = (250, 224, 222), (221, 238, 226)  # ground of the scale: up to the threshold, and beyond
-ALARM = (214, 0, 0)
 COLOURS: dict[str, tuple[int, int, int]] = {
     "safe": (27, 122, 72), "redacted": (36, 96, 172), "unverifiable": (150, 88, 0), "recognisable": (176, 32, 48),
     "nobody": (88, 88, 94)}
@@ -65,13 +81,13 @@ def report_sheet(report: Report, index: int, picture: np.ndarray | None = None,
     report.check_seal()
     checked = report.pictures[index] if picture is None else report.check(index, picture)
     mark = None if picture is None or checked.passes else UNPROVED if show_failing else NOT_SHOWN
-    banner = ORIGINAL if original is not None else mark if mark != NOT_SHOWN else None
+    warning = ORIGINAL if original is not None else mark if mark != NOT_SHOWN else None
     pictures = [(original, "original", ORIGINAL), (picture, "verified picture", mark)]
-    return _stacked([
-        *([_banner(banner)] if banner else []), _space(MARGIN), *_heading(report, index, checked),
-        _threshold(report.threshold), _space(GAP), *_pictures(pictures, checked),
-        *_persons(checked, report.threshold), _space(GAP), _counts(checked), _space(GAP), *_tries(checked.tries),
-        *_footer(report, checked, picture is not None), _space(MARGIN)])
+    return stacked([
+        *([banner(warning)] if warning else []), space(MARGIN), *_heading(report, index, checked),
+        *_threshold(report.threshold), space(GAP), *_pictures(pictures, checked),
+        *_persons(checked, report.threshold), space(GAP), _counts(checked), space(GAP), *_tries(checked.tries),
+        *_footer(report, checked, picture is not None), space(MARGIN)])
 
 
 def report_sheets(report: Report, pictures: Sequence[np.ndarray] | None = None,
@@ -98,116 +114,39 @@ def report_sheets(report: Report, pictures: Sequence[np.ndarray] | None = None,
                            None if originals is None else of_batch(originals, index), show_failing)
               for index in range(count)]
     highest = max((sheet.height for sheet in sheets), default=0)
-    return [np.asarray(_stacked([sheet, _space(highest - sheet.height)])) for sheet in sheets]
-
-
-# --- drawing ----------------------------------------------------------------------------------------------------
-
-
-def _block(height: int, width: int = WIDTH) -> tuple[Image.Image, ImageDraw.ImageDraw]:
-    image = Image.new("RGB", (width, height), PAPER)
-    return image, ImageDraw.Draw(image)
-
-
-def _space(height: int) -> Image.Image:
-    return _block(height)[0]
-
-
-def _rule(height: int) -> Image.Image:
-    """A thin line, ``height`` px further down."""
-    image, draw = _block(height)
-    draw.line((MARGIN, height - 1, WIDTH - MARGIN - 1, height - 1), LINE)
-    return image
-
-
-def _stacked(blocks: Sequence[Image.Image]) -> Image.Image:
-    sheet, top = _space(sum(block.height for block in blocks)), 0
-    for block in blocks:
-        sheet.paste(block, (0, top))
-        top += block.height
-    return sheet
-
-
-@functools.cache
-def _font(size: int) -> Any:
-    return ImageFont.load_default(size)
-
-
-def wrap(text: str, font: Any, width: float) -> list[str]:
-    """Lines of at most ``width`` px; a word that is longer than a line is cut."""
-    lines = [""]
-    for word in text.split():
-        while font.getlength(word) > width:
-            cut = next(n for n in range(len(word), 0, -1) if n == 1 or font.getlength(word[:n]) <= width)
-            lines += [word[:cut], ""]
-            word = word[cut:]
-        joined = f"{lines[-1]} {word}".strip()
-        if font.getlength(joined) <= width:
-            lines[-1] = joined
-        else:
-            lines.append(word)
-    return [line for line in lines if line]
-
-
-def _paragraph(text: str, size: int, colour: tuple[int, int, int] = INK, left: int = MARGIN) -> Image.Image:
-    lines, step = wrap(text, _font(size), WIDTH - MARGIN - left), round(size * 1.4)
-    image, draw = _block(step * len(lines))
-    for i, line in enumerate(lines):
-        _cell(draw, left, round((i + 0.5) * step), line, size, colour)
-    return image
-
-
-def _cell(draw: ImageDraw.ImageDraw, x: float, y: float, text: str, size: int,
-          colour: tuple[int, int, int] = INK, anchor: str = "lm") -> None:
-    draw.text((x, y), text, colour, font=_font(size), anchor=anchor)
-
-
-def _label(draw: ImageDraw.ImageDraw, place: tuple[int, int, int, int], text: str, size: int,
-           colour: tuple[int, int, int]) -> None:
-    """White text on a coloured plate at left, top, of width, height."""
-    left, top, width, height = place
-    draw.rectangle((left, top, left + width - 1, top + height - 1), fill=colour)
-    _cell(draw, left + width / 2, top + height / 2, text, size, (255, 255, 255), "mm")
-
-
-def _banner(text: str) -> Image.Image:
-    image, draw = _block(64)
-    _label(draw, (0, 0, WIDTH, 64), text, 34, ALARM)
-    return image
-
-
-def _dot(image: Image.Image, x: float, y: float, colour: tuple[int, int, int]) -> None:
-    """A smooth disc with a white rim, centred to the quarter of a pixel."""
-    left, top = math.floor(x) - 12, math.floor(y) - 12
-    for radius, fill in ((10, (255, 255, 255)), (8, colour)):
-        mask = Image.new("L", (100, 100))  # four times as large
-        x0, y0 = 4 * (x - left - radius), 4 * (y - top - radius)
-        ImageDraw.Draw(mask).ellipse((x0, y0, x0 + 8 * radius, y0 + 8 * radius), fill=255)
-        image.paste(fill, (left, top, left + 25, top + 25), mask.resize((25, 25), Image.Resampling.BOX))
-
-
-def _number(value: float | None, form: str = ".3f") -> str:
-    return "none" if value is None or not math.isfinite(value) else format(value, form)
+    return [np.asarray(stacked([sheet, space(highest - sheet.height)])) for sheet in sheets]
 
 
 # --- the blocks, from top to bottom -----------------------------------------------------------------------------
 
 
 def _heading(report: Report, index: int, checked: CheckedPicture) -> list[Image.Image]:
-    top, draw = _block(26)
-    _cell(draw, MARGIN, 10, "CAMOUFLaGE verification", 17, FAINT)
+    top, draw = block(26)
+    cell(draw, MARGIN, 10, "CAMOUFLaGE verification", 17, FAINT)
     if len(report.pictures) > 1:
-        _cell(draw, WIDTH - MARGIN, 10, f"picture {index} (counted from 0) of {len(report.pictures)}", 17, FAINT, "rm")
-    verdict, draw = _block(66)
+        cell(draw, WIDTH - MARGIN, 10, f"picture {index} (counted from 0) of {len(report.pictures)}", 17, FAINT, "rm")
+    verdict, draw = block(66)
     word = checked.verdict
-    width = round(_font(32).getlength(word)) + 48
-    _label(draw, (MARGIN, 4, width, 52), word, 32, COLOURS[word])
-    _cell(draw, MARGIN + width + 20, 30, f"This picture {'passes' if checked.passes else 'does not pass'}.", 28)
-    return [top, verdict, _paragraph(_meaning(checked), 21), _space(8)]
+    width = round(typeface(32).getlength(word)) + 48
+    label(draw, (MARGIN, 4, width, 52), word, 32, COLOURS[word])
+    cell(draw, MARGIN + width + 20, 30, f"This picture {'passes' if checked.passes else 'does not pass'}.", 28)
+    moved = f"The result shows the original {checked.moved}, so nobody is where they were and nothing is proved."
+    return [top, verdict, *([paragraph(moved, 21, ALARM)] if checked.moved else []),
+            paragraph(_meaning(checked), 21), space(8)]
 
 
 def _meaning(checked: CheckedPicture) -> str:
     """What the overall verdict means, for people."""
+    if not checked.nobody:
+        return _of_persons(checked)
+    choice = ("It was let through because somebody chose so." if checked.nobody_passed
+              else "Look at the picture before you go on.")
+    nobody = f"No face was found in the original, so nothing is proved: a detector can miss one. {choice}"
+    return f"{_of_persons(checked)} {nobody}" if checked.persons else nobody
+
+
+def _of_persons(checked: CheckedPicture) -> str:
+    """The same of everybody who is on the sheet; new faces and areas count as persons."""
     total = len(checked.persons)
     counts = Counter(person.verdict for person in checked.persons)
 
@@ -221,20 +160,22 @@ def _meaning(checked: CheckedPicture) -> str:
                 + (f" Of {rest} more nothing can be said." if rest else ""))
     if counts[Verdict.UNVERIFIABLE]:
         return f"{some(Verdict.UNVERIFIABLE)} could not be judged, which is no success. Do not publish this picture."
+    if checked.moved:
+        return "The verdicts below are of the wrong places. Do not publish this picture."
     if counts[Verdict.REDACTED]:
-        return f"Nobody of the original is recognised. Hidden by replacing the head: {some(Verdict.REDACTED).lower()}."
-    if total:
-        return "Nobody of the original is recognised: where a face was, there is another one now."
-    choice = ("It was let through because somebody chose so." if checked.nobody_passed
-              else "Look at the picture before you go on.")
-    return f"No face was found in the original, so nothing is proved: a detector can miss one. {choice}"
+        area = any(person.kind == "area" and person.verdict is Verdict.REDACTED for person in checked.persons)
+        what = "the head or the whole person" if area else "the head"
+        return f"Nobody of the original is recognised. Hidden by replacing {what}: {some(Verdict.REDACTED).lower()}."
+    return "Nobody of the original is recognised: where a face was, there is another one now."
 
 
-def _threshold(threshold: Threshold) -> Image.Image:
+def _threshold(threshold: Threshold) -> list[Image.Image]:
     rate = threshold.false_accept_rate
-    known = ("never calibrated: how often two strangers count as one person is unknown" if rate is None else
+    known = (f"{threshold.unknown}: how often two strangers count as one person is unknown" if rate is None else
              f"false-accept rate {rate:g}: this share of pairs of strangers is as near or nearer")
-    return _paragraph(f"Threshold {threshold.distance:.3f} ({threshold.source}), {known}.", 18)
+    laxer = f"LAXER THAN ADVISED ({threshold.advised:.3f}): results pass that may still show the person."
+    return [paragraph(f"Threshold {threshold.distance:.3f} ({threshold.source}), {known}.", 18),
+            *([paragraph(laxer, 18, ALARM)] if threshold.laxer else [])]
 
 
 def _pictures(pictures: Sequence[tuple[np.ndarray | None, str, str | None]],
@@ -245,10 +186,10 @@ def _pictures(pictures: Sequence[tuple[np.ndarray | None, str, str | None]],
         return []
     room = (INNER - GAP * (len(there) - 1)) // len(there)
     shown = [_shown(pixels, title, mark, checked, room) for pixels, title, mark in there]
-    image = _space(max(one.height for one in shown))
+    image = space(max(one.height for one in shown))
     for i, one in enumerate(shown):
         image.paste(one, (MARGIN + i * (room + GAP), 0))
-    return [image, _space(GAP)]
+    return [image, space(GAP)]
 
 
 def _shown(pixels: np.ndarray, title: str, mark: str | None, checked: CheckedPicture, room: int) -> Image.Image:
@@ -259,7 +200,7 @@ def _shown(pixels: np.ndarray, title: str, mark: str | None, checked: CheckedPic
     height, width = pixels.shape[:2]
     factor = min(room / width, _HIGHEST / height)
     size = max(1, round(width * factor)), max(1, round(height * factor))
-    plate, draw = _block(max(size[1], 120), max(size[0], 240))  # a mark needs room on thin pictures, too
+    plate, draw = block(max(size[1], 120), max(size[0], 240))  # a mark needs room on thin pictures, too
     x, y = (plate.width - size[0]) // 2, (plate.height - size[1]) // 2
     plate.paste(Image.new("RGB", size, PLATE) if mark == NOT_SHOWN else _scaled(pixels, size), (x, y))
     across, down = size[0] / checked.width, size[1] / checked.height
@@ -270,14 +211,14 @@ def _shown(pixels: np.ndarray, title: str, mark: str | None, checked: CheckedPic
                        outline=COLOURS[person.verdict.value])
     font = 18 if len(boxes) <= 12 else 13
     for person, box in zip(checked.persons, boxes, strict=True):  # numbers: above all boxes, inside the picture
-        wide, high = round(_font(font).getlength(str(person.number))) + 10, font + 6
+        wide, high = round(typeface(font).getlength(str(person.number))) + 10, font + 6
         left = max(0, min(round(box[0]), plate.width - wide))
         top = max(0, min(round(box[1]) - high, plate.height - high))
-        _label(draw, (left, top, wide, high), str(person.number), font, COLOURS[person.verdict.value])
+        label(draw, (left, top, wide, high), str(person.number), font, COLOURS[person.verdict.value])
     if mark:
         _mark(plate, draw, mark, FAINT if mark == NOT_SHOWN else ALARM)
-    image, draw = _block(30 + plate.height, room)
-    _cell(draw, 0, 12, f"{title}, {width} x {height} px", 17, FAINT)
+    image, draw = block(30 + plate.height, room)
+    cell(draw, 0, 12, f"{title}, {width} x {height} px", 17, FAINT)
     image.paste(plate, (0, 30))
     return image
 
@@ -294,19 +235,19 @@ def _scaled(pixels: np.ndarray, size: tuple[int, int]) -> Image.Image:
 def _mark(plate: Image.Image, draw: ImageDraw.ImageDraw, text: str, colour: tuple[int, int, int]) -> None:
     """A coloured frame, and a strip of the same colour with the text at the bottom of the picture."""
     font = max(13, min(24, plate.width // 25))
-    lines = wrap(text, _font(font), plate.width - 16)
+    lines = wrap(text, typeface(font), plate.width - 16)
     top = plate.height - round(len(lines) * font * 1.3) - 12
     draw.rectangle((0, 0, plate.width - 1, plate.height - 1), outline=colour, width=5)
     draw.rectangle((0, top, plate.width - 1, plate.height - 1), fill=colour)
     for i, line in enumerate(lines):
-        _cell(draw, plate.width / 2, top + 6 + (i + 0.5) * font * 1.3, line, font, (255, 255, 255), "mm")
+        cell(draw, plate.width / 2, top + 6 + (i + 0.5) * font * 1.3, line, font, (255, 255, 255), "mm")
 
 
 def _persons(checked: CheckedPicture, threshold: Threshold) -> Iterable[Image.Image]:
     """One row a person, on a scale that all rows share."""
     if not checked.persons:
-        return [_paragraph("No person to show: no face was found in the original.", 21, FAINT)]
-    distances = [person.distance for person in checked.persons if math.isfinite(person.distance)]
+        return [paragraph("No person to show: no face was found in the original.", 21, FAINT)]
+    distances = [person.distance for person in checked.persons if person.compared]
     wanted = max([2 * threshold.distance, *(1.05 * distance for distance in distances)])
     step = 10.0 ** math.floor(math.log10(wanted / 5))
     step *= next(factor for factor in (1, 2, 5, 10) if wanted / (step * factor) <= 6)
@@ -325,59 +266,76 @@ def _place(distance: float, longest: float) -> float:
 
 
 def _axis(threshold: Threshold, step: float, steps: int) -> Image.Image:
-    image, draw = _block(68)
+    image, draw = block(68)
     x = _place(threshold.distance, step * steps)
     title, same, other = f"threshold {threshold.distance:.3f}", "same person", "another person"
-    half = _font(15).getlength(title) / 2
-    _cell(draw, max(SCALE_LEFT + half, min(x, SCALE_RIGHT - half)), 12, title, 15, INK, "mm")
-    if _font(15).getlength(same) < x - SCALE_LEFT - 12:
-        _cell(draw, x - 10, 34, same, 15, COLOURS["recognisable"], "rm")
-    if _font(15).getlength(other) < SCALE_RIGHT - x - 12:
-        _cell(draw, x + 10, 34, other, 15, COLOURS["safe"])
+    half = typeface(15).getlength(title) / 2
+    cell(draw, max(SCALE_LEFT + half, min(x, SCALE_RIGHT - half)), 12, title, 15, INK, "mm")
+    if typeface(15).getlength(same) < x - SCALE_LEFT - 12:
+        cell(draw, x - 10, 34, same, 15, COLOURS["recognisable"], "rm")
+    if typeface(15).getlength(other) < SCALE_RIGHT - x - 12:
+        cell(draw, x + 10, 34, other, 15, COLOURS["safe"])
     draw.line((round(x), 24, round(x), 44), INK, 3)
     for i in range(steps + 1):
-        _cell(draw, _place(i, steps), 58, f"{i * step:g}", 14, FAINT, "mm")
+        cell(draw, _place(i, steps), 58, f"{i * step:g}", 14, FAINT, "mm")
     heads = {MARGIN: "person", CHIP_LEFT: "verdict", _DISTANCE: "distance", _NEAREST: "to the original face of"}
     for left, text in heads.items():
-        _cell(draw, left, 58, text, 16, FAINT)
-    return _stacked([image, _rule(4)])
+        cell(draw, left, 58, text, 16, FAINT)
+    return stacked([image, rule(4)])
 
 
 def _row(person: Person, threshold: Threshold, longest: float) -> Image.Image:
-    image, draw = _block(50)
-    _cell(draw, MARGIN, 27, str(person.number), 26)
+    image, draw = block(50)
+    cell(draw, MARGIN, 27, str(person.number), 26)
     word, colour = person.verdict.value, COLOURS[person.verdict.value]
-    _label(draw, (CHIP_LEFT, 12, CHIP_WIDTH, 30), word, 18, colour)
+    label(draw, (CHIP_LEFT, 12, CHIP_WIDTH, 30), word, 18, colour)
     x = round(_place(threshold.distance, longest))
     draw.rectangle((SCALE_LEFT, 12, x, 41), fill=SAME)
     draw.rectangle((x, 12, SCALE_RIGHT, 41), fill=OTHER)
-    if math.isfinite(person.distance):
-        _dot(image, _place(person.distance, longest), 27, colour)
+    if person.compared:
+        dot(image, _place(person.distance, longest), 27, colour)
     else:
-        _cell(draw, (x + SCALE_RIGHT) / 2, 27, "nothing to compare", 15, FAINT, "mm")
+        cell(draw, (x + SCALE_RIGHT) / 2, 27, "nothing to compare", 15, FAINT, "mm")
     draw.line((x, 9, x, 44), INK, 3)
-    _cell(draw, _DISTANCE, 27, _number(person.distance), 21)
-    whose = ("nobody" if person.nearest is None else "this person" if person.nearest == person.number
-             else f"person {person.nearest}")
-    _cell(draw, _NEAREST, 27, whose, 18)
+    cell(draw, _DISTANCE, 27, figure(person.distance if person.compared else None), 21)
+    cell(draw, _NEAREST, 27, _whose(person), 18)
+    reason = person.reason if person.kind == "original" else f"{KINDS[person.kind]}: {person.reason}"
+    return stacked([image, paragraph(f"{reason[:1].upper()}{reason[1:]}.", 17, left=CHIP_LEFT),
+                    paragraph(_where(person), 16, FAINT, CHIP_LEFT), rule(9)])
+
+
+def _whose(person: Person) -> str:
+    """Whose face is at the distance."""
+    if not person.compared:
+        return "nobody"
+    if person.nearest is None:
+        return "another picture"
+    return "this person" if person.nearest == person.number else f"person {person.nearest}"
+
+
+def _where(person: Person) -> str:
+    """The box, who saw it, and how much it looks like the original, where that is much."""
     left, top, right, bottom = person.box_ltrb
-    where = (f"{right - left:.0f} x {bottom - top:.0f} px at {left:.0f}, {top:.0f}; found in the original by "
-             f"{', '.join(person.detectors) or 'nobody'}")
-    return _stacked([image, _paragraph(f"{person.reason[:1].upper()}{person.reason[1:]}.", 17, left=CHIP_LEFT),
-                     _paragraph(where, 16, FAINT, CHIP_LEFT), _rule(9)])
+    names = ", ".join(person.detectors)
+    seen = {"original": f"found in the original by {names or 'nobody'}",
+            "new": f"found in the result by {names}" if names else "found in the result",
+            "area": f"shown by the {names}"}
+    likeness = person.likeness if person.likeness is not None and person.likeness >= _ALIKE else None
+    alike = "" if likeness is None else f"; looks like the original: {likeness:.2f} of its limit"
+    return f"{right - left:.0f} x {bottom - top:.0f} px at {left:.0f}, {top:.0f}; {seen[person.kind]}{alike}"
 
 
 def _counts(checked: CheckedPicture) -> Image.Image:
     cells = ((checked.faces_lost, "faces lost", "no face any more where a person was"),
              (checked.faces_new, "faces new", "where the original has none"),
              (checked.faces_elsewhere, "survived elsewhere", "an original face at another place"))
-    image, draw = _block(64)
+    image, draw = block(64)
     for i, (count, what, meaning) in enumerate(cells):
         left = MARGIN + i * (INNER + GAP) // 3
-        _cell(draw, left, 30, str(count), 38, INK)
-        text = left + round(_font(38).getlength(str(count))) + 14
-        _cell(draw, text, 20, what, 18)
-        _cell(draw, text, 44, meaning, 16, FAINT)
+        cell(draw, left, 30, str(count), 38, INK)
+        text = left + round(typeface(38).getlength(str(count))) + 14
+        cell(draw, text, 20, what, 18)
+        cell(draw, text, 44, meaning, 16, FAINT)
     return image
 
 
@@ -386,34 +344,37 @@ def _tries(tries: Sequence[Try]) -> list[Image.Image]:
     if not tries:
         return []
     columns = (MARGIN, 110, 370, 580, 690, WIDTH - MARGIN - 44)
-    head, draw = _block(60)
-    _cell(draw, MARGIN, 14, f"Tries: {len(tries)}", 21)
+    head, draw = block(60)
+    cell(draw, MARGIN, 14, f"Tries: {len(tries)}", 21)
     for left, text in zip(columns, ("try", "seed", "anonymization scale", "distance", "verdicts", ""), strict=True):
-        _cell(draw, left, 46, text, 16, FAINT)
-    blocks = [head, _rule(3)]
+        cell(draw, left, 46, text, 16, FAINT)
+    blocks = [head, rule(3)]
     for number, one in enumerate(tries):
-        row, draw = _block(34)
+        row, draw = block(34)
         if one.kept:
             draw.rectangle((MARGIN - 8, 2, WIDTH - MARGIN + 7, 31), fill=(236, 236, 230))
         counts = Counter(one.verdicts)
-        texts = (str(number), _number(one.seed, "d"), _number(one.anonymization_scale, "g"), _number(one.distance),
+        texts = (str(number), figure(one.seed, "d"), figure(one.anonymization_scale, "g"), figure(one.distance),
                  ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in Verdict if counts[verdict]) or "nobody",
                  "kept" if one.kept else "")
         for left, text in zip(columns, texts, strict=True):
-            _cell(draw, left, 17, text, 16)
+            cell(draw, left, 17, text, 16)
         blocks.append(row)
-    return [*blocks, _space(GAP)]
+    return [*blocks, space(GAP)]
 
 
 def _footer(report: Report, checked: CheckedPicture, compared: bool) -> list[Image.Image]:
     tools = [f"{what}: {tool.name} ({tool.version}; licence {tool.licence})" for what, tool in
-             (("Recogniser", report.recogniser), *(("Detector", tool) for tool in report.detectors))]
+             (("Recogniser", report.recogniser), *(("Second recogniser", tool) for tool in report.second),
+              *(("Detector", tool) for tool in report.detectors))]
+    skipped = ", ".join(map(str, report.skipped))
     numbers = ((", seed", report.seed, "d"), (", anonymization scale", report.anonymization_scale, "g"))
-    sampling = [f"{what} {_number(value, form)}" for what, value, form in numbers if value is not None]
+    sampling = [f"{what} {figure(value, form)}" for what, value, form in numbers if value is not None]
     belongs = "is the connected one" if compared else "was not connected, so it was not compared"
-    lines = [*tools, f"Policy: {checked.policy}" + ("" if checked.tries else "".join(sampling)),
+    lines = [*tools, *([f"Left out, no face found (counted from 0 as they came): {skipped}"] if skipped else []),
+             f"Policy: {checked.policy}" + ("" if checked.tries else "".join(sampling)),
              f"The picture of this report {belongs}: {checked.width} x {checked.height} px, SHA-256 of its pixels:",
              checked.pixels_sha256,
              f"camouflage {VERSION}. Compared were faces, by the tools named above. Bodies, clothes, context, plates "
              "and text were not, and a recogniser trained for it may see more."]
-    return [_rule(1), _space(12), *(_paragraph(line, 16, FAINT) for line in lines)]
+    return [rule(1), space(12), *(paragraph(line, 16, FAINT) for line in lines)]

@@ -226,7 +226,7 @@ class Verifier:
             self.pause()
             moved = binding.moved(originals.outline, binding.outline(pixels))
         return Scene(originals.faces, places, found, distances, shares, foreign, proved, like, left,
-                     "" if moved is None else str(moved))
+                     "" if moved is None else str(moved), hidden)
 
     def _compared(self, originals: Originals, others: Sequence[Originals], pixels: np.ndarray,
                   places: Sequence[Place], found: Sequence[FoundFace],
@@ -324,8 +324,9 @@ def _judge_new(scene: Scene, hidden: Hidden, first: int, height: int, width: int
     """Faces that stand at no place of the original: those that were covered, then those that are there."""
     for number, regions in enumerate(hidden.new, first):
         box = _clipped(bounds(regions[0].box_ltrb, regions[0].turn), (height, width))
-        yield Person(number, box, Verdict.REDACTED, float("inf"), None, f"the region was replaced ({regions[0].mode})", (),
-                     regions[0].mode, kind="new")
+        mode = regions[0].mode
+        yield Person(number, box, Verdict.REDACTED, float("inf"), None, f"the region was replaced ({mode})", (), mode,
+                     kind="new")
     for number, k in enumerate(scene.strangers(), first + len(hidden.new)):
         face = scene.found[k]
         share, nearest, distance = scene.of_stranger(k)

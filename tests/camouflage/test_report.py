@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from pack.camouflage.errors import CamouflageError
 from pack.camouflage.verification import report as module
+from pack.camouflage.verification.detection import FoundFace
 from pack.camouflage.verification.recognition import Threshold
 from pack.camouflage.verification.report import CheckedPicture, Person, Report, Try, Verdict, pixels_sha256
+from pack.camouflage.verification.scene import doubt
 from pack.camouflage.verification.tools import Tool
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
@@ -43,16 +45,22 @@ EDITS = {
         (PICTURE,), REPORT.pictures[::-1], (*REPORT.pictures, PICTURE),
         *(with_person(**{key: value}) for key, value in {
             "number": 1, "box_ltrb": (1.0, 2.0, 41.234561, 52.0), "verdict": Verdict.REDACTED,
-            "distance": 0.7123456788, "nearest": 1, "reason": "", "detectors": ("D1",), "redaction": "solid"}.items()),
+            "distance": 0.7123456788, "nearest": 1, "reason": "", "detectors": ("D1",), "redaction": "solid",
+            "kind": "new", "likeness": 0.5}.items()),
         *(with_picture(**{key: value}) for key, value in {
             "height": 6, "width": 4, "pixels_sha256": "0" * 64, "persons": (), "faces_lost": 1, "faces_new": 1,
-            "faces_elsewhere": 1, "nobody_passed": True, "policy": "block", "tries": ()}.items()),
+            "faces_elsewhere": 1, "nobody_passed": True, "policy": "block", "tries": (),
+            "moved": "mirrored"}.items()),
         *(with_picture(tries=(replace(TRY, **{key: value}),)) for key, value in {
             "seed": 8, "anonymization_scale": 1.5, "verdicts": (Verdict.REDACTED,), "distance": 0.8,
             "kept": False}.items())],
-    "threshold": [Threshold(0.5, "R"), Threshold(0.6, "S"), Threshold(0.6, "R", 0.1), Threshold(0.6, "R", None, "x")],
+    "threshold": [Threshold(0.5, "R"), Threshold(0.6, "S"), Threshold(0.6, "R", 0.1), Threshold(0.6, "R", None, "x"),
+                  *(replace(REPORT.threshold, **{key: value}) for key, value in {
+                      "advised": 0.5, "unknown": "", "sha256": ("aa",)}.items())],
     "recogniser": [replace(RECOGNISER, sha256=("ab",)), replace(RECOGNISER, version="2")],
     "detectors": [REPORT.detectors[:1]],
+    "second": [(RECOGNISER,)],
+    "skipped": [(1,)],
     "seal": ["", "0" * 64],
 }
 
@@ -106,9 +114,9 @@ def test_verdicts_the_best_first() -> None:
     assert [verdict.settled for verdict in Verdict] == [True, True, False, False]
 
 
-def picture(*verdicts: Verdict, **fields) -> CheckedPicture:
-    return CheckedPicture(4, 6, "", tuple(replace(PERSON, number=i, verdict=v) for i, v in enumerate(verdicts)),
-                          **fields)
+def picture(*verdicts: Verdict, kind: str = "original", **fields) -> CheckedPicture:
+    return CheckedPicture(4, 6, "", tuple(replace(PERSON, number=i, verdict=v, kind=kind)
+                                          for i, v in enumerate(verdicts)), **fields)
 
 
 @pytest.mark.parametrize(("checked", "verdict", "passes", "unsettled"), [
@@ -119,6 +127,12 @@ def picture(*verdicts: Verdict, **fields) -> CheckedPicture:
     (picture(), "nobody", False, []),
     (picture(nobody_passed=True), "nobody", True, []),
     (picture(Verdict.RECOGNISABLE, nobody_passed=True), "recognisable", False, [0]),
+    (picture(Verdict.SAFE, moved="mirrored"), "unverifiable", False, []),
+    (picture(Verdict.RECOGNISABLE, moved="mirrored"), "recognisable", False, [0]),
+    (picture(moved="mirrored", nobody_passed=True), "unverifiable", False, []),
+    (picture(Verdict.REDACTED, kind="new"), "redacted", False, []),
+    (picture(Verdict.REDACTED, kind="new", nobody_passed=True), "redacted", True, []),
+    (picture(Verdict.SAFE, Verdict.REDACTED, kind="area"), "redacted", True, []),
 ])
 def test_the_worst_person_decides(checked, verdict, passes, unsettled) -> None:
     assert (checked.verdict, checked.passes) == (verdict, passes)
@@ -133,6 +147,14 @@ def test_the_worst_picture_decides(verdicts, worst) -> None:
     assert replace(REPORT, pictures=pictures).verdict == worst
 
 
+def test_where_every_picture_was_left_out_there_is_nobody() -> None:
+    empty = replace(REPORT, pictures=(), skipped=(0, 1)).sealed()
+    empty.check_seal()
+    assert empty.verdict == "nobody" and "counted from 0 as they came): 0, 1" in str(empty)
+    with pytest.raises(CamouflageError, match="report was changed"):
+        replace(empty, threshold=Threshold(0.5, "R")).check_seal()
+
+
 def test_json_has_all_that_counts_and_no_embedding() -> None:
     secret = np.array([0.123454321])
     report = replace(REPORT, recheck=lambda index, pixels: secret).sealed()
@@ -140,18 +162,33 @@ def test_json_has_all_that_counts_and_no_embedding() -> None:
     assert data["checked"] == {
         "width": 6, "height": 4, "pixels_sha256": pixels_sha256(PIXELS), "verdict": "safe",
         "persons": [{"number": 0, "box_ltrb": [1.0, 2.0, 41.23, 52.0], "verdict": "safe", "distance": 0.712346,
-                     "nearest": 0, "reason": "a face is there", "detectors": ["D1", "D2"], "redaction": None}],
+                     "nearest": 0, "reason": "a face is there", "detectors": ["D1", "D2"], "redaction": None,
+                     "kind": "original", "likeness": None}],
         "faces": {"lost": 0, "new": 0, "elsewhere": 0}, "nobody_passed": False, "policy": "redact",
-        "tries": [{"seed": 7, "anonymization_scale": 1.25, "verdicts": ["safe"], "distance": 0.7, "kept": True}]}
-    assert data["threshold"] == {"distance": 0.6, "recogniser": "R", "false_accept_rate": None, "source": "set by hand"}
+        "tries": [{"seed": 7, "anonymization_scale": 1.25, "verdicts": ["safe"], "distance": 0.7, "kept": True}],
+        "moved": None}
+    assert data["threshold"] == {"distance": 0.6, "recogniser": "R", "false_accept_rate": None,
+                                 "source": "set by hand", "laxer_than_advised": False}
     assert data["recogniser"] == {"name": "R", "version": "1", "licence": "CC0", "sha256": ["aa"]}
     assert [tool["name"] for tool in data["detectors"]] == ["D1", "D2"]
     assert data["sampling"] == {"seed": 7, "anonymization_scale": 1.25}
-    assert set(data) == {"format", "version", "software", "checked", "threshold", "recogniser", "detectors",
-                         "sampling"}
-    assert data["format"] == "camouflage-manifest"
+    assert set(data) == {"format", "version", "software", "checked", "threshold", "recogniser",
+                         "second_recognisers", "notes", "detectors", "sampling"}
+    assert (data["format"], data["version"]) == ("camouflage-manifest", 2)
+    assert (data["second_recognisers"], data["notes"]) == ([], [])
     for text in (json.dumps(data), str(report), repr(report)):
         assert "embedding" not in text and "0.12345" not in text
+
+
+def test_json_says_what_is_new_in_version_2() -> None:
+    report = replace(REPORT, threshold=Threshold(0.5, "R", advised=0.6), second=(RECOGNISER,),
+                     pictures=with_person(kind="new", likeness=0.87654321))
+    data = json.loads(json.dumps(report.to_json(0)))
+    assert data["notes"] == ["The threshold is laxer than advised (0.600)."]
+    assert data["threshold"]["laxer_than_advised"] and data["second_recognisers"] == [RECOGNISER.to_json()]
+    person, = data["checked"]["persons"]
+    assert (person["kind"], person["likeness"]) == ("new", 0.876543)
+    assert replace(PICTURE, moved="mirrored").to_json()["moved"] == "mirrored"
 
 
 def test_the_manifest_names_the_try_that_was_kept() -> None:
@@ -167,6 +204,22 @@ def test_infinite_distances_are_null() -> None:
     assert nowhere.to_json()["distance"] is None and "safe, nothing to compare; " in str(nowhere)
 
 
+@pytest.mark.parametrize(("kind", "called"), [("original", "person"), ("new", "new face"), ("area", "person area")])
+def test_everybody_is_called_what_they_are(kind, called) -> None:
+    nobody = replace(PERSON, kind=kind, distance=float("inf"), nearest=None, reason="why")
+    assert str(nobody) == f"{called} 0 (40 x 50 px at 1, 2): safe, nothing to compare; why"
+
+
+def test_a_distance_that_means_nothing_is_kept_and_not_printed() -> None:
+    box = (0.0, 0.0, 50.0, 50.0)
+    why = doubt(FoundFace(box, ("D1",), ("D1",)), (), PIXELS, (), 32)
+    lost = replace(PERSON, verdict=Verdict.UNVERIFIABLE, distance=0.8, reason=why)
+    assert str(lost).endswith(f"unverifiable, nothing to compare; {why}") and module.UNCOMPARED in why
+    assert not lost.compared and lost.to_json()["distance"] == 0.8
+    assert "distance 0.800; the detectors" in str(replace(lost, reason="the detectors disagree"))
+    assert "recognisable, distance 0.800; " in str(replace(lost, verdict=Verdict.RECOGNISABLE))
+
+
 def test_print() -> None:
     assert str(replace(REPORT, pictures=with_picture(faces_lost=1, faces_elsewhere=2))).splitlines() == [
         "verdict: safe", "", "- threshold: 0.600 (false-accept rate unknown: never calibrated; set by hand)",
@@ -174,6 +227,16 @@ def test_print() -> None:
         "- picture 0: person 0 (40 x 50 px at 1, 2): safe, distance 0.712; a face is there",
         "- picture 0: faces lost: 1, new: 0, survived elsewhere: 2", "- picture 0: tries: 1",
         "- picture 1: person 0 (40 x 50 px at 1, 2): safe, distance 0.712; a face is there", "- picture 1: tries: 1"]
+    laxer = Threshold(0.5, "R", advised=0.6)
+    more = replace(REPORT, pictures=with_picture(moved="mirrored", tries=()), threshold=laxer, skipped=(2, 5),
+                   second=(Tool("S", "1", "MIT"),))
+    assert str(more).splitlines()[:7] == [
+        "verdict: unverifiable", "",
+        "- threshold: 0.500 (false-accept rate unknown: never calibrated; set by hand); LAXER THAN ADVISED (0.600)",
+        "- recogniser: R, S; detectors: D1, D2",
+        "- left out, no face found (counted from 0 as they came): 2, 5",
+        "- picture 0: person 0 (40 x 50 px at 1, 2): safe, distance 0.712; a face is there",
+        "- picture 0: the result shows the original mirrored, so nothing is proved"]
     assert repr(REPORT) == "Report(pictures: 2, verdict: safe)"
     assert str(picture()) == "no face found in the original"
     assert str(picture(nobody_passed=True)) == "no face found in the original (passed by choice)"

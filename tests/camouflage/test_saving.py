@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import tracemalloc
 import warnings
 
 import jsonschema
@@ -150,8 +151,14 @@ def test_whoever_is_not_settled_is_named_by_number_and_box(pixels, verdict):
     with pytest.raises(CamouflageError, match=r"Nothing was saved.*person 1 \(16 x 20 px at 24, 5\): " + verdict) as e:
         saving.vouch(report_of(reports, [pixels], ("safe", verdict)), [pixels])
     assert "person 0" not in str(e.value)
-    with pytest.raises(CamouflageError, match="No face was found in the original"):
-        saving.vouch(report_of(reports, [pixels], ()), [pixels])
+    for verdicts in ((), ("new redacted",)):
+        with pytest.raises(CamouflageError, match="No face was found in the original"):
+            saving.vouch(report_of(reports, [pixels], verdicts), [pixels])
+
+
+def test_a_moved_picture_is_refused_whatever_its_persons_are(pixels):
+    with pytest.raises(CamouflageError, match="Nothing was saved.*shows the original upside down; connect an"):
+        saving.vouch(report_of(reports, [pixels], ("safe",), moved="upside down"), [pixels])
 
 
 @pytest.mark.parametrize(("format", "quality"), LOSSY)
@@ -173,11 +180,40 @@ def test_a_lossy_file_is_verified_again(pixels, format, quality):
 
 
 def test_the_second_look_has_to_be_at_the_file(pixels):
-    for wrong in (judged(reports, pixels, ("safe", "safe")), None):
-        made = report_of(reports, [pixels])
-        made = dataclasses.replace(made, recheck=lambda _, now, wrong=wrong: wrong or judged(reports, now, ("safe",)))
+    other = report_of(reports, [pixels])
+    other = dataclasses.replace(other, recheck=lambda _, now: judged(reports, pixels, ("safe", "safe")))
+    short, more, area, covered = (report_of(reports, [pixels], after=("safe", *besides)) for besides in (
+        (), ("safe", "safe"), ("area redacted",), ("safe", "new redacted")))
+    for made in (other, short, more, area, covered):
         with pytest.raises(CamouflageError, match="second look was at another picture"):
             saving.encoded(made, 0, pixels, "JPEG", 95)
+
+
+@pytest.mark.parametrize("verdict", ["unverifiable", "recognisable"])
+def test_a_face_that_the_encoder_brought_to_light_is_named(pixels, verdict):
+    before = ("safe", "new redacted", "area redacted")
+    made = report_of(reports, [pixels], before, after=("safe", "new redacted", f"new {verdict}", "area redacted"))
+    with pytest.raises(CamouflageError, match=rf"JPEG at quality 95 changes picture 0 .*new face 2 .*: {verdict}, "
+                                              r"nothing to compare; a reason\. Choose PNG"):
+        saving.encoded(made, 0, pixels, "JPEG", 95)
+    assert saving.encoded(report_of(reports, [pixels], before, after=before), 0, pixels, "JPEG", 95).checked.passes
+
+
+def test_a_large_picture_is_compared_in_little_memory(monkeypatch):
+    large = np.zeros((4096, 4096, 3), np.uint8)
+    decoded = large.copy()
+    made = report_of(reports, [large], after=("safe", "recognisable"))
+    monkeypatch.setattr(saving, "decode", lambda data: decoded)
+    monkeypatch.setattr(saving, "encode", lambda *_: b"")
+    tracemalloc.start()
+    try:
+        assert saving.encoded(made, 0, large, "PNG", 95).checked == made.pictures[0]
+        assert tracemalloc.get_traced_memory()[1] < large.nbytes / 4
+    finally:
+        tracemalloc.stop()
+    decoded[-1, -1, 2] = 1
+    with pytest.raises(CamouflageError, match="does not pass any more"):
+        saving.encoded(made, 0, large, "PNG", 95)
 
 
 @pytest.mark.parametrize(("format", "quality"), LOSSLESS)
@@ -205,7 +241,8 @@ def objects(value):
 
 def test_the_manifest_fits_its_schema(pixels):
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
-    for fields in ({}, {"verdicts": (), "nobody_passed": True}):
+    for fields in ({}, {"verdicts": (), "nobody_passed": True}, {"verdicts": ("new redacted",), "nobody_passed": True},
+                   {"verdicts": ("safe", "new redacted", "area redacted")}, {"verdicts": ("area redacted",)}):
         written = a_manifest(pixels, **fields)
         assert json.loads(json.dumps(written, allow_nan=False)) == written
         jsonschema.validate(written, SCHEMA)
@@ -229,15 +266,26 @@ def test_the_schema_takes_nothing_more_and_nothing_less(pixels):
                 del target[key]
             with pytest.raises(jsonschema.ValidationError):
                 jsonschema.validate(changed, SCHEMA)
-    for verdicts in (("recognisable",), ("unverifiable",), ()):
+    for verdicts in (("recognisable",), ("unverifiable",), (), ("new redacted",), ("safe", "new unverifiable")):
         changed = {**written, "checked": judged(reports, pixels, verdicts).to_json()}
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(changed, SCHEMA)
+    moved = {**written, "checked": judged(reports, pixels, ("safe",), moved="mirrored").to_json()}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(moved, SCHEMA)
+
+
+def test_there_is_room_for_what_other_tools_find(pixels):
+    jsonschema.validate({**a_manifest(pixels), "more": {"bodies": {"verdict": "safe", "count": [1]}}}, SCHEMA)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**a_manifest(pixels), "more": []}, SCHEMA)
 
 
 def test_every_field_of_the_schema_is_closed_and_described():
+    more = SCHEMA["properties"]["more"]
+    assert more["additionalProperties"] is True
     for one in objects(SCHEMA):
-        if one.get("type") == "object":
+        if one.get("type") == "object" and one is not more:
             assert one["additionalProperties"] is False
-            assert set(one["required"]) == set(one["properties"])
+            assert set(one["required"]) == set(one["properties"]) - ({"more"} if one is SCHEMA else set())
             assert all("$ref" in field or field["description"] for field in one["properties"].values())

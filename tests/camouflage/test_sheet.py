@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from pack.camouflage.errors import CamouflageError
 from pack.camouflage.verification import sheet as drawing
+from pack.camouflage.verification import sheet_drawing
 from pack.camouflage.verification.recognition import Threshold
 from pack.camouflage.verification.report import CheckedPicture, Person, Report, Try, Verdict, pixels_sha256
 from pack.camouflage.verification.sheet import (
@@ -15,12 +16,12 @@ from pack.camouflage.verification.sheet import (
     COLOURS,
     NOT_SHOWN,
     ORIGINAL,
-    PAPER,
     PLATE,
     UNPROVED,
     report_sheet,
     report_sheets,
 )
+from pack.camouflage.verification.sheet_drawing import PAPER
 from pack.camouflage.verification.tools import Tool
 from PIL import Image
 from skimage import data
@@ -80,9 +81,10 @@ def on_the_scale(page: np.ndarray, row: tuple[str, slice]) -> tuple[float, float
 def texts(monkeypatch) -> list[str]:
     """Everything that is written on sheets during a test, in order."""
     written: list[str] = []
-    cell = drawing._cell
-    monkeypatch.setattr(drawing, "_cell", lambda draw, x, y, text, *rest: (written.append(text),
-                                                                           cell(draw, x, y, text, *rest)))
+    cell = sheet_drawing.cell
+    for module in (drawing, sheet_drawing):
+        monkeypatch.setattr(module, "cell", lambda draw, x, y, text, *rest: (written.append(text),
+                                                                             cell(draw, x, y, text, *rest)))
     return written
 
 
@@ -126,7 +128,7 @@ def test_a_row_says_verdict_distance_whose_face_and_why(texts):
     assert {"40 x 50 px at 20, 20; found in the original by A detector"} <= set(texts)
     long = [text for text in texts if "word" in text.lower() or "xx" in text]
     assert "".join(long).replace(" ", "").lower() == "word" * 60 + "x" * 400 + ".", "wrapped, nothing lost"
-    assert all(drawing._font(17).getlength(text) <= drawing.WIDTH - drawing.MARGIN - drawing.CHIP_LEFT
+    assert all(sheet_drawing.typeface(17).getlength(text) <= drawing.WIDTH - drawing.MARGIN - drawing.CHIP_LEFT
                for text in long) and len(long) > 4
 
 
@@ -173,6 +175,67 @@ def test_counts_tries_and_tools(texts):
     texts.clear()
     report_sheet(report_of(person(0, SAFE, 0.7)), 0)
     assert "Policy: report, seed 3, anonymization scale 1.25" in texts and "Tries: 0" not in texts
+
+
+def test_a_distance_that_means_nothing_is_not_drawn(texts):
+    report = report_of(person(0, UNVERIFIABLE, 5.0, reason="no face is found there, so nothing can be compared"),
+                       person(1, UNVERIFIABLE, 0.9, reason="the detectors disagree"))
+    page = pixels(report)
+    (line, lost), (_, known) = (on_the_scale(page, row) for row in rows(page))
+    assert lost is None and known == pytest.approx(drawing.SCALE_LEFT + 500 * 0.9 / 1.2, abs=1.5) and known > line
+    assert "5.000" not in texts and texts.count("nothing to compare") == 1 and "0.900" in texts
+
+
+@pytest.mark.parametrize(("changed", "said"), [
+    ({"kind": "new"}, {"New face: a reason.", "40 x 50 px at 20, 20; found in the result by A detector", "person 0"}),
+    ({"kind": "new", "nearest": None}, {"another picture"}),
+    ({"kind": "new", "detectors": ()}, {"40 x 50 px at 20, 20; found in the result"}),
+    ({"kind": "area", "detectors": ("person mask",)},
+     {"Person area: a reason.", "40 x 50 px at 20, 20; shown by the person mask"}),
+    ({"likeness": 1.128}, {"40 x 50 px at 20, 20; found in the original by A detector; looks like the original: 1.13 "
+                           "of its limit"}),
+    ({"likeness": 0.799}, {"A reason.", "40 x 50 px at 20, 20; found in the original by A detector"})])
+def test_a_row_says_what_it_is_of(texts, changed, said):
+    page = pixels(report_of(person(0, SAFE, 0.7), person(3, UNVERIFIABLE, 0.7, **changed)))
+    assert said <= set(texts) and "3" in texts and [word for word, _ in rows(page)] == ["safe", "unverifiable"]
+    assert "1 of 2 persons could not be judged" in " ".join(texts)
+
+
+def test_whoever_is_not_of_the_original_is_counted_and_proves_nothing(texts):
+    new = person(0, REDACTED, INFINITE, nearest=None, kind="new", detectors=())
+    pixels(report_of(new))
+    assert "This picture does not pass." in texts and "nothing is proved: a detector can miss one." in " ".join(texts)
+    texts.clear()
+    pixels(report_of(person(0, SAFE, 0.7), person(1, REDACTED, INFINITE, nearest=None, kind="area")))
+    assert "Hidden by replacing the head or the whole person: 1 of 2 persons." in " ".join(texts)
+
+
+def test_a_moved_picture_is_said_in_red(texts):
+    report = report_of(person(0, SAFE, 0.7), moved="turned by 90 degrees")
+    page = pixels(report, plain(GREEN))
+    said = " ".join(texts)
+    assert "The result shows the original turned by 90 degrees, so nobody is where they were" in said
+    assert "Do not publish this picture." in said and "Nobody of the original is recognised" not in said
+    assert (page[:200] == ALARM).all(-1).sum() > 500 and not has(page, GREEN) and "unverifiable" in texts[:3]
+
+
+def test_a_laxer_threshold_is_said_in_red(texts):
+    report = replace(report_of(person(0, SAFE, 0.7)), threshold=Threshold(0.5, "R", advised=0.6)).sealed()
+    page = pixels(report)
+    assert "LAXER THAN ADVISED (0.600)" in " ".join(texts) and (page[:250] == ALARM).all(-1).sum() > 300
+    texts.clear()
+    page = pixels(replace(report, threshold=Threshold(0.6, "R", advised=0.6, unknown="nobody asked")).sealed())
+    assert "nobody asked: how often two strangers" in " ".join(texts) and "never calibrated" not in " ".join(texts)
+    assert "LAXER" not in " ".join(texts) and not (page == ALARM).all(-1).any()
+
+
+def test_the_footer_names_who_had_to_agree_and_what_was_left_out(texts):
+    report = report_of(person(0, SAFE, 0.7))
+    pixels(report)
+    assert "Second recogniser" not in " ".join(texts) and "Left out" not in " ".join(texts)
+    pixels(replace(report, second=(Tool("S", "s 3", "BSD"),), skipped=(1, 40)).sealed())
+    assert "Second recogniser: S (s 3; licence BSD)" in texts
+    assert "Left out, no face found (counted from 0 as they came): 1, 40" in texts
 
 
 # --- how many -------------------------------------------------------------------------------------------------------

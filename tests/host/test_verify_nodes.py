@@ -67,10 +67,15 @@ def test_a_stranger_in_the_same_place_is_safe_and_passes_untouched(host):
 
 def test_batches_and_one_original_for_all(host, portrait):
     both = torch.cat([portrait, portrait.flip(2)])
-    for original in (portrait, both):
-        result, report, verdict = verify(host, original, both, redaction="mosaic")
+    for original, results in ((portrait, torch.cat([portrait, portrait * 0.9])), (both, both)):
+        one = {"one_original": True} if len(original) == 1 else {}
+        result, report, verdict = verify(host, original, results, redaction="mosaic", **one)
         assert len(result) == len(report.pictures) == 2 and "picture 1: person 0" in verdict
         assert [picture.verdict for picture in report.pictures] == ["redacted"] * 2
+    with pytest.raises(Exception, match="'original' has 1 pictures, but 2 results.*switch 'one_original' on"):
+        verify(host, portrait, both)
+    with pytest.raises(Exception, match="shows the original mirrored"):
+        verify(host, portrait, both, one_original=True)
     with pytest.raises(Exception, match="'original' has 2 pictures, but 3 results"):
         verify(host, both, torch.cat([both, portrait]))
     with pytest.raises(Exception, match=r"^Picture 1 \(counted from 0\): Not anonymized"):
@@ -95,14 +100,15 @@ def test_greyscale_rgba_and_other_sizes(host, portrait):
     assert verify(host, portrait, half, policy="report")[1].pictures[0].width == 256
 
 
-def test_another_shape_is_warned_of_and_still_compared(host, portrait, caplog):
+def test_another_shape_is_refused(host, portrait):
     wide = torch.nn.functional.pad(portrait, (0, 0, 256, 0))
-    report = verify(host, portrait, wide, policy="report")[1]
-    assert report.verdict == "recognisable" and report.pictures[0].faces_elsewhere == 1
-    assert "another shape" in caplog.text
-    caplog.clear()
-    verify(host, portrait, image("astronaut", 256), policy="report")
-    assert "another shape" not in caplog.text
+    with pytest.raises(Exception, match="The original is 512 x 512 px and the result 768 x 512 px: another shape"):
+        verify(host, portrait, wide, policy="report")
+    for size in ((256, 256), (256, 257), (300, 297)):  # one pixel, one part in a hundred
+        scaled = torch.nn.functional.interpolate(portrait.movedim(-1, 1), size, mode="area").movedim(1, -1)
+        assert verify(host, portrait, scaled, policy="report")[1].verdict == "recognisable"
+    with pytest.raises(Exception, match="another shape"):
+        verify(host, portrait, portrait[:, :, :500], policy="report")
 
 
 @pytest.mark.parametrize("bad", [torch.rand(1, 32, 512, 3), torch.rand(512, 512, 3), torch.rand(0, 64, 64, 3),
@@ -130,7 +136,8 @@ def test_threshold_and_calibration(host, portrait):
     assert verify(host, portrait, other, policy="report")[1].threshold.false_accept_rate is None
     measured = threshold(1.9, "dlib ResNet", 0.001, "calibrated")
     report = verify(host, portrait, other, policy="report", calibration=measured)[1]
-    assert report.verdict == "recognisable" and report.threshold == measured
+    assert report.verdict == "recognisable"
+    assert report.threshold == dataclasses.replace(measured, advised=0.6) and not report.threshold.laxer
     assert verify(host, portrait, other, policy="report", threshold=1.9)[1].verdict == "recognisable"
     with pytest.raises(Exception, match="'threshold' is 0.5, and 'calibration' is connected"):
         verify(host, portrait, other, threshold=0.5, calibration=measured)
@@ -140,6 +147,16 @@ def test_threshold_and_calibration(host, portrait):
         verify(host, portrait, other, calibration=dataclasses.replace(measured, sha256=("0" * 64,)))
     with pytest.raises(Exception, match="'calibration' wants the output of 'Load Calibration'"):
         verify(host, portrait, other, calibration=0.6)
+
+
+def test_a_laxer_threshold_is_refused_unless_somebody_says_so(host, portrait):
+    threshold = host.module("camouflage.verification.recognition").Threshold
+    for settings in ({"threshold": 0.01}, {"threshold": 0.59}, {"calibration": threshold(0.01, "dlib ResNet", 0.001)}):
+        with pytest.raises(Exception, match="laxer_threshold"):
+            verify(host, portrait, portrait, **settings)
+    report = verify(host, portrait, portrait, threshold=0.59, laxer_threshold=True)[1]
+    assert report.threshold.laxer and "LAXER THAN ADVISED" in str(report)
+    assert report.to_json(0)["notes"] == ["The threshold is laxer than advised (0.600)."]
 
 
 def test_what_the_manifest_says_of_the_sampling(host, sd, scene, portrait):
@@ -170,7 +187,7 @@ def test_a_redaction_of_other_pixels_is_refused(host, portrait):
     with pytest.raises(Exception, match="'redacted' is not of picture 0"):
         verify(host, portrait, changed, redacted=redacted)
     with pytest.raises(Exception, match="'redacted' is not of picture 1"):
-        verify(host, portrait, torch.cat([picture, picture]), redacted=redacted)
+        verify(host, portrait, torch.cat([picture, picture]), redacted=redacted, one_original=True)
 
 
 def test_redact_grows_and_blocks_where_nobody_is_found(host, portrait):

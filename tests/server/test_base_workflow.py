@@ -116,7 +116,7 @@ def test_a_batch_of_different_pictures_goes_through_as_a_whole(server, prompt, p
     prompt["batch"] = {"class_type": "ImageBatch", "_meta": {"title": "three"},
                        "inputs": {"image1": ["two", 0], "image2": ["mirror", 0]}}
     prompt[prepare]["inputs"]["image"] = ["batch", 0]
-    change(prompt, "CamouflageVerify", no_face="pass")  # no detector finds a face upside down
+    change(prompt, "CamouflageSafeSampler", no_face="pass")  # a face of 30 px can be missed upside down
     entry = server.run(prompt)
     shown = pictures(server, prompt, entry)
     assert all(len(images) == 3 for images in shown.values()), {title: len(images) for title, images in shown.items()}
@@ -147,7 +147,7 @@ def test_below_one_warns_on_the_node_and_in_the_log(server, prompt):
 def test_cancel_in_the_middle_of_sampling_and_the_next_run_works(server, prompt):
     change(prompt, "BasicScheduler", steps=30)
     change(prompt, "RandomNoise", noise_seed=99)
-    sampler = change(prompt, "SamplerCustomAdvanced")
+    sampler = change(prompt, "CamouflageSafeSampler")
     started = threading.Event()
 
     def watch(progress):
@@ -155,7 +155,7 @@ def test_cancel_in_the_middle_of_sampling_and_the_next_run_works(server, prompt)
             started.set()
             server.interrupt()
 
-    with pytest.raises(Interrupted, match="Sample"):
+    with pytest.raises(Interrupted, match="Safe Sampler"):
         server.run(prompt, watch)
     assert started.is_set()
     change(prompt, "BasicScheduler", steps=1)

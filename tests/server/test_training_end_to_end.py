@@ -14,7 +14,7 @@ from PIL import Image
 
 from light_weights import SIGNED, save
 from served import change, pictures
-from shipped import queueable, upload
+from shipped import queueable, stock_sampling, upload
 from tools.drawn_faces import draw
 from training import checkpoints, cli, networks
 from training.checkpoints import AVERAGE
@@ -86,8 +86,7 @@ def test_the_shipped_workflow_paints_with_the_exported_adapter(server, trained, 
     untrained = networks.new_light_adapter(networks.load_unet(trained.base_model), None, seed=0)
     save(untrained.state_dict(), folder / UNTRAINED, SIGNED)
     api = queueable(server, "light", upload(server, tmp_path, "drawn.png", draw(99, 300, 300, 2)[0]))
-    decode = next(key for key, node in api.items() if node["class_type"] == "VAEDecode")
-    api["look"] = {"class_type": "PreviewImage", "inputs": {"images": [decode, 0]}, "_meta": {"title": "Painted"}}
+    api |= stock_sampling(api)  # what is painted, before any head is covered
 
     def paint(adapter: str) -> dict[str, np.ndarray]:
         change(api, "CamouflageLightAdapterLoader", adapter=adapter, encoding="refuse")  # the file has to say it

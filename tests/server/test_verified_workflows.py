@@ -8,19 +8,21 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import skimage.data
 
 from saved import traces
 from served import change
-from shipped import files, holds, pixels, queueable, texts, upload, workflow
+from shipped import files, holds, pixels, queueable, stock_sampling, texts, upload, wires, workflow
 from tools.comfy import NodeFailed
 
 NAMES = ("redact", "light", "base")
 SOURCE = "portrait-of-a-person.png"  # must not be found in any file
 SIZE = {"redact": 512, "light": 256, "base": 128}
-BEFORE_POLICY = {"redact": "CamouflageRedact", "light": "VAEDecode", "base": "VAEDecode"}
+SAMPLED = ("light", "base")
+VERIFIER = {"redact": "CamouflageVerify", "light": "CamouflageSafeSampler", "base": "CamouflageSafeSampler"}
 
 
 @dataclass
@@ -47,29 +49,49 @@ def ran(request, server, tmp_path_factory) -> Ran:
     before = files(server, "output", "temp")
     entry = server.run(api)
     made = files(server, "output", "temp") - before
-    look = copy.deepcopy(api)  # afterwards, for the test alone; the host has the picture in its cache
-    (source,) = [key for key, node in api.items() if node["class_type"] == BEFORE_POLICY[name]]
-    look["look"] = {"class_type": "PreviewImage", "inputs": {"images": [source, 0]}, "_meta": {"title": "look"}}
+    look = stock_sampling(api) if name in SAMPLED else redacted_only(api)  # afterwards, for the test alone
     (image,) = server.run(look)["outputs"]["look"]["images"]
     return Ran(name, api, entry, made, pixels(server.view(image)))
 
 
+def redacted_only(api: dict) -> dict:
+    """What comes to the verification of the redaction; "look" shows it."""
+    (source,) = [key for key, node in api.items() if node["class_type"] == "CamouflageRedact"]
+    (load,) = wires(api[source]["inputs"])
+    return {load: api[load], source: api[source], "look": {"class_type": "PreviewImage", "_meta": {"title": "look"},
+                                                           "inputs": {"images": [source, 0]}}}
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_only_verify_takes_what_was_not_verified(name):
+def test_only_what_verifies_has_what_was_not_verified(name):
     graph = workflow(name)
     kinds = {node["id"]: node["type"] for node in graph["nodes"]}
-    wires = {(kinds[a], out, kinds[b]) for _, a, out, b, _, _ in graph["links"]}
-    assert {to for kind, out, to in wires if kind == BEFORE_POLICY[name]} == {"CamouflageVerify"}
-    assert {to for kind, _, to in wires if kind == "SamplerCustomAdvanced"} <= {"VAEDecode"}
-    assert {(kind, out) for kind, out, to in wires if to == "CamouflageSaveImage"} == {
-        ("CamouflageVerify", 0), ("CamouflageVerify", 1)}
-    assert "SaveImage" not in kinds.values()
-    (verify,) = [node for node in graph["nodes"] if node["type"] == "CamouflageVerify"]
+    links = {(kinds[a], out, kinds[b]) for _, a, out, b, _, _ in graph["links"]}
+    assert {to for kind, out, to in links if kind == "CamouflageRedact"} <= {"CamouflageVerify"}
+    assert not [kind for kind in kinds.values() if "Sampler" in kind and kind not in ("CamouflageSafeSampler",
+                                                                                     "KSamplerSelect")]
+    assert not {"VAEDecode", "VAEDecodeTiled", "SaveImage", "PreviewLatent"} & set(kinds.values())
+    assert {(kind, out) for kind, out, to in links if to == "CamouflageSaveImage"} == {
+        (VERIFIER[name], 0), (VERIFIER[name], 1)}
+    assert {out for kind, out, _ in links if kind == VERIFIER[name]} == {0, 1, 2}, "the latent goes nowhere"
+    (verify,) = [node for node in graph["nodes"] if node["type"] == VERIFIER[name]]
     sources = {wire[0]: kinds[wire[1]] for wire in graph["links"]}
     wired = {socket["name"]: sources.get(socket["link"]) for socket in verify["inputs"]}
     assert wired["original"] == ("LoadImage" if name == "redact" else "CamouflagePrepareImage")
     assert (wired["noise"] == "RandomNoise") == (name != "redact") == bool(wired["guider"])
-    assert verify["widgets_values"][:3] == ["redact", "solid", "block"], "the strictest settings that still save"
+
+
+def test_the_shipped_settings_are_the_strictest_that_still_save(server):
+    for name in NAMES:
+        api = queueable(server, name, "example.png")
+        (settings,) = [node["inputs"] for node in api.values() if node["class_type"] == VERIFIER[name]]
+        wanted = {"policy": "redact", "redaction": "solid", "no_face": "block", "threshold": 0, "smallest_face": 32,
+                  "laxer_threshold": False, "one_original": False}
+        if name in SAMPLED:
+            wanted |= {"tries": 1, "scale_step": 0.25, "largest_scale": 2.5}
+        assert {key: settings[key] for key in wanted} == wanted
+        (sheet,) = [node["inputs"] for node in api.values() if node["class_type"] == "CamouflageReport"]
+        assert (sheet["show_original"], sheet["show_failing"]) == (False, False)
 
 
 def test_the_output_folder_gets_the_picture_and_its_manifest_alone(ran):
@@ -94,13 +116,13 @@ def test_the_unverified_picture_is_in_no_file(ran):
 
 
 def test_the_saved_file_is_pixels_alone_and_the_stock_node_fails_the_same_test(server, ran):
-    secrets = [SOURCE, SOURCE.removesuffix(".png"), "CamouflageVerify", "deformed"]
+    secrets = [SOURCE, SOURCE.removesuffix(".png"), VERIFIER[ran.name], "deformed"]
     assert traces(ran.one(".png").read_bytes(), *secrets) == []
     manifest = ran.one(".json").read_text(encoding="utf-8")
     assert not any(secret in manifest for secret in secrets)
 
     api = copy.deepcopy(ran.api)
-    (verify,) = [key for key, node in api.items() if node["class_type"] == "CamouflageVerify"]
+    (verify,) = [key for key, node in api.items() if node["class_type"] == VERIFIER[ran.name]]
     api["stock"] = {"class_type": "SaveImage", "inputs": {"images": [verify, 0], "filename_prefix": "stock"},
                     "_meta": {"title": "stock"}}
     (image,) = server.run(api)["outputs"]["stock"]["images"]
@@ -115,8 +137,8 @@ def test_the_verdict_is_shown_and_the_manifest_says_the_same(ran):
     assert told["format"] == "camouflage-manifest"
     (person,) = told["checked"]["persons"]
     assert (person["number"], person["verdict"], person["redaction"]) == (0, "redacted", "solid")
-    assert person["distance"] > told["threshold"]["distance"] == 0.6 and told["threshold"]["false_accept_rate"] is None
-    assert f"{person['distance']:.3f}" in verdict
+    assert person["distance"] is None and ": redacted, nothing to compare; " in verdict, "our own fill proves itself"
+    assert told["threshold"]["distance"] == 0.6 and told["threshold"]["false_accept_rate"] is None
     assert told["recogniser"]["name"] == "dlib ResNet"
     assert [tool["name"] for tool in told["detectors"]] == ["CenterFace", "dlib HOG"]
     picture = pixels(ran.one(".png"))
@@ -128,23 +150,20 @@ def test_the_verdict_is_shown_and_the_manifest_says_the_same(ran):
                                 "light": {"seed": 1, "anonymization_scale": None},
                                 "base": {"seed": 1, "anonymization_scale": 1.25}}[ran.name]
     assert bool(told["models"]) == (ran.name != "redact")
+    tries = [(one["seed"], one["verdicts"], one["kept"]) for one in told["checked"]["tries"]]
+    assert tries == ([(1, ["unverifiable"], True)] if ran.name in SAMPLED else [])
 
 
 @pytest.mark.parametrize(("policy", "said"), [
-    ("block", r"Verify.*failed: Not anonymized: person 0 \(\d+ x \d+ px at \d+, \d+\): {}, distance"),
-    ("report", r"Anonymized.*failed: Nothing was saved\..* person 0 \(\d+ x \d+ px at \d+, \d+\): {}, distance"),
+    ("block", r"{}.*failed: Not anonymized: person 0 \(\d+ x \d+ px at \d+, \d+\): {}; "),
+    ("report", r"Anonymized.*failed: Nothing was saved\..* person 0 \(\d+ x \d+ px at \d+, \d+\): {1}; "),
 ])
 def test_other_policies_let_nothing_out(server, ran, policy, said):
-    api, unverified, verdict = copy.deepcopy(ran.api), ran.unverified, "unverifiable"
-    verify = change(api, "CamouflageVerify", policy=policy)
-    if ran.name == "redact":  # which settles everybody before the policy is asked: verify the photo itself
-        inputs = api[verify]["inputs"]
-        del inputs["redacted"]
-        inputs["anonymized"], unverified, verdict = inputs["original"], skimage.data.astronaut(), "recognisable"
-    elif policy == "block":
+    api, unverified, verdict = unsettled(ran, policy)
+    if policy == "block" and ran.name in SAMPLED:
         change(api, "RandomNoise", noise_seed=2)  # everything behind it runs anew, the previews of the photo do not
     saved, shown = files(server, "output"), files(server, "temp")
-    with pytest.raises(NodeFailed, match=said.format(verdict)):
+    with pytest.raises(NodeFailed, match=said.format(VERIFIER[ran.name], verdict)):
         server.run(api)
     assert files(server, "output") == saved
     if policy == "block":
@@ -153,6 +172,39 @@ def test_other_policies_let_nothing_out(server, ran, policy, said):
         assert not titles & {"Verdict", "Verification report", "Anonymized"}
     else:
         assert holds(files(server, "temp") - shown, unverified) == []
+
+
+def unsettled(ran: Ran, policy: str) -> tuple[dict, np.ndarray, str]:
+    """A workflow whose person is not settled when the policy is asked, the picture, and what is said of the person."""
+    api = copy.deepcopy(ran.api)
+    verify = change(api, VERIFIER[ran.name], policy=policy)
+    if ran.name in SAMPLED:
+        return api, ran.unverified, r"(unverifiable, nothing to compare|recognisable, distance 0\.\d+)"
+    inputs = api[verify]["inputs"]  # the redaction settles everybody before: verify the photo itself
+    del inputs["redacted"]
+    inputs["anonymized"] = inputs["original"]
+    return api, skimage.data.astronaut(), r"recognisable, distance 0\.000"
+
+
+def test_what_is_only_reported_is_on_no_disk_unless_somebody_asks_for_it(server, ran):
+    api, unverified, _ = unsettled(ran, "report")
+    del api[change(api, "CamouflageSaveImage")]  # it would refuse, and end the run
+    before = files(server, "output", "temp")
+    assert server.run(api)["status"]["status_str"] == "success"
+    (sheet,) = files(server, "output", "temp") - before
+    assert likeness(pixels(sheet), unverified) < 0.5, "a plate stands in its place"
+    change(api, "CamouflageReport", show_failing=True)
+    server.run(api)
+    (asked,) = files(server, "output", "temp") - before - {sheet}
+    assert likeness(pixels(asked), unverified) > 0.9, "the test can see it"
+
+
+def likeness(sheet: np.ndarray, picture: np.ndarray) -> float:
+    """How much the likest place of a report looks like a picture, at the size in which reports show pictures."""
+    drawn = cv2.resize(picture, (680 * picture.shape[1] // picture.shape[0], 680), interpolation=cv2.INTER_CUBIC)
+    upper = drawn[:500]  # below there is a mark
+    return float(cv2.matchTemplate(cv2.cvtColor(sheet, cv2.COLOR_RGB2GRAY), cv2.cvtColor(upper, cv2.COLOR_RGB2GRAY),
+                                   cv2.TM_CCOEFF_NORMED).max())
 
 
 def last_outputs(server) -> dict:

@@ -62,11 +62,17 @@ def _webp(data: bytes) -> list[str]:
 
 
 def judged(report: ModuleType, pixels: np.ndarray, verdicts: Sequence[str] = ("safe",), **fields: Any) -> Any:
-    """A checked picture with one person for each verdict; ``report`` is the pack's module of that name."""
-    persons = tuple(report.Person(i, (4.0 + 20 * i, 5.0, 20.0 + 20 * i, 25.0), report.Verdict(verdict), 0.71, i,
-                                  "a reason", ("CenterFace",), "solid" if verdict == "redacted" else None)
-                    for i, verdict in enumerate(verdicts))
-    return report.CheckedPicture(*pixels.shape[:2], report.pixels_sha256(pixels), persons, **fields)
+    """A checked picture with one person for each verdict; ``report`` is the pack's module of that name.
+
+    "new redacted" is the verdict "redacted" on a new face, "area redacted" on a person area.
+    """
+    persons = []
+    for i, words in enumerate(verdicts):
+        *kind, verdict = words.split()
+        persons.append(report.Person(i, (4.0 + 20 * i, 5.0, 20.0 + 20 * i, 25.0), report.Verdict(verdict),
+                                     float("inf") if kind else 0.71, None if kind else i, "a reason", ("CenterFace",),
+                                     "solid" if verdict == "redacted" else None, *kind))
+    return report.CheckedPicture(*pixels.shape[:2], report.pixels_sha256(pixels), tuple(persons), **fields)
 
 
 def report_of(report: ModuleType, pictures: Sequence[np.ndarray], verdicts: Sequence[str] = ("safe", "redacted"),
@@ -76,7 +82,8 @@ def report_of(report: ModuleType, pictures: Sequence[np.ndarray], verdicts: Sequ
         return judged(report, pixels, after or (), **fields)
 
     tries = (report.Try(7, 1.25, (report.Verdict("recognisable"),) * len(verdicts), 0.4),
-             report.Try(8, 1.5, tuple(map(report.Verdict, verdicts)), float("inf"), True))
+             report.Try(8, 1.5, tuple(report.Verdict(words.split()[-1]) for words in verdicts),
+                        float("inf"), True))
     return report.Report(tuple(judged(report, pixels, verdicts, tries=tries, **fields) for pixels in pictures),
                          report.Threshold(0.6, "dlib ResNet", source="dlib's advice"),
                          report.Tool("dlib ResNet", "dlib 20", "CC0-1.0", ("0" * 64,)),

@@ -35,6 +35,30 @@ def queueable(server, name: str, photo: str, size: int = 128) -> dict:
     return api
 
 
+def stock_sampling(api: dict) -> dict:
+    """The Safe Sampler's sampling by the stock nodes, alone: "look" shows what nobody has verified, as "Painted"."""
+    inputs = next(node["inputs"] for node in api.values() if node["class_type"] == "CamouflageSafeSampler")
+    graph: dict = {}
+    open_ends = wires(inputs)
+    while open_ends:
+        key = open_ends.pop()
+        if key not in graph:
+            graph[key] = copy.deepcopy(api[key])
+            open_ends += wires(api[key]["inputs"])
+    taken = {name: inputs[name] for name in ("noise", "guider", "sampler", "sigmas")}
+    return graph | {
+        "sample": {"class_type": "SamplerCustomAdvanced", "_meta": {"title": "Sample"},
+                   "inputs": {"latent_image": inputs["latent"], **taken}},
+        "decode": {"class_type": "VAEDecode", "_meta": {"title": "Decode"},
+                   "inputs": {"samples": ["sample", 0], "vae": inputs["vae"]}},
+        "look": {"class_type": "PreviewImage", "_meta": {"title": "Painted"}, "inputs": {"images": ["decode", 0]}}}
+
+
+def wires(inputs: dict) -> list[str]:
+    """The nodes that a node's inputs come from."""
+    return [value[0] for value in inputs.values() if isinstance(value, list)]
+
+
 def upload(server, folder: Path, name: str, pixels: np.ndarray) -> str:
     """Puts a picture into the server's input folder; its name there."""
     Image.fromarray(pixels).save(folder / name)

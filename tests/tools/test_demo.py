@@ -15,7 +15,7 @@ import run
 from tools import demo
 from tools.comfy import NodeFailed
 from tools.contact_sheet import contact_sheet
-from tools.pipelines import BEFORE, CHOICES, MEANING, PIPELINES, Results, persons, verdicts
+from tools.pipelines import BEFORE, CHOICES, MEANING, PIPELINES, Results, before_the_policy, persons, verdicts
 
 VERDICT = """verdict: unverifiable
 threshold: 0.600 (never calibrated)
@@ -36,6 +36,29 @@ def test_every_person_gets_a_line_before_and_after_the_policy() -> None:
     results.texts["verdict"] = NOBODY
     assert verdicts(PIPELINES["base"], results)[-1] == ("As saved: no face found in the original", "nobody")
     assert persons(NOBODY) == ["no face found in the original"]
+    new = "new face 1 (40 x 50 px at 10, 20): redacted, nothing to compare; the region was replaced (solid)"
+    assert persons(f"verdict: redacted\n- picture 0: {new}") == [new]
+
+
+def tried(*verdicts: str, distance: float | None, kept: bool = True) -> dict:
+    return {"seed": 1, "anonymization_scale": 1.25, "verdicts": list(verdicts), "distance": distance, "kept": kept}
+
+
+def test_what_was_painted_is_told_from_the_kept_try_of_the_manifest() -> None:
+    found = [{"number": 0, "kind": "original", "box_ltrb": [10.0, 20.0, 50.4, 70.0]},
+             {"number": 1, "kind": "new", "box_ltrb": [0.0, 0.0, 9.0, 9.0]}]
+    checked = {"persons": found, "tries": [tried("recognisable", distance=0.3, kept=False),
+                                           tried("unverifiable", "recognisable", distance=0.5)]}
+    lines = before_the_policy({"checked": checked})
+    assert persons(lines) == [
+        "person 0 (40 x 50 px at 10, 20): unverifiable, smallest distance in the picture 0.500",
+        "new face 1: recognisable, smallest distance in the picture 0.500"]
+    told = verdicts(PIPELINES["light"], Results({}, {"verdict_before": lines, "verdict": NOBODY}, {}))
+    assert [verdict for _, verdict in told] == ["unverifiable", "recognisable", "nobody"]
+    checked["tries"] = [tried("unverifiable", distance=None)]
+    assert before_the_policy({"checked": checked}).endswith("unverifiable, nothing to compare")
+    assert persons(before_the_policy({"checked": {"persons": [], "tries": [tried(distance=None)]}})) == [
+        "no face found in the original"]
 
 
 def test_the_choices_are_those_of_the_command_line() -> None:
@@ -47,26 +70,24 @@ def test_the_choices_are_those_of_the_command_line() -> None:
         run.make_parser().parse_args(["demo", "--pipeline", "none"])
 
 
-def verify(**inputs: object) -> dict:
+def verify() -> dict:
     return {"v": {"class_type": "CamouflageVerify", "_meta": {"title": "Verify"},
-                  "inputs": {"original": ["photo", 0], "anonymized": ["result", 0], "policy": "redact", **inputs}}}
+                  "inputs": {"original": ["photo", 0], "anonymized": ["result", 0], "policy": "redact",
+                             "redacted": ["redact", 1]}}}
 
 
 def test_the_look_before_only_reports_and_shows_words_alone() -> None:
-    prompt = verify(noise=["n", 0])
+    prompt = verify()
     demo.look_before(prompt)
-    assert prompt["v"] == verify(noise=["n", 0])["v"], "the workflow's own verification stays"
-    assert prompt["look"]["inputs"] == {"original": ["photo", 0], "anonymized": ["result", 0], "policy": "report",
-                                        "noise": ["n", 0]}
+    assert prompt["v"] == verify()["v"], "the workflow's own verification stays"
+    assert prompt["look"]["inputs"] == {"original": ["photo", 0], "anonymized": ["photo", 0], "policy": "report"}
     assert prompt["looked"] == {"class_type": BEFORE[0], "inputs": {"source": ["look", 2]},
                                 "_meta": {"title": BEFORE[1]}}
-    prompt = verify(redacted=["redact", 1])
-    demo.look_before(prompt)
-    assert prompt["look"]["inputs"] == {"original": ["photo", 0], "anonymized": ["photo", 0], "policy": "report"}
 
 
 @pytest.mark.parametrize(("node", "kind", "refused"), [
     ("CamouflageVerify", "pack.camouflage.verification.verify.Blocked", True),
+    ("CamouflageSafeSampler", "pack.camouflage.verification.verify.Blocked", True),
     ("CamouflageRedact", "pack.camouflage.errors.CamouflageError", True),
     ("CamouflageVerify", "ValueError", False),
     ("CamouflageCaption", "pack.camouflage.errors.CamouflageError", False),
@@ -97,7 +118,8 @@ def test_the_redaction_of_a_real_photo_from_one_end_to_the_other(
     assert demo.main(["--pipeline", "redact", "--output", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().out
     assert "The photo as it is: person 0 (94 x 118 px at 178, 60): recognisable, distance 0.000" in said
-    assert "As saved: person 0 (94 x 118 px at 178, 60): redacted, distance 0." in said
+    assert ("As saved: person 0 (94 x 118 px at 178, 60): redacted, nothing to compare; the region was replaced "
+            "(solid)") in said, "our own fill proves itself"
     assert f"redacted: {MEANING['redacted']}" in said and "safe:" not in said
     files = {path.name for path in (tmp_path / "out").iterdir()}
     assert files == {"original.png", "anonymized_00001.png", "anonymized_00001.json", "report.png", "verdict.txt",
