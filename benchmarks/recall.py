@@ -73,7 +73,8 @@ def turns(found: Callable[[Iterable[Canvas]], set[str]], quick: bool) -> None:
 
 def sizes(found: Callable[[Iterable[Canvas]], set[str]], quick: bool) -> None:
     """Upright heads of 12 to 60 px on two canvases."""
-    for size, heights in ((pasted.SMALL, (12, 16, 20, 24, 32, 40, 60)), (pasted.LARGE, (12, 16, 20, 24, 28, 32, 40, 60))):
+    small, large = (12, 16, 20, 24, 32, 40, 60), (12, 16, 20, 24, 28, 32, 40, 60)
+    for size, heights in ((pasted.SMALL, small), (pasted.LARGE, large)):
         print(f"\nHeads of 12 that are found, {size[0]} x {size[1]} px\n")
         heights = heights[1:-2] if quick else heights
         heading("face height, px", heights)

@@ -158,8 +158,8 @@ def _demand_same_outside(original: np.ndarray, pixels: np.ndarray, inside: np.nd
             ((original[rows] == pixels[rows]).all(axis=2) | inside[rows]).all() for rows in bands(*pixels.shape[:2])):
         return
     raise CamouflageError(f"Picture {index} (counted from 0) of 'anonymized' was redacted from another picture than "
-                          "the one in 'original': they differ outside the heads. Connect the same pictures to 'Redact' and "
-                          "as 'original'.")
+                          "the one in 'original': they differ outside the heads. Connect the same pictures to 'Redact' "
+                          "and as 'original'.")
 
 
 def redact_everybody(images: torch.Tensor, detectors: str, mode: str, size: float, nobody: str, boxes: object = None,
@@ -315,8 +315,9 @@ def check_shape(original: np.ndarray, result: np.ndarray, index: int, count: int
     if not same_shape((h, w), (height, width)):
         with naming(index, count):
             raise CamouflageError(f"The original is {w} x {h} px and the result {width} x {height} px: another shape, "
-                                  "so the faces are not where they are looked for, and nothing can be proved. Connect the "
-                                  "picture that went into the sampling (the output of 'Prepare Image') as 'original'.")
+                                  "so the faces are not where they are looked for, and nothing can be proved. Connect "
+                                  "the picture that went into the sampling (the output of 'Prepare Image') as "
+                                  "'original'.")
 
 
 def check_counts(originals: int, results: int, one_original: bool) -> None:

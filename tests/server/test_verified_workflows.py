@@ -46,12 +46,12 @@ def ran(request, server, tmp_path_factory) -> Ran:
     name = request.param
     photo = upload(server, tmp_path_factory.mktemp("photo"), SOURCE, skimage.data.astronaut())
     api = queueable(server, name, photo, SIZE[name])
+    look = stock_sampling(api) if name in SAMPLED else redacted_only(api)  # for the test alone
+    (image,) = server.run(look)["outputs"]["look"]["images"]
+    unverified = pixels(server.view(image))
     before = files(server, "output", "temp")
     entry = server.run(api)
-    made = files(server, "output", "temp") - before
-    look = stock_sampling(api) if name in SAMPLED else redacted_only(api)  # afterwards, for the test alone
-    (image,) = server.run(look)["outputs"]["look"]["images"]
-    return Ran(name, api, entry, made, pixels(server.view(image)))
+    return Ran(name, api, entry, files(server, "output", "temp") - before, unverified)
 
 
 def redacted_only(api: dict) -> dict:
