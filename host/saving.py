@@ -49,7 +49,7 @@ def save_pictures(images: torch.Tensor, report: object, prefix: str, format: str
     ready, models = [], []
     for index, pixels in enumerate(pictures):
         mm.throw_exception_if_processing_interrupted()
-        ready.append(encoded(vouched, index, pixels, format, quality))
+        ready.append(encoded(vouched, index, pixels, format, quality, mm.throw_exception_if_processing_interrupted))
         progress.update(1)
     for file in files:
         mm.throw_exception_if_processing_interrupted()

@@ -65,8 +65,11 @@ class Hidden:
 
     def proves(self, pixels: np.ndarray, number: int, place: Place) -> bool:
         """Whether person ``number`` is hidden for certain: their face is our own solid fill and nothing else."""
-        return (self.persons.get(number) == "solid" and bool(self.places.get(number))
-                and filled(pixels, *place))
+        return self.wants_proof(number) and filled(pixels, *place, self.encoded)
+
+    def wants_proof(self, number: int) -> bool:
+        """Whether person ``number`` is said to be hidden by our own solid fill at places that are known."""
+        return self.persons.get(number) == "solid" and bool(self.places.get(number))
 
     def holds(self, number: int, x: float, y: float) -> bool:
         """Whether a point (px) lies where person ``number`` was hidden."""

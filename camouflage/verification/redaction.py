@@ -30,6 +30,7 @@ NEAR = 3
 """Grey levels by which a file format may change the fill; more, and it is not the fill any more."""
 _SMALLEST_CELL = 4.0  # px
 _BAND = 1 << 21  # px that are worked on at once
+_BLOCK, _CORE, _OFF = 12.0, 0.4, 32  # px and levels that an encoder reaches inwards; part of the radius it never does
 _INSIDE = 0.85  # of the head's radius: what has to be the fill, whatever a file format does to the outline
 
 
@@ -179,18 +180,25 @@ def inside(region: Region, x: float, y: float) -> bool:
     return (abs(across / radius_x) ** 3 + abs(down / radius_y) ** 3) ** (1 / 3) < 1 + _EDGE
 
 
-def filled(pixels: np.ndarray, box_ltrb: Box, turn: float = 0.0) -> bool:
+def filled(pixels: np.ndarray, box_ltrb: Box, turn: float = 0.0, encoded: bool = False) -> bool:
     """Whether the face in a box was replaced by our own solid fill: all of it lies within ``NEAR`` levels of it.
 
     Args:
         pixels: H x W x 3, uint8.
         box_ltrb, turn: of the face; what lies outside the picture does not count.
+        encoded: whether the pixels went through a lossy file, whose blocks carry the colours of the head's outline
+            some px inwards: there the fill may be off by up to 32 levels, which no face is.
 
     Returns:
         Also True where nothing of the face lies in the picture.
     """
-    return all((np.abs(pixels[band.rows, band.columns][band.distance <= _INSIDE].astype(np.int16) - GREY) <= NEAR).all()
-               for band in _bands(Region(box_ltrb, turn=turn), pixels.shape, _BAND))
+    region = Region(box_ltrb, turn=turn)
+    core = min(_INSIDE, max(_CORE, 1 - _BLOCK / min(head(box_ltrb)[2:]))) if encoded else _INSIDE
+    for band in _bands(region, pixels.shape, _BAND):
+        off = np.abs(pixels[band.rows, band.columns].astype(np.int16) - GREY).max(axis=2)
+        if (off[band.distance <= core] > NEAR).any() or (off[band.distance <= _INSIDE] > _OFF).any():
+            return False
+    return True
 
 
 def _pixels_between(low: float, high: float, size: int) -> tuple[int, int]:

@@ -26,6 +26,7 @@ from ..errors import CamouflageError
 from ..images import MAX_PIXELS, bands
 from .report import CheckedPicture, Report, pixels_sha256
 from .verify import accusation
+from .views import nothing, watched
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -85,7 +86,8 @@ def vouch(report: object, pictures: Sequence[np.ndarray]) -> Report:
     return report
 
 
-def encoded(report: Report, index: int, pixels: np.ndarray, format: str, quality: int) -> Encoded:
+def encoded(report: Report, index: int, pixels: np.ndarray, format: str, quality: int,
+            pause: Callable[[], None] = nothing) -> Encoded:
     """Encodes a picture and makes sure that what a reader decodes is still vouched for.
 
     A lossless file holds the pixels that were verified. A lossy one holds others, so these are verified again, by
@@ -96,13 +98,14 @@ def encoded(report: Report, index: int, pixels: np.ndarray, format: str, quality
         index: of the picture in the report.
         pixels: H x W x 3, uint8.
         format, quality: see :func:`encode`.
+        pause: called about ten times a second; may raise to stop.
 
     Raises:
         CamouflageError: the format cannot hold the picture; or a person would not be safe or redacted in the file
             (named by number and box); or the report cannot verify other pixels.
     """
-    data = encode(pixels, format, quality)
-    decoded = decode(data)
+    data = watched(lambda: encode(pixels, format, quality), pause)
+    decoded = watched(lambda: decode(data), pause)
     if decoded.shape == pixels.shape and all(np.array_equal(decoded[rows], pixels[rows])  # in bands: it makes a copy
                                              for rows in bands(*pixels.shape[:2])):
         checked = report.check(index, pixels)

@@ -307,6 +307,8 @@ class Verifier:
             verdict, reason = Verdict.RECOGNISABLE, "what is at this place is a person of another original of the batch"
         elif redaction is not None and scene.proved[i] and any(_only_at(scene, face, i) for face in now):
             verdict, reason = Verdict.UNVERIFIABLE, "a face is still found where the head was covered"
+        elif redaction is not None and hidden.wants_proof(i) and not scene.proved[i]:
+            verdict, reason = Verdict.UNVERIFIABLE, "what covered the head is not the solid fill any more"
         elif redaction is not None:
             verdict, reason = Verdict.REDACTED, f"the region was replaced ({redaction})"
         elif like is not None and like.likeness >= 1:

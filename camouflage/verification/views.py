@@ -149,6 +149,14 @@ def in_parallel(jobs: Sequence[Callable[[], T]], pause: Callable[[], None] = not
     return [future.result() for future in started]
 
 
+def watched(job: Callable[[], T], pause: Callable[[], None]) -> T:
+    """Runs one long job beside ``pause``, which may raise: then the job ends by itself, and its result is lost."""
+    future = _pool().submit(job)
+    while not wait([future], _WAIT).done:
+        pause()
+    return future.result()
+
+
 @functools.cache
 def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max(2, cores()), thread_name_prefix="camouflage")
