@@ -303,13 +303,13 @@ def test_a_redaction_of_another_picture_is_refused(host):
 # --- sizes --------------------------------------------------------------------------------------------------------
 
 
-def test_a_photo_of_24_megapixels_goes_all_the_way(host):
-    photo = cv2.resize(background((600, 400)), (6000, 4000))
-    heads = [paste(photo, PEOPLE["astronaut"], (1500, 1200), 420), paste(photo, PEOPLE["hopper"], (4600, 3100), 110)]
+def test_a_photo_of_15_megapixels_goes_all_the_way(host):
+    photo = cv2.resize(background((600, 400)), (4800, 3200))
+    heads = [paste(photo, PEOPLE["astronaut"], (1500, 1200), 420), paste(photo, PEOPLE["hopper"], (4500, 3000), 110)]
     image, detectors = tensor(photo), {} if everything else ONE
     picture, redacted = host.run("CamouflageRedact", image=image, **detectors)
     result, report, _ = verify(host, image, picture, redacted=redacted, policy="block", **detectors)
-    assert result.shape == (1, 4000, 6000, 3) and report.verdict == "redacted"
+    assert result.shape == (1, 3200, 4800, 3) and report.verdict == "redacted"
     after = pixels(result)[0]
     for head in heads:
         (x, y), half = (round(value) for value in head.centre), round(head.face_height)
