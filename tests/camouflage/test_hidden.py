@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -79,6 +80,24 @@ def test_one_pixel_of_the_face_is_enough_to_prove_nothing(turn) -> None:
         pixels = covered()
         pixels[y, x] = NOISE[y, x] // 2
         assert not filled(pixels, BOX)
+
+
+@pytest.mark.parametrize("width", [24, 30, 40, 60, 94])
+@pytest.mark.parametrize(("kind", "quality"), [("JPEG", 95), ("JPEG", 80), ("WEBP", 80)])
+def test_small_fills_prove_too_once_it_is_known_that_they_were_encoded(width, kind, quality) -> None:
+    """At 16 positions in an encoder's blocks; a real face, and the fill a little off, prove nothing all the same."""
+    pixels = photos.load("astronaut")
+    factor = width / (FACE[2] - FACE[0])
+    small = cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    for right in range(0, 16, 4):
+        for down in range(0, 16, 4):
+            moved = np.roll(small, (down, right), axis=(0, 1))
+            box = tuple(float(v * factor + (right, down)[i % 2]) for i, v in enumerate(FACE))
+            known = replace(hidden(box), encoded=True)
+            assert known.proves(encoded(redact(moved, [Region(box)]), kind, quality), 0, (box, 0.0)), (right, down)
+            assert not known.proves(encoded(moved, kind, quality), 0, (box, 0.0))
+    faint = np.clip(redact(moved, [Region(box)]).astype(int) + (moved.astype(int) - 128) // 16, 0, 255).astype(np.uint8)
+    assert not known.proves(faint, 0, (box, 0.0)), "a sixteenth of the face"
 
 
 def test_what_lies_outside_the_picture_needs_no_proof() -> None:
