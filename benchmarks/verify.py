@@ -7,7 +7,7 @@ and embeds everybody in the original and judges a result (the original as JPEG 3
 redacts everybody and judges again, with the original's faces known. ``--distances`` prints for every test photo the
 largest distance to itself after each change, and the smallest after each attack on a redaction. Run it with the
 environment of run.py, after ``python run.py test`` has fetched the photos. ``--crowd`` times a picture of 10 megapixels
-with 72 faces instead: redacted and verified as the shipped workflow does it, and the untouched photo judged and redacted.
+with 72 faces instead: redacted and verified as the shipped workflow does it, and the untouched photo verified.
 """
 
 from __future__ import annotations
@@ -84,10 +84,11 @@ def print_times(runs: int, threads: int) -> None:
 
 def print_crowd() -> None:
     """72 pasted heads of 110 px on 3872 x 2592 px."""
-    import pasted
     from pack.camouflage.verification.detection import find_faces
     from pack.camouflage.verification.hidden import Hidden
     from pack.camouflage.verification.redaction import Region, redact
+
+    import pasted
 
     width, height = 3872, 2592
     photo, people, verifier = pasted.background((width, height)), list(pasted.PEOPLE.values()), make_verifier()
