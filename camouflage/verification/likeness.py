@@ -10,8 +10,8 @@ and compared in five ways, each of which some filters do not touch:
 * as a drawing: the original's outlines against the result's grey levels;
 * as a colouring: how much of the original's grey the result's colours tell, so that any colour map is seen through.
 
-Each way has a limit above what faces of strangers, laid over each other as well as they can be, come to on the photos
-of the tests; the likeness is the largest share of such a limit, and from 1 on it is the original.
+Each way has a limit that faces of strangers, laid over each other as well as they can be, do not reach on the photos of
+the tests (one of 162 pairs does); the likeness is the largest share of such a limit, and from 1 on it is the original.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .places import box_around, centre, upright
 _SIDE = 32  # px of a face's height as it is compared
 _AROUND = 2.4  # side of what is kept of an original, in heights of the face
 LIMITS = {"grey": 0.78, "details": 0.75, "outlines": 0.68, "drawing": 0.72, "colouring": 0.60}
-"""From which value on each way says "the original": above what strangers reach."""
+"""From which value on each way says "the original"."""
 
 
 @dataclass(frozen=True, slots=True)

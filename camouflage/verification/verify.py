@@ -76,7 +76,7 @@ class Verifier:
         smallest_face: px; of a face whose box has a shorter side, in the original or in the result, no embedding is
             trusted to say "another person" (our choice: 32).
         pause: called about ten times a second; may raise to stop.
-        second: another verifier that has to agree before anybody is safe; None where there is none.
+        second: another recogniser with its threshold, which has to agree before anybody is safe; None: there is none.
     """
 
     detectors: tuple[Detector, ...]
