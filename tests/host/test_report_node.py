@@ -20,7 +20,8 @@ def portrait() -> torch.Tensor:
 def verified(host, portrait):
     """A portrait twice: as it is, and solid grey; verified by the pack itself, nothing done about it."""
     batch = torch.cat([portrait, torch.full_like(portrait, 128 / 255)])
-    image, report, _ = host.run("CamouflageVerify", original=portrait, anonymized=batch, policy="report")
+    image, report, _ = host.run("CamouflageVerify", original=portrait, anonymized=batch, policy="report",
+                                one_original=True)
     return image, report
 
 

@@ -19,7 +19,7 @@ def faces():
         return torch.nn.functional.interpolate(picture.movedim(-1, 1), (256, 256), mode="area").movedim(1, -1)
 
     original = square("astronaut", 0, 96, 256)
-    return {"original": original, "same": original.flip(2), "stranger": square("hopper", 60, 90, 360),
+    return {"original": original, "same": original * 0.8, "stranger": square("hopper", 60, 90, 360),
             "nobody": torch.rand(1, 256, 256, 3, generator=torch.Generator().manual_seed(0))}
 
 
@@ -65,6 +65,7 @@ def run(host):
         noise, = host.run("RandomNoise", noise_seed=seed)
         sampler, = host.run("KSamplerSelect", sampler_name="euler")
         latent = {"samples": torch.zeros(batch, 4, 32, 32)}
+        settings = {"one_original": batch > 1, **settings}
         return host.run("CamouflageSafeSampler", noise=noise, guider=guider, sampler=sampler,
                         sigmas=torch.tensor([2.0, 1.0, 0.0]), latent=latent, vae=vae, original=original, **settings)
 
