@@ -18,7 +18,7 @@ import numpy as np
 
 from ..faces import Box
 from ..packages import data_file, require
-from .places import bounds, box_around, centre, overlap, same_face, upright
+from .places import bounds, box_around, centre, longer_side, overlap, same_face, upright
 from .tools import Tool, file_sha256, package_version
 from .views import UPRIGHT, Sweep, View, beyond, in_parallel, nothing, resized, views
 
@@ -188,7 +188,7 @@ class CenterFace:
             fine = max((weight for side, weight in best.items() if side >= _FINE), default=0.0)
             if fine >= _COUNTS or (first.weight >= _COUNTS and sum(best.values()) >= _IN_ALL):
                 faces.append(self._face(group))
-            elif _longer(first.box_ltrb) >= _LEAST_HINT:
+            elif longer_side(first.box_ltrb) >= _LEAST_HINT:
                 hints.append(group)
         for group in hints[:_MOST_HINTS]:
             pause()
@@ -197,7 +197,7 @@ class CenterFace:
                 continue
             strong = hint.weight >= _STRONG
             if self._stays(pixels, hint, _FINE_LOOKS, _STAYS_UPRIGHT if strong and hint.turn == 0 else _STAYS) or (
-                    strong and _longer(hint.box_ltrb) >= _LEAST_BLURRED
+                    strong and longer_side(hint.box_ltrb) >= _LEAST_BLURRED
                     and self._stays(pixels, hint, _COARSE_LOOKS, _STAYS_BLURRED)):
                 faces.append(self._face(group))
         return faces
@@ -223,7 +223,7 @@ class CenterFace:
 
         Gives up where the first two looks have half of that or less: most hints are nothing.
         """
-        (x, y), size = centre(hint.box_ltrb), _longer(hint.box_ltrb)
+        (x, y), size = centre(hint.box_ltrb), longer_side(hint.box_ltrb)
         quarter = 90.0 * round(hint.turn / 90)
         scores: list[float] = []
         for height in heights:
@@ -268,10 +268,10 @@ class CenterFace:
             x, y, w, h = boxes[i].tolist()
             if not (x < width and y < height and x + w > 0 and y + h > 0):  # in the margin
                 continue
-            roll = float(rolls[i]) if abs(rolls[i]) > _UPRIGHT else 0.0
+            roll = float(rolls[i]) if abs(rolls[i]) > NEARLY_UPRIGHT else 0.0
             score = float(scores[i])
             found.append(_Seen(view.back((x, y, x + w, y + h)), score, _turn(view.turn - roll), view.sweep,
-                               score - (_TURNED if view.quarters else 0.0)))
+                               score - (TURNED if view.quarters else 0.0)))
         return found
 
     @contextlib.contextmanager
@@ -297,7 +297,7 @@ class _Seen(Detection):
 
 _LOWEST = 0.1  # score from which on something is kept as a hint
 _COUNTS = 0.3  # score from which on something counts as a face
-_TURNED = 0.1  # what a detection weighs less in a turned picture, where things look like faces more often
+TURNED = 0.1  # what a detection weighs less in a turned picture, where things look like faces more often
 _FINE = 640  # px; in smaller sweeps much looks like a face
 _IN_ALL = 0.7  # sum of the scores in all sweeps
 _MOST_HINTS, _LEAST_HINT, _LEAST_BLURRED = 40, 32.0, 48.0  # number of hints; px of the face
@@ -306,7 +306,7 @@ _ROOM = 1.2  # factor on the box of a face that is not sure: of a half hidden on
 _STRONG = 0.2  # weight of a strong hint
 _STAYS, _STAYS_UPRIGHT, _STAYS_BLURRED = 0.22, 0.12, 0.28  # mean score of a hint, of a strong upright one, of a blur
 _SAME_WAY = 60.0  # degrees between two looks at a head that agree on how it is turned
-_UPRIGHT = 25.0  # degrees up to which a head counts as upright: the networks see it as it is
+NEARLY_UPRIGHT = 25.0  # degrees up to which a head counts as upright: the networks see it as it is
 
 
 def sweeps(longer: int) -> list[Sweep]:
@@ -330,10 +330,6 @@ def _groups(seen: Sequence[_Seen]) -> list[list[_Seen]]:
     return groups
 
 
-def _longer(box_ltrb: Box) -> float:
-    return max(box_ltrb[2] - box_ltrb[0], box_ltrb[3] - box_ltrb[1])
-
-
 def _shares(a: Box, b: Box) -> bool:
     """Whether two boxes share a fifth of the smaller one."""
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
@@ -344,7 +340,7 @@ def _shares(a: Box, b: Box) -> bool:
 def _near(a: Box, b: Box) -> bool:
     """Whether two boxes are of one thing, though they were drawn at scales far apart."""
     (ax, ay), (bx, by) = centre(a), centre(b)
-    size_a, size_b = _longer(a), _longer(b)
+    size_a, size_b = longer_side(a), longer_side(b)
     return math.hypot(ax - bx, ay - by) < 0.4 * max(size_a, size_b) and 0.5 < size_b / size_a < 2.0
 
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from ..faces import Box
-from .places import box_around, centre, upright
+from .places import box_around, centre, longer_side, upright
 
 _SIDE = 32  # px of a face's height as it is compared
 _AROUND = 2.4  # side of what is kept of an original, in heights of the face
@@ -67,7 +67,7 @@ class Found:
 def template(pixels: np.ndarray, box_ltrb: Box, turn: float) -> np.ndarray:
     """What is kept of an original face for :func:`compare`: upright, with some room; 77 x 77, uint8, grey."""
     x, y = centre(box_ltrb)
-    return _grey(upright(pixels, x, y, turn, _AROUND * _height(box_ltrb), round(_AROUND * _SIDE)))
+    return _grey(upright(pixels, x, y, turn, _AROUND * longer_side(box_ltrb), round(_AROUND * _SIDE)))
 
 
 def compare(kept: np.ndarray, pixels: np.ndarray, box_ltrb: Box, turn: float, search: Search = NEARBY) -> Found:
@@ -81,7 +81,7 @@ def compare(kept: np.ndarray, pixels: np.ndarray, box_ltrb: Box, turn: float, se
     """
     import cv2
 
-    (x, y), height = centre(box_ltrb), _height(box_ltrb)
+    (x, y), height = centre(box_ltrb), longer_side(box_ltrb)
     side = 1 + 2 * search.reach
     size = round(side * _SIDE)
     window = upright(pixels, x, y, turn, side * height, size)
@@ -122,23 +122,19 @@ def sharpness(pixels: np.ndarray, box_ltrb: Box, turn: float) -> float:
     import cv2
 
     x, y = centre(box_ltrb)
-    face = _grey(upright(pixels, x, y, turn, _height(box_ltrb), 64)).astype(np.float32)
+    face = _grey(upright(pixels, x, y, turn, longer_side(box_ltrb), 64)).astype(np.float32)
     return float((face - cv2.GaussianBlur(face, (0, 0), 2.0)).std() / max(float(face.std()), 1.0))
 
 
 def _found(likeness: float, where: tuple[float, float, float, float], box_ltrb: Box, turn: float) -> Found:
     """The place that was found, from its offset (px of the compared size, along the face's axes), turn and scale."""
     across, down, angle, scale = where
-    (x, y), unit = centre(box_ltrb), _height(box_ltrb) / _SIDE
+    (x, y), unit = centre(box_ltrb), longer_side(box_ltrb) / _SIDE
     radians = np.radians(turn)
     x += unit * (across * np.cos(radians) + down * np.sin(radians))
     y += unit * (down * np.cos(radians) - across * np.sin(radians))
     width, height = (box_ltrb[2] - box_ltrb[0]) * scale, (box_ltrb[3] - box_ltrb[1]) * scale
     return Found(likeness, box_around(float(x), float(y), width, height), turn + angle)
-
-
-def _height(box_ltrb: Box) -> float:
-    return max(box_ltrb[3] - box_ltrb[1], box_ltrb[2] - box_ltrb[0])
 
 
 def _grey(pixels: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from ..errors import CamouflageError
 from ..faces import Box, clip_box
 from ..packages import require
 from ..weights import of_role
-from .detection import Detection
+from .detection import NEARLY_UPRIGHT, TURNED, Detection
 from .places import overlap, same_face
 from .recognition import ADVICE
 from .tools import Tool, file_sha256
@@ -27,8 +27,6 @@ from .views import Sweep, View, beyond, nothing, resized, views
 
 DETECTOR, RECOGNISER = "face detector (YuNet)", "face recogniser (SFace)"
 _LOWEST = 0.3  # least score of a detection
-_TURNED = 0.1  # what a score loses where the picture was turned, for things look like faces more often there
-_UPRIGHT = 25.0  # degrees up to which a head counts as upright: the networks see it as it is
 _CHANNELS = {"cls": 1, "obj": 1, "bbox": 4, "kps": 10}  # of YuNet's outputs, for every cell of 8, 16 and 32 px
 # Eyes, nose, corners of the mouth (the person's right first) in parts of a face's box: mean of 14 faces of the tests'
 # photos by CenterFace, made symmetric.
@@ -189,7 +187,7 @@ def brought_back(view: View, found: Iterable[tuple[Box, Sequence[Sequence[float]
     Returns:
         In the order of ``found``; heads whose eyes lie within 25 degrees of level count as upright in the view.
     """
-    loss = _TURNED if view.quarters else 0.0
+    loss = TURNED if view.quarters else 0.0
     return [Detection(view.back(box), score - loss, _turn(view.turn, points[0], points[1]))
             for box, points, score in found if score - loss >= least]
 
@@ -197,7 +195,7 @@ def brought_back(view: View, found: Iterable[tuple[Box, Sequence[Sequence[float]
 def _turn(turn: float, left_eye: Sequence[float] | np.ndarray, right_eye: Sequence[float] | np.ndarray) -> float:
     """Degrees, -180 (left out) to 180, by which a head is turned of which a view turned so far shows the eyes there."""
     roll = math.degrees(math.atan2(right_eye[1] - left_eye[1], right_eye[0] - left_eye[0]))
-    return 180.0 - (180.0 - turn + roll) % 360.0 if abs(roll) > _UPRIGHT else turn
+    return 180.0 - (180.0 - turn + roll) % 360.0 if abs(roll) > NEARLY_UPRIGHT else turn
 
 
 def _box(face: np.ndarray) -> Box:

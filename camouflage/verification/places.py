@@ -38,6 +38,11 @@ def centre(box_ltrb: Box) -> tuple[float, float]:
     return (box_ltrb[0] + box_ltrb[2]) / 2, (box_ltrb[1] + box_ltrb[3]) / 2
 
 
+def longer_side(box_ltrb: Box) -> float:
+    """The longer side of a box, px."""
+    return max(box_ltrb[2] - box_ltrb[0], box_ltrb[3] - box_ltrb[1])
+
+
 def box_around(x: float, y: float, width: float, height: float) -> Box:
     """The box of this size about a centre."""
     return x - width / 2, y - height / 2, x + width / 2, y + height / 2
