@@ -31,7 +31,8 @@ Canvas = tuple[np.ndarray, dict[str, Any]]
 
 def finder() -> Callable[[Iterable[Canvas]], set[str]]:
     """canvases -> names of the people whose faces are covered to 90 % at least."""
-    from pack.camouflage.verification.detection import CenterFace, DlibHog, find_faces
+    from pack.camouflage.verification.centerface import CenterFace
+    from pack.camouflage.verification.detection import DlibHog, find_faces
     from pack.camouflage.verification.redaction import Region, redact
 
     detectors = CenterFace(), DlibHog()

@@ -36,7 +36,8 @@ SIZES, FACES = (512, 1024, 2048), {1: "astronaut", 6: "six"}
 
 def make_verifier() -> Any:
     """The default detectors and recogniser."""
-    from pack.camouflage.verification.detection import CenterFace, DlibHog
+    from pack.camouflage.verification.centerface import CenterFace
+    from pack.camouflage.verification.detection import DlibHog
     from pack.camouflage.verification.recognition import DlibRecogniser
     from pack.camouflage.verification.verify import Verifier
 

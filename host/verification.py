@@ -17,7 +17,8 @@ from ..camouflage.faces import Box
 from ..camouflage.images import as_rgb, bands, check_megapixels
 from ..camouflage.known import boxes_of, faceless, person_areas
 from ..camouflage.verification.binding import same_shape
-from ..camouflage.verification.detection import CenterFace, Detector, DlibHog, FoundFace, find_faces
+from ..camouflage.verification.centerface import CenterFace
+from ..camouflage.verification.detection import Detector, DlibHog, FoundFace, find_faces
 from ..camouflage.verification.hidden import Hidden
 from ..camouflage.verification.recognition import DlibRecogniser, Recogniser, Threshold, held_to
 from ..camouflage.verification.redaction import Region, changed, redact

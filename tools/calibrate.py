@@ -31,7 +31,8 @@ from camouflage.verification.calibration import (
     pair_distances,
     pairs_for,
 )
-from camouflage.verification.detection import CenterFace, Detector, DlibHog, FoundFace, find_faces
+from camouflage.verification.centerface import CenterFace
+from camouflage.verification.detection import Detector, DlibHog, FoundFace, find_faces
 from camouflage.verification.onnx_pair import DETECTOR, RECOGNISER, SFace, YuNet
 from camouflage.verification.recognition import DlibRecogniser, Recogniser
 from camouflage.verification.report import pixels_sha256

@@ -17,10 +17,11 @@ import numpy as np
 
 from ..errors import CamouflageError
 from ..faces import Box, clip_box
+from ..known import mean_points
 from ..packages import require
 from ..weights import of_role
 from .detection import NEARLY_UPRIGHT, TURNED, Detection
-from .places import overlap, same_face
+from .places import half_turn, overlap, same_face
 from .recognition import ADVICE
 from .tools import Tool, file_sha256
 from .views import Sweep, View, beyond, nothing, resized, views
@@ -28,9 +29,6 @@ from .views import Sweep, View, beyond, nothing, resized, views
 DETECTOR, RECOGNISER = "face detector (YuNet)", "face recogniser (SFace)"
 _LOWEST = 0.3  # least score of a detection
 _CHANNELS = {"cls": 1, "obj": 1, "bbox": 4, "kps": 10}  # of YuNet's outputs, for every cell of 8, 16 and 32 px
-# Eyes, nose, corners of the mouth (the person's right first) in parts of a face's box: mean of 14 faces of the tests'
-# photos by CenterFace, made symmetric.
-_MEAN_FACE = np.array([[0.265, 0.375], [0.735, 0.375], [0.5, 0.57], [0.3, 0.73], [0.7, 0.73]])
 
 
 class YuNet:
@@ -195,7 +193,7 @@ def brought_back(view: View, found: Iterable[tuple[Box, Sequence[Sequence[float]
 def _turn(turn: float, left_eye: Sequence[float] | np.ndarray, right_eye: Sequence[float] | np.ndarray) -> float:
     """Degrees, -180 (left out) to 180, by which a head is turned of which a view turned so far shows the eyes there."""
     roll = math.degrees(math.atan2(right_eye[1] - left_eye[1], right_eye[0] - left_eye[0]))
-    return 180.0 - (180.0 - turn + roll) % 360.0 if abs(roll) > NEARLY_UPRIGHT else turn
+    return half_turn(turn - roll) if abs(roll) > NEARLY_UPRIGHT else turn
 
 
 def _box(face: np.ndarray) -> Box:
@@ -206,8 +204,7 @@ def _box(face: np.ndarray) -> Box:
 def _mean_face(box_ltrb: Box) -> np.ndarray:
     """A mean face in a box, as OpenCV has a detection."""
     left, top, right, bottom = box_ltrb
-    size = right - left, bottom - top
-    return np.array([left, top, *size, *(_MEAN_FACE * size + (left, top)).ravel(), 0], np.float32)
+    return np.array([left, top, right - left, bottom - top, *np.ravel(mean_points(box_ltrb)), 0], np.float32)
 
 
 def _demand_outputs(net: Any) -> None:

@@ -58,6 +58,11 @@ def bounds(box_ltrb: Box, turn: float) -> Box:
     return box_around(x, y, width * cosine + height * sine, width * sine + height * cosine)
 
 
+def half_turn(degrees: float) -> float:
+    """The same angle between -180 (left out) and 180."""
+    return 180.0 - (180.0 - degrees) % 360.0
+
+
 def scaled(box_ltrb: Box, across: float, down: float) -> Box:
     """The box in a picture that is ``across`` times as wide and ``down`` times as high."""
     left, top, right, bottom = box_ltrb

@@ -25,7 +25,7 @@ import numpy as np
 from ..errors import CamouflageError
 from ..images import MAX_PIXELS, bands
 from .report import CheckedPicture, Report, pixels_sha256
-from .verify import accusation
+from .verdicts import accusation
 from .views import nothing, watched
 
 if TYPE_CHECKING:

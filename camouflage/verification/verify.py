@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
+import torch
 
 from ..errors import CamouflageError
-from ..faces import Box, clip_box
+from ..faces import Box
 from ..images import colour_name, nearly_one_colour
-from ..known import faceless
+from ..known import faceless, resized_area
 from . import binding, likeness
 from .detection import Detector, FoundFace, find_faces
 from .hidden import Hidden
 from .places import Place, bounds, scaled
 from .recognition import Recogniser, Threshold, demand_recogniser
 from .redaction import Region, redact
-from .report import CheckedPicture, Person, Report, Verdict, pixels_sha256
-from .scene import KNOWN, Scene, doubt, embedded, together
+from .report import CheckedPicture, Person, Report, Verdict
+from .scene import KNOWN, Scene, embedded, together
+from .verdicts import accusation, judged
 from .views import nothing
 
 T = TypeVar("T")
@@ -220,7 +222,7 @@ class Verifier:
         like = self._like(originals, pixels, places, found, proved, hidden)
         left = None
         if originals.area is not None:
-            area = _resized(originals.area, height, width)
+            area = resized_area(torch.from_numpy(originals.area).float(), height, width)
             left = faceless(area, [bounds(*place) for place in places]) & ~hidden.covers(pixels.shape)
         moved = None
         if originals.outline is not None and not hidden.begun and originals.anybody:
@@ -276,88 +278,7 @@ class Verifier:
         return like
 
     def _judged(self, scene: Scene, pixels: np.ndarray, hidden: Hidden) -> CheckedPicture:
-        height, width = pixels.shape[:2]
-        scene = scene.without_specks(hidden)
-        numbers = range(len(scene.places))
-        persons = [self._judge(scene, i, hidden, pixels) for i in numbers]
-        persons += _judge_new(scene, hidden, len(persons), height, width)
-        if scene.faceless is not None and (scene.faceless.any() or hidden.area is not None):
-            persons.append(_judge_area(scene, hidden, len(persons), height, width))
-        return CheckedPicture(
-            height, width, pixels_sha256(pixels), tuple(persons),
-            faces_lost=sum(i not in hidden.persons and not any(face.sure for face in scene.faces_at(i))
-                           for i in numbers),
-            faces_new=sum(bool(scene.found[k].sure) for k in scene.strangers()),
-            faces_elsewhere=sum(not scene.elsewhere(i)[0] > 1 for i in numbers),
-            moved=scene.moved, hidden=hidden)
-
-    def _judge(self, scene: Scene, i: int, hidden: Hidden, pixels: np.ndarray) -> Person:
-        """Person ``i``. Every doubt is asked before "safe"."""
-        here, nearest, distance = scene.here(i)
-        there, far, where = scene.elsewhere(i)
-        before, now, redaction, like = scene.originals[i], scene.faces_at(i), hidden.persons.get(i), scene.like.get(i)
-        if where is not None and there < here and not there > 1:
-            left, top, right, bottom = where
-            verdict = Verdict.RECOGNISABLE
-            reason = f"this face is elsewhere now: {right - left:.0f} x {bottom - top:.0f} px at {left:.0f}, {top:.0f}"
-        elif not here > 1:
-            whose = "this person" if nearest == i else f"person {nearest}"
-            verdict, reason = Verdict.RECOGNISABLE, f"what is at this place is within the threshold of {whose}"
-        elif scene.foreign(i):
-            verdict, reason = Verdict.RECOGNISABLE, "what is at this place is a person of another original of the batch"
-        elif redaction is not None and scene.proved[i] and any(_only_at(scene, face, i) for face in now):
-            verdict, reason = Verdict.UNVERIFIABLE, "a face is still found where the head was covered"
-        elif redaction is not None and hidden.wants_proof(i) and not scene.proved[i]:
-            verdict, reason = Verdict.UNVERIFIABLE, "what covered the head is not the solid fill any more"
-        elif redaction is not None:
-            verdict, reason = Verdict.REDACTED, f"the region was replaced ({redaction})"
-        elif like is not None and like.likeness >= 1:
-            verdict, reason = Verdict.RECOGNISABLE, "this place still looks like the original"
-        elif why := doubt(before, now, pixels, self.detectors, self.smallest_face):
-            verdict, reason = Verdict.UNVERIFIABLE, why
-        else:
-            verdict, reason = Verdict.SAFE, "a face is there, and it is nobody's of the original"
-        if there < here:
-            distance, nearest = far, i
-        return Person(i, _clipped(bounds(*scene.places[i]), pixels.shape), verdict, distance,
-                      nearest if np.isfinite(distance) else None, reason, before.detectors, redaction,
-                      likeness=None if like is None else round(like.likeness, 3))
-
-
-def _only_at(scene: Scene, face: FoundFace, i: int) -> bool:
-    """Whether a found face stands at person ``i``'s place and at nobody else's."""
-    return not any(together(face, place) for number, place in enumerate(scene.places) if number != i)
-
-
-def _judge_new(scene: Scene, hidden: Hidden, first: int, height: int, width: int) -> Iterator[Person]:
-    """Faces that stand at no place of the original: those that were covered, then those that are there."""
-    for number, regions in enumerate(hidden.new, first):
-        box = _clipped(bounds(regions[0].box_ltrb, regions[0].turn), (height, width))
-        mode = regions[0].mode
-        yield Person(number, box, Verdict.REDACTED, float("inf"), None, f"the region was replaced ({mode})", (), mode,
-                     kind="new")
-    for number, k in enumerate(scene.strangers(), first + len(hidden.new)):
-        face = scene.found[k]
-        share, nearest, distance = scene.of_stranger(k)
-        whose = "a person of another original of the batch" if nearest is None else f"person {nearest}"
-        reason = "this face stands where the original has none"
-        if not share > 1:
-            reason += f", and is within the threshold of {whose}"
-        yield Person(number, _clipped(face.bounds, (height, width)),
-                     Verdict.UNVERIFIABLE if share > 1 else Verdict.RECOGNISABLE, distance,
-                     nearest if np.isfinite(distance) else None, reason, face.detectors, kind="new")
-
-
-def _judge_area(scene: Scene, hidden: Hidden, number: int, height: int, width: int) -> Person:
-    """The area of persons without a face."""
-    left = scene.faceless if scene.faceless is not None and scene.faceless.any() else hidden.area
-    assert left is not None
-    rows, columns = np.flatnonzero(left.any(axis=1)), np.flatnonzero(left.any(axis=0))
-    box = (float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
-    open_still = scene.faceless is not None and bool(scene.faceless.any())
-    return Person(number, _clipped(box, (height, width)), Verdict.UNVERIFIABLE if open_still else Verdict.REDACTED,
-                  float("inf"), None, "a person is there without a face that could be compared" if open_still
-                  else "the area was replaced (solid)", ("person mask",), None if open_still else "solid", kind="area")
+        return judged(scene, pixels, hidden, self.detectors, self.smallest_face)
 
 
 def with_known(found: Sequence[FoundFace], boxes_ltrb: Sequence[Box]) -> tuple[FoundFace, ...]:
@@ -372,16 +293,6 @@ def _shares(distances: np.ndarray, limit: float) -> np.ndarray:
     """Distances as parts of a threshold; above 1 exactly where the distance is above it."""
     return np.where(distances > limit, np.maximum(distances / limit, np.nextafter(1.0, 2.0)),
                     np.minimum(distances / limit, 1.0))
-
-
-def _resized(area: np.ndarray, height: int, width: int) -> np.ndarray:
-    import cv2
-
-    return cv2.resize(area.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
-
-
-def _clipped(box_ltrb: Box, shape: Sequence[int]) -> Box:
-    return clip_box(box_ltrb, shape[0], shape[1]) or (0.0, 0.0, float(shape[1]), float(shape[0]))
 
 
 _HELP = ("Choose the redaction 'solid', a larger 'size' in 'Redact', fewer detectors, or draw a box over the head and "
@@ -399,11 +310,6 @@ def plain_picture(pixels: np.ndarray) -> str:
 def of_batch(entries: Sequence[T], index: int) -> T:
     """Entry ``index`` of a batch, or the one that stands for all."""
     return entries[index if len(entries) > 1 else 0]
-
-
-def accusation(checked: CheckedPicture) -> str:
-    """Names the persons that are not settled, by number and box."""
-    return "Not anonymized: " + " ".join(f"{person}." for person in checked.unsettled)
 
 
 def make_report(verifier: Verifier, originals: Sequence[Originals], pictures: Sequence[CheckedPicture],

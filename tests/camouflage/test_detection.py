@@ -9,15 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pack.camouflage.verification.centerface import CenterFace, sweeps
 from pack.camouflage.verification.detection import (
-    CenterFace,
     Detection,
     DlibHog,
     FoundFace,
     Stepwise,
     dlib_square,
     find_faces,
-    sweeps,
 )
 from pack.camouflage.verification.places import centre, overlap, same_face
 from pack.camouflage.verification.tools import Tool

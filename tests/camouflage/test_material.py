@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from pack.camouflage.verification.detection import CenterFace
+from pack.camouflage.verification.centerface import CenterFace
 
 import hard_cases
 import pasted

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 import pytest
 from pack.camouflage.verification.binding import same_shape
-from pack.camouflage.verification.detection import CenterFace, DlibHog
+from pack.camouflage.verification.centerface import CenterFace
+from pack.camouflage.verification.detection import DlibHog
 from pack.camouflage.verification.recognition import DlibRecogniser
 from pack.camouflage.verification.report import Verdict
 from pack.camouflage.verification.verify import Blocked, Originals, Verifier

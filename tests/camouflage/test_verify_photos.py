@@ -13,7 +13,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from pack.camouflage.verification.detection import CenterFace, Detection, DlibHog
+from pack.camouflage.verification.centerface import CenterFace
+from pack.camouflage.verification.detection import Detection, DlibHog
 from pack.camouflage.verification.places import overlap
 from pack.camouflage.verification.recognition import DlibRecogniser
 from pack.camouflage.verification.redaction import MODES, Region, head, redact
