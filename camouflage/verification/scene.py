@@ -11,7 +11,7 @@ from ..faces import Box
 from . import likeness
 from .detection import Detector, FoundFace, find_faces
 from .hidden import Hidden
-from .places import Place, bounds, centre, same_face, upright
+from .places import Place, bounds, centre, longer_side, same_face, upright
 from .recognition import Recogniser
 from .views import nothing
 
@@ -20,9 +20,10 @@ KNOWN = "box"
 SPECK = 32.0
 """px: an unsure face with a shorter side is a speck (our choice): what is left of it after a mosaic or a blur looks
 like anything to a recogniser, so that nearness alone does not accuse it."""
-_SHARP, _SHARPEST = 0.15, 0.6
-"""Share of a face's contrast that is fine detail in a photo: 0.30 to 0.51 on the tests' photos. A blur of 1/16 of the
-face's width leaves 0.09 to 0.15; drawings of its edges have 0.64 to 0.88."""
+_SHARP, _SHARPEST = 0.15, 0.55
+"""Share of a face's contrast that is fine detail in a photo, see :func:`.likeness.sharpness`: 0.24 to 0.52 on the tests'
+photos, 0.19 to 0.42 where the face is 48 px high. A blur of 1/16 of the face's width leaves 0.09 to 0.15; drawings of
+its edges have 0.41 to 0.88. Of a face that is smaller than it is looked at, the upper limit is as much smaller."""
 _AT_ONCE = 8  # faces that are embedded between two looks whether to stop
 _CROP, _LARGEST = 2.4, 480  # side of a turned face's crop in heights of the face; px at most
 
@@ -178,7 +179,7 @@ def upright_face(pixels: np.ndarray, box_ltrb: Box, turn: float) -> tuple[np.nda
 
 
 def doubt(before: FoundFace, now: Sequence[FoundFace], pixels: np.ndarray, detectors: Sequence[Detector],
-          smallest_face: int) -> str:
+          smallest_face: int, like: likeness.Found | None = None) -> str:
     """Why the embeddings at a place cannot be trusted to say "another person"; empty where they can.
 
     Args:
@@ -187,6 +188,7 @@ def doubt(before: FoundFace, now: Sequence[FoundFace], pixels: np.ndarray, detec
         pixels: of the result, H x W x 3, uint8.
         detectors: that looked.
         smallest_face: px of the shorter side, in the original and in the result.
+        like: of the place.
     """
     sure = {name for face in now for name in face.sure}
     if not sure:
@@ -196,13 +198,15 @@ def doubt(before: FoundFace, now: Sequence[FoundFace], pixels: np.ndarray, detec
         return f"the face is smaller than {smallest_face} px"
     if missing := [name for name in before.detectors if name not in sure]:
         return f"the detectors disagree: none found by {', '.join(missing)}"
+    if like is not None and like.faded:
+        return "the face has lost the original's colours or light, so that nothing can be compared"
     for face in now:
         if face.turn and not _stands(pixels, face, detectors):
             return "the face does not stand upright, and none is found there when it is turned"
         sharpness = likeness.sharpness(pixels, face.box_ltrb, face.turn)
         if sharpness < _SHARP:
             return "the face is not sharp, so that nothing can be compared"
-        if sharpness > _SHARPEST:
+        if sharpness > _SHARPEST * min(1.0, longer_side(face.box_ltrb) / likeness.FINE):
             return "the face is a drawing or full of noise, so that nothing can be compared"
     return ""
 

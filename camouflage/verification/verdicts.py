@@ -64,7 +64,7 @@ def _judge(scene: Scene, i: int, hidden: Hidden, pixels: np.ndarray, detectors: 
         verdict, reason = Verdict.REDACTED, f"the region was replaced ({redaction})"
     elif like is not None and like.likeness >= 1:
         verdict, reason = Verdict.RECOGNISABLE, "this place still looks like the original"
-    elif why := doubt(before, now, pixels, detectors, smallest_face):
+    elif why := doubt(before, now, pixels, detectors, smallest_face, like):
         verdict, reason = Verdict.UNVERIFIABLE, why
     else:
         verdict, reason = Verdict.SAFE, "a face is there, and it is nobody's of the original"

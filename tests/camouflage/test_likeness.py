@@ -29,6 +29,7 @@ STRANGERS = [(a, b) for a, b in itertools.permutations(EVERYBODY, 2)
              if photos.PERSONS[a[0]][a[1]] != photos.PERSONS[b[0]][b[1]]]
 WHOLE = ("astronaut", "hopper", "biden", "obama2", "six")  # photos with whole faces of different people
 HARD = ("Canny", "Sobel", "Laplacian", "pencil", "solarized", "black and white", "black and white, adaptive")
+AT_ONCE = likeness.Search(0.25, (0.0,), (1.0,))  # for what does not depend on the search
 KEPT = [name for name in FILTERS if name not in HARD]
 
 
@@ -143,11 +144,48 @@ def test_a_turned_place_is_compared_upright(turn) -> None:
     turned = cv2.warpAffine(pixels, cv2.getRotationMatrix2D((x, y), turn, 1), pixels.shape[1::-1],
                             borderMode=cv2.BORDER_REPLICATE)
     kept = likeness.template(turned, box, turn)
-    assert kept.shape == (77, 77) and kept.dtype == np.uint8
+    assert kept.shape == (77, 77, 3) and kept.dtype == np.uint8
     assert np.corrcoef(kept.ravel(), template("hopper").ravel())[0, 1] > 0.9
     found = likeness.compare(kept, cv2.warpAffine(turned, side, turned.shape[1::-1]), box, turn)
     assert found.likeness >= 1 and found.turn == turn
     assert centre(found.box_ltrb) == pytest.approx((x + 15, y - 20), abs=0.06 * height)
+
+
+def sketched(pixels: np.ndarray, coloured: bool) -> np.ndarray:
+    """OpenCV's pencil sketch, of which a recogniser thinks that it is somebody else."""
+    grey, colours = cv2.pencilSketch(pixels)
+    return colours if coloured else np.repeat(grey[..., None], 3, axis=-1)
+
+
+LOST = {
+    "grey": lambda pixels: np.repeat(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=-1),
+    "Canny": FILTERS["Canny"], "Sobel": FILTERS["Sobel"], "Laplacian": FILTERS["Laplacian"],
+    "sketch": lambda pixels: sketched(pixels, False), "coloured sketch": lambda pixels: sketched(pixels, True),
+    "a third of the light": lambda pixels: (pixels / 3).astype(np.uint8),
+}
+
+
+@pytest.mark.parametrize("change", LOST)
+def test_a_face_without_its_colours_or_light_is_told(change) -> None:
+    """Of every photo's face, with colours in the original; the six are too bright for the sketch to be dark enough."""
+    for name in WHOLE[:4] if change == "coloured sketch" else WHOLE:
+        result = LOST[change](photo(name))
+        assert all(likeness.compare(template(name, number), result, box, 0).faded
+                   for number, box in enumerate(FACES[name])), name
+
+
+def test_strangers_and_ordinary_changes_keep_colours_and_light() -> None:
+    for a, b in STRANGERS:
+        assert not likeness.compare(template(*a), photo(b[0]), FACES[b[0]][b[1]], 0, AT_ONCE).faded, (a, b)
+    for change in ("JPEG 5", "sepia", "more contrast", "blur of 1/12 face", "gamma 0.4"):
+        assert not compared("hopper", FILTERS[change](photo("hopper")), AT_ONCE).faded, change
+
+
+def test_a_black_and_white_original_has_no_colours_to_lose() -> None:
+    grey = LOST["grey"](photo("biden"))
+    kept = likeness.template(grey, FACES["biden"][0], 0)
+    assert not likeness.compare(kept, grey, FACES["biden"][0], 0, AT_ONCE).faded
+    assert not likeness.compare(kept, photo("biden"), FACES["biden"][0], 0, AT_ONCE).faded
 
 
 @pytest.mark.parametrize("level", [0, 128, 255])

@@ -47,6 +47,7 @@ SAFE, REDACTED, UNVERIFIABLE, RECOGNISABLE = Verdict
 def _only_faces(monkeypatch: pytest.MonkeyPatch) -> None:
     """In this world all faces are flat and look alike as pictures; here the recogniser alone is asked."""
     monkeypatch.setattr(likeness, "LIMITS", dict.fromkeys(likeness.LIMITS, 99.0))
+    monkeypatch.setattr(likeness, "faded", lambda before, after: False)
 
 
 # Verdicts
@@ -764,3 +765,23 @@ def test_a_face_that_is_not_sharp_proves_nothing(monkeypatch) -> None:
     assert (person.verdict, person.reason) == (UNVERIFIABLE, "the face is not sharp, so that nothing can be compared")
     monkeypatch.setattr(likeness, "sharpness", lambda pixels, box_ltrb, turn: 0.16)
     assert verdicts(judged({LEFT: ANN}, {LEFT: EVE})) == [SAFE]
+
+
+@pytest.mark.parametrize(("height", "limit"), [(50, 0.55 * 50 / 64), (100, 0.55)])
+def test_a_drawing_or_noise_proves_nothing(monkeypatch, height, limit) -> None:
+    """A smaller face is enlarged to 64 px before its sharpness is measured, so that less is asked of it."""
+    place = (40, 40, 80, 40 + height)
+    for sharpness, verdict in ((limit + 0.01, UNVERIFIABLE), (limit - 0.01, SAFE)):
+        monkeypatch.setattr(likeness, "sharpness", lambda pixels, box_ltrb, turn, value=sharpness: value)
+        [person] = judged({place: ANN}, {place: EVE}).persons
+        assert person.verdict is verdict
+        assert verdict is SAFE or person.reason == (
+            "the face is a drawing or full of noise, so that nothing can be compared")
+
+
+def test_a_face_that_lost_its_colours_proves_nothing(monkeypatch) -> None:
+    monkeypatch.setattr(likeness, "faded", lambda before, after: True)
+    [person] = judged({LEFT: ANN}, {LEFT: EVE}).persons
+    assert (person.verdict, person.reason) == (
+        UNVERIFIABLE, "the face has lost the original's colours or light, so that nothing can be compared")
+    assert verdicts(judged({LEFT: ANN}, {LEFT: ANN})) == [RECOGNISABLE], "who is recognised is recognised"

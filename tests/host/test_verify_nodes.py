@@ -132,7 +132,7 @@ def test_nobody(host):
 
 def test_threshold_and_calibration(host, portrait):
     threshold = host.module("camouflage.verification.recognition").Threshold
-    other = image("hopper", 512)[:, :, :512]
+    other = image("hopper")[:, :512]
     assert verify(host, portrait, other, policy="report")[1].threshold.false_accept_rate is None
     measured = threshold(1.9, "dlib ResNet", 0.001, "calibrated")
     report = verify(host, portrait, other, policy="report", calibration=measured)[1]
