@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import gc
 import importlib
 import os
 import sys
@@ -41,6 +43,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Test files ask while they are collected."""
     sampled.everything = bool(config.getoption("--all"))
+
+
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Between two files, gives back what the tests of one left behind: networks are large, and lie in cycles."""
+    if nextitem is None or nextitem.path != item.path:
+        gc.collect()
+        if trim := getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None:
+            trim(0)
 
 
 @pytest.fixture(scope="session")

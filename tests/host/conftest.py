@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -71,6 +73,14 @@ def photo() -> torch.Tensor:
 
     image = torch.from_numpy(data.astronaut()).float()[None] / 255
     return torch.nn.functional.interpolate(image.movedim(-1, 1), (256, 256), mode="area").movedim(1, -1)
+
+
+@pytest.fixture
+def own_networks(host) -> Iterator[None]:
+    """For a test with files, and so large networks, of its own: they go with it, cycles and all."""
+    yield
+    host.module("host.networks").clear()
+    gc.collect()
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def known_weights(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def run(host, tmp_path, known_weights, monkeypatch) -> Callable[..., tuple]:
+def run(host, own_networks, tmp_path, known_weights, monkeypatch) -> Callable[..., tuple]:
     """run(node's name, **inputs) -> its outputs."""
     folder = tmp_path / "camouflage"
     shutil.copytree(known_weights / "camouflage", folder)

@@ -36,7 +36,7 @@ def face_weights(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def weights_folder(tmp_path, host, face_weights, monkeypatch) -> Path:
+def weights_folder(tmp_path, own_networks, face_weights, monkeypatch) -> Path:
     """A copy of the stand-ins that a test may spoil; the only one the host sees."""
     folder = tmp_path / "camouflage"
     shutil.copytree(face_weights / "camouflage", folder)
