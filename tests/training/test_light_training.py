@@ -15,6 +15,7 @@ from camouflage.attribute_map import attribute_map
 from camouflage.errors import CamouflageError
 from camouflage.faces import Faces
 from light_weights import difference_of_states
+from sampled import long
 from training import config as configs
 from training import light, loop, start
 from training.checkpoints import AVERAGE, WEIGHTS
@@ -66,6 +67,7 @@ def digest(tensors) -> str:
     return hashlib.sha256(b"".join(tensor.detach().numpy().tobytes() for tensor in tensors)).hexdigest()
 
 
+@long
 def test_the_adapter_learns_to_use_its_map(files, tmp_path):
     config = settings("steps=250", "batch_size=8", "optimizer.learning_rate=2e-3", "timesteps=uniform",
                       "dropout.attribute=0", "ema.use=false")
