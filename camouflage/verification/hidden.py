@@ -24,7 +24,8 @@ class Hidden:
         new: regions of faces that stand at no place of the original; always solid.
         area: H x W, bool: what was filled besides.
         encoded: whether the pixels went through a lossy file since they were verified: then only faces of which a
-            detector is sure count as new, for an encoder makes no faces, but moves scores a little.
+            detector is sure, and again in a crop of their own, count as new, for an encoder makes no faces, but moves
+            scores a little.
     """
 
     persons: Mapping[int, str] = field(default_factory=dict)

@@ -201,7 +201,7 @@ def doubt(before: FoundFace, now: Sequence[FoundFace], pixels: np.ndarray, detec
     if like is not None and like.faded:
         return "the face has lost the original's colours or light, so that nothing can be compared"
     for face in now:
-        if face.turn and not _stands(pixels, face, detectors):
+        if face.turn and not stands(pixels, face, detectors):
             return "the face does not stand upright, and none is found there when it is turned"
         sharpness = likeness.sharpness(pixels, face.box_ltrb, face.turn)
         if sharpness < _SHARP:
@@ -211,8 +211,8 @@ def doubt(before: FoundFace, now: Sequence[FoundFace], pixels: np.ndarray, detec
     return ""
 
 
-def _stands(pixels: np.ndarray, face: FoundFace, detectors: Sequence[Detector]) -> bool:
-    """Whether a turned face is found again, upright, once it is turned."""
+def stands(pixels: np.ndarray, face: FoundFace, detectors: Sequence[Detector]) -> bool:
+    """Whether a face is found again, upright, in a crop of its own."""
     crop, inside = upright_face(pixels, face.box_ltrb, face.turn)
     return any(again.sure and not again.turn and same_face(again.box_ltrb, inside)
                for again in find_faces(detectors, crop))

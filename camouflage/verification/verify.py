@@ -20,7 +20,7 @@ from .places import Place, bounds, scaled
 from .recognition import Recogniser, Threshold, demand_recogniser
 from .redaction import Region, redact
 from .report import CheckedPicture, Person, Report, Verdict
-from .scene import KNOWN, Scene, embedded, together
+from .scene import KNOWN, Scene, embedded, stands, together
 from .verdicts import accusation, judged
 from .views import nothing
 
@@ -216,7 +216,8 @@ class Verifier:
         self.pause()
         found = tuple(face for face in find_faces(self.detectors, pixels, self.pause)
                       if not hidden.is_fill(pixels, face.box_ltrb, face.turn)
-                      and (face.sure or not hidden.encoded or any(together(face, place) for place in places)))
+                      and (not hidden.encoded or any(together(face, place) for place in places)
+                           or (face.sure and stands(pixels, face, self.detectors))))
         proved = tuple(hidden.proves(pixels, number, place) for number, place in enumerate(places))
         shares, distances, foreign = self._compared(originals, others, pixels, places, found, proved)
         like = self._like(originals, pixels, places, found, proved, hidden)

@@ -678,6 +678,22 @@ def test_a_recheck_after_encoding_adds_no_faces_of_which_nobody_is_sure() -> Non
     assert verdicts(report.recheck(0, scene({LEFT: MAX}))) == [UNVERIFIABLE], "and at places it counts"
 
 
+def test_a_recheck_after_encoding_looks_at_new_faces_once_more() -> None:
+    """What detectors see in the whole picture alone, now that scores moved a little, is nobody."""
+    class Far(Eyes):
+        def detect(self, pixels: np.ndarray) -> list[Detection]:
+            return [one for one in super().detect(pixels) if pixels.shape == (200, 400, 3)]
+
+    before, after = scene({LEFT: ANN}), scene({LEFT: EVE, FREE: BOB})
+    for eyes, expected in ((Far(), [SAFE]), (Eyes(), [SAFE, UNVERIFIABLE])):
+        judge = verifier(eyes)
+        originals = judge.originals(before)
+        report = make_report(judge, [originals], [judge.settle(originals, scene({LEFT: EVE}))[1]])
+        assert report.recheck is not None
+        assert verdicts(report.recheck(0, after)) == expected
+        assert verdicts(judge.verify(originals, after)) == [SAFE, UNVERIFIABLE], "before the file it counts"
+
+
 def test_a_recheck_knows_what_was_covered_besides_the_persons() -> None:
     judge = verifier()
     originals = judge.originals(scene({LEFT: ANN}), area=mask((200, 120, 300, 200)))
