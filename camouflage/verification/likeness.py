@@ -28,7 +28,8 @@ from .places import box_around, centre, longer_side, upright
 FINE = 64
 """px of a face's height at which its sharpness is measured."""
 _SIDE = 32  # px of a face's height as it is compared
-_COLOURED, _LEAST_COLOUR, _LIGHTER, _NEAR_BLACK = 8.0, 0.3, 1.75, 2.0  # chroma; shares; grey levels
+_COLOURED, _LEAST_COLOUR = 8.0, 0.3  # chroma; share
+_DARKER, _LIGHTER, _NEAR_BLACK = 1.8, 2.0, 1.0  # factors on a face's lightness; grey levels
 _AROUND = 2.4  # side of what is kept of an original, in heights of the face
 LIMITS = {"grey": 0.78, "details": 0.75, "outlines": 0.68, "drawing": 0.72, "colouring": 0.60}
 """From which value on each way says "the original"."""
@@ -120,18 +121,18 @@ def compare(kept: np.ndarray, pixels: np.ndarray, box_ltrb: Box, turn: float, se
 
 
 def faded(before: np.ndarray, after: np.ndarray) -> bool:
-    """Whether a face has less than 0.3 of its colours left, or is more than 1.75 times as dark or as light.
+    """Whether a face has less than 0.3 of its colours left, or is more than 1.8 times as dark or twice as light.
 
     Colours are the mean chroma (CIE Lab) of a face that has some; the lightness is the median grey level. On the photos
-    of the tests strangers laid over each other keep 0.51 of the colours at least; OpenCV's pencil sketch darkens faces
-    by 1.7 to 3.9 (all numbers are our choice).
+    of the tests strangers laid over each other keep 0.51 of the colours at least and differ by 1.76 in lightness at most;
+    OpenCV's pencil sketch darkens faces by 1.7 to 3.9 (all numbers are our choice).
 
     Args:
         before, after: h x w x 3, uint8, of the original's face and of its place in the result.
     """
     (light, colour), (light_now, colour_now) = _tone(before), _tone(after)
     return (colour >= _COLOURED and colour_now < _LEAST_COLOUR * colour) or not (
-        light / _LIGHTER - _NEAR_BLACK <= light_now <= light * _LIGHTER + _NEAR_BLACK)
+        light / _DARKER - _NEAR_BLACK <= light_now <= light * _LIGHTER + _NEAR_BLACK)
 
 
 def _tone(pixels: np.ndarray) -> tuple[float, float]:

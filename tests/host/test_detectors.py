@@ -203,7 +203,8 @@ def test_centerface_and_retinaface_find_one_face_once(detectors, host):
     from skimage import data
 
     detection = host.module("camouflage.verification.detection")
-    centerface, retinaface = detection.CenterFace(), detectors.RetinaFace()
+    centerface = host.module("camouflage.verification.centerface").CenterFace()
+    retinaface = detectors.RetinaFace()
     photo = data.astronaut()[:256, 96:352]  # the face is in the middle, where RetinaFace's stand-in sees one
     alone, = detection.find_faces([centerface], photo)
     face, = detection.find_faces([centerface, retinaface], photo)
