@@ -124,8 +124,8 @@ def faded(before: np.ndarray, after: np.ndarray) -> bool:
     """Whether a face has less than 0.3 of its colours left, or is more than 1.8 times as dark or twice as light.
 
     Colours are the mean chroma (CIE Lab) of a face that has some; the lightness is the median grey level. On the photos
-    of the tests strangers laid over each other keep 0.51 of the colours at least and differ by 1.76 in lightness at most;
-    OpenCV's pencil sketch darkens faces by 1.7 to 3.9 (all numbers are our choice).
+    of the tests strangers laid over each other keep 0.51 of the colours at least, and differ by 1.76 in lightness at
+    most; OpenCV's pencil sketch darkens faces by 1.7 to 3.9 (all numbers are our choice).
 
     Args:
         before, after: h x w x 3, uint8, of the original's face and of its place in the result.
