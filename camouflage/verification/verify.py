@@ -223,7 +223,9 @@ class Verifier:
         like = self._like(originals, pixels, places, found, proved, hidden)
         left = None
         if originals.area is not None:
-            area = resized_area(torch.from_numpy(originals.area).float(), height, width)
+            area = originals.area
+            if area.shape != (height, width):
+                area = resized_area(torch.from_numpy(area).float(), height, width)
             left = faceless(area, [bounds(*place) for place in places]) & ~hidden.covers(pixels.shape)
         moved = None
         if originals.outline is not None and not hidden.begun and originals.anybody:
