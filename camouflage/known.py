@@ -162,10 +162,11 @@ def _check_shape(h: int, w: int, height: int, width: int, index: int, socket: st
 
 
 def resized_area(mask: torch.Tensor, height: int, width: int) -> np.ndarray:
-    """h x w of 0..1 to height x width, bool: more than half a person."""
+    """h x w, 0..1 or bool, to height x width, bool: more than half a person."""
     if mask.shape != (height, width):
         shrinks = mask.shape[0] > height or mask.shape[1] > width
-        mask = F.interpolate(mask[None, None], (height, width), mode="area" if shrinks else "nearest-exact")[0, 0]
+        mode = "area" if shrinks else "nearest-exact"
+        mask = F.interpolate(mask[None, None].float(), (height, width), mode=mode)[0, 0]
     return (mask > 0.5).numpy()
 
 

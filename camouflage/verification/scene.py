@@ -100,13 +100,13 @@ class Scene:
         again = [(like.box_ltrb, like.turn)] if like is not None and like.likeness >= 1 else []
         return [self.places[i], *found, *again]
 
-    def without_specks(self, hidden: Hidden) -> Scene:
+    def without_specks(self) -> Scene:
         """To the recogniser a speck may look like any fill; that what is left of a region is near to one says nothing.
         """
         specks = [i for i, face in enumerate(self.originals)
                   if not face.sure and min(face.box_ltrb[2] - face.box_ltrb[0],
                                            face.box_ltrb[3] - face.box_ltrb[1]) < SPECK]
-        rows = sorted(number for number in hidden.persons if number < len(self.places))
+        rows = sorted(number for number in self.hidden.persons if number < len(self.places))
         if not specks or not rows:
             return self
         shares, distances = self.shares.copy(), self.distances.copy()

@@ -8,30 +8,27 @@ import numpy as np
 
 from ..faces import Box, clip_box
 from .detection import Detector, FoundFace
-from .hidden import Hidden
 from .places import bounds
 from .report import CheckedPicture, Person, Verdict, pixels_sha256
 from .scene import Scene, doubt, together
 
 
-def judged(scene: Scene, pixels: np.ndarray, hidden: Hidden, detectors: Sequence[Detector],
-           smallest_face: int) -> CheckedPicture:
+def judged(scene: Scene, pixels: np.ndarray, detectors: Sequence[Detector], smallest_face: int) -> CheckedPicture:
     """The verdicts on everybody in a result.
 
     Args:
         scene: what stands where in it.
         pixels: of the result, H x W x 3, uint8.
-        hidden: what was destroyed.
         detectors: that looked.
         smallest_face: px, see :class:`.verify.Verifier`.
     """
     height, width = pixels.shape[:2]
-    scene = scene.without_specks(hidden)
+    scene, hidden = scene.without_specks(), scene.hidden
     numbers = range(len(scene.places))
-    persons = [_judge(scene, i, hidden, pixels, detectors, smallest_face) for i in numbers]
-    persons += _judge_new(scene, hidden, len(persons), height, width)
+    persons = [_judge(scene, i, pixels, detectors, smallest_face) for i in numbers]
+    persons += _judge_new(scene, len(persons), height, width)
     if scene.faceless is not None and (scene.faceless.any() or hidden.area is not None):
-        persons.append(_judge_area(scene, hidden, len(persons), height, width))
+        persons.append(_judge_area(scene, len(persons), height, width))
     return CheckedPicture(
         height, width, pixels_sha256(pixels), tuple(persons),
         faces_lost=sum(i not in hidden.persons and not any(face.sure for face in scene.faces_at(i))
@@ -41,9 +38,9 @@ def judged(scene: Scene, pixels: np.ndarray, hidden: Hidden, detectors: Sequence
         moved=scene.moved, hidden=hidden)
 
 
-def _judge(scene: Scene, i: int, hidden: Hidden, pixels: np.ndarray, detectors: Sequence[Detector],
-           smallest_face: int) -> Person:
+def _judge(scene: Scene, i: int, pixels: np.ndarray, detectors: Sequence[Detector], smallest_face: int) -> Person:
     """Person ``i``. Every doubt is asked before "safe"."""
+    hidden = scene.hidden
     here, nearest, distance = scene.here(i)
     there, far, where = scene.elsewhere(i)
     before, now, redaction, like = scene.originals[i], scene.faces_at(i), hidden.persons.get(i), scene.like.get(i)
@@ -80,14 +77,14 @@ def _only_at(scene: Scene, face: FoundFace, i: int) -> bool:
     return not any(together(face, place) for number, place in enumerate(scene.places) if number != i)
 
 
-def _judge_new(scene: Scene, hidden: Hidden, first: int, height: int, width: int) -> Iterator[Person]:
+def _judge_new(scene: Scene, first: int, height: int, width: int) -> Iterator[Person]:
     """Faces that stand at no place of the original: those that were covered, then those that are there."""
-    for number, regions in enumerate(hidden.new, first):
+    for number, regions in enumerate(scene.hidden.new, first):
         box = _clipped(bounds(regions[0].box_ltrb, regions[0].turn), (height, width))
         mode = regions[0].mode
         yield Person(number, box, Verdict.REDACTED, float("inf"), None, f"the region was replaced ({mode})", (), mode,
                      kind="new")
-    for number, k in enumerate(scene.strangers(), first + len(hidden.new)):
+    for number, k in enumerate(scene.strangers(), first + len(scene.hidden.new)):
         face = scene.found[k]
         share, nearest, distance = scene.of_stranger(k)
         whose = "a person of another original of the batch" if nearest is None else f"person {nearest}"
@@ -99,9 +96,9 @@ def _judge_new(scene: Scene, hidden: Hidden, first: int, height: int, width: int
                      nearest if np.isfinite(distance) else None, reason, face.detectors, kind="new")
 
 
-def _judge_area(scene: Scene, hidden: Hidden, number: int, height: int, width: int) -> Person:
+def _judge_area(scene: Scene, number: int, height: int, width: int) -> Person:
     """The area of persons without a face."""
-    left = scene.faceless if scene.faceless is not None and scene.faceless.any() else hidden.area
+    left = scene.faceless if scene.faceless is not None and scene.faceless.any() else scene.hidden.area
     assert left is not None
     rows, columns = np.flatnonzero(left.any(axis=1)), np.flatnonzero(left.any(axis=0))
     box = (float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))

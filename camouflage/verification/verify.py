@@ -133,7 +133,7 @@ class Verifier:
             others: of the same batch; nobody of theirs may be in the result either.
         """
         hidden = Hidden.of(redacted)
-        return self._judged(self._look(originals, pixels, hidden, others), pixels, hidden)
+        return self._judged(self._look(originals, pixels, hidden, others), pixels)
 
     def settle(self, originals: Originals, pixels: np.ndarray, policy: str = "redact", nobody: str = "block",
                mode: str = "solid", redacted: Mapping[int, str] | Hidden | None = None,
@@ -165,7 +165,7 @@ class Verifier:
         scene: Scene | None = None
         if checked is None:
             scene = self._look(originals, pixels, hidden, others)
-            checked = self._judged(scene, pixels, hidden)
+            checked = self._judged(scene, pixels)
         if checked.moved and policy != "report":
             raise Blocked(f"The result shows the original {checked.moved}, so nobody is where they were and nothing is "
                           "proved. Connect the picture that went into the sampling as 'original', turned, cut and "
@@ -183,7 +183,7 @@ class Verifier:
                 hidden = self._more(scene, hidden, person, mode, attempts[person.number], first)
             result = redact(pixels, hidden.regions, hidden.area)
             scene = self._look(originals, result, hidden, others)
-            checked = replace(self._judged(scene, result, hidden), moved=checked.moved)
+            checked = replace(self._judged(scene, result), moved=checked.moved)
         if checked.unsettled and policy == "block":
             raise Blocked(accusation(checked))
         return result, replace(checked, policy=policy, nobody_passed=nobody == "pass" and not originals.anybody,
@@ -223,9 +223,7 @@ class Verifier:
         like = self._like(originals, pixels, places, found, proved, hidden)
         left = None
         if originals.area is not None:
-            area = originals.area
-            if area.shape != (height, width):
-                area = resized_area(torch.from_numpy(area).float(), height, width)
+            area = resized_area(torch.from_numpy(originals.area), height, width)
             left = faceless(area, [bounds(*place) for place in places]) & ~hidden.covers(pixels.shape)
         moved = None
         if originals.outline is not None and not hidden.begun and originals.anybody:
@@ -280,8 +278,8 @@ class Verifier:
                 like[number] = max(like[number], traced, key=lambda one: one.likeness)
         return like
 
-    def _judged(self, scene: Scene, pixels: np.ndarray, hidden: Hidden) -> CheckedPicture:
-        return judged(scene, pixels, hidden, self.detectors, self.smallest_face)
+    def _judged(self, scene: Scene, pixels: np.ndarray) -> CheckedPicture:
+        return judged(scene, pixels, self.detectors, self.smallest_face)
 
 
 def with_known(found: Sequence[FoundFace], boxes_ltrb: Sequence[Box]) -> tuple[FoundFace, ...]:
