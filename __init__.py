@@ -2,7 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from .host.weights import register_folder
+from .camouflage.comfy.weights import register_folder
 from .nodes import NODES
 
 WEB_DIRECTORY = "./js"

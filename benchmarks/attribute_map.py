@@ -18,8 +18,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from camouflage.attribute_map import REGIONS, attribute_map
-from camouflage.faces import ATTRIBUTES, LANDMARKS, Face, Faces, Picture
+from camouflage.method.attribute_map import REGIONS, attribute_map
+from camouflage.method.faces import ATTRIBUTES, LANDMARKS, Face, Faces, Picture
 
 
 def random_faces(count: int, side: int = 768) -> Faces:

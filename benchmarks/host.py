@@ -61,7 +61,7 @@ class Host:
         return getattr(node(), node.FUNCTION)(**inputs)
 
     def pack(self, name: str) -> Any:
-        """A module of the loaded pack, such as "host.image_prompt"."""
+        """A module of the loaded pack, such as "camouflage.comfy.image_prompt"."""
         return importlib.import_module(f".{name}", str(ROOT).replace(".", "_x_"))
 
 

@@ -21,8 +21,8 @@ from safetensors.torch import save_file
 
 from benchmarks.attribute_map import random_faces
 from benchmarks.host import CFG, Host, arguments, compare, random_model, random_state, random_text
-from camouflage.attribute_map import attribute_map
-from camouflage.light_adapter import Layout, shapes_of
+from camouflage.method.attribute_map import attribute_map
+from camouflage.method.light_adapter import Layout, shapes_of
 
 EMBEDDING, TOKENS, CONTEXT = 1024, 4, 768  # of ip-adapter_sd15: CLIP-H's embedding, four tokens as wide as the text's
 STOCK = Layout((320, 640, 1280, 1280), 2)  # the only shape of T2I-Adapters for SD 1.5 that the host reads
@@ -42,7 +42,8 @@ def image_prompt_shapes(widths: list[int]) -> Iterator[tuple[str, tuple[int, ...
 
 def adapters(host: Host, model: Any, channels: tuple[int, ...]) -> tuple[Any, Any]:
     """Light adapter and image prompt for this model, by the pack's own loaders, which want files."""
-    image_prompt, light_adapter = host.pack("host.image_prompt"), host.pack("host.light_adapter")
+    image_prompt = host.pack("camouflage.comfy.image_prompt")
+    light_adapter = host.pack("camouflage.comfy.light_adapter")
     layers = image_prompt.cross_attention_layers(model.get_model_object("diffusion_model"))
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         light, prompt = Path(folder, "light.safetensors"), Path(folder, "prompt.safetensors")

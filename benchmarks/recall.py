@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import types
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,7 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
-_pack = types.ModuleType("pack")  # as in tests/conftest.py
-_pack.__path__ = [str(ROOT)]
-sys.modules.setdefault("pack", _pack)
+sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 import pasted  # noqa: E402
 
@@ -31,9 +27,9 @@ Canvas = tuple[np.ndarray, dict[str, Any]]
 
 def finder() -> Callable[[Iterable[Canvas]], set[str]]:
     """canvases -> names of the people whose faces are covered to 90 % at least."""
-    from pack.camouflage.verification.centerface import CenterFace
-    from pack.camouflage.verification.detection import DlibHog, find_faces
-    from pack.camouflage.verification.redaction import Region, redact
+    from camouflage.verification.centerface import CenterFace
+    from camouflage.verification.detection import DlibHog, find_faces
+    from camouflage.verification.redaction import Region, redact
 
     detectors = CenterFace(), DlibHog()
 

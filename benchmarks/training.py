@@ -4,8 +4,8 @@
                                   [--gradient-checkpointing] [--any-order]
 
 Run it with the environment of run.py and CAMOUFLAGE_COMFYUI set; it wants a GPU. Ten steps warm up and are not
-counted. TFLOP/s are pictures a second times what ``training/cost.py`` counts for one (what gradient checkpointing
-computes again is not counted twice). ``--any-order`` trains with ``deterministic: false``.
+counted. TFLOP/s are pictures a second times what ``camouflage/training/cost.py`` counts for one
+(what gradient checkpointing computes again is not counted twice). ``--any-order`` trains with ``deterministic: false``.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from safetensors.torch import save_file
 
 from benchmarks.host import SHAPES, random_state, random_unet
 from benchmarks.light import CONTEXT, EMBEDDING, image_prompt_shapes
-from camouflage.faces import ATTRIBUTES, Face, Picture
-from training import config as configs
-from training import cost, identity, light, loop, start
-from training.dataset import Dataset
-from training.shards import CELL, TOKENS, Info, Sample, Shard
+from camouflage.files import file_sha256
+from camouflage.method.faces import ATTRIBUTES, Face, Picture
+from camouflage.training import config as configs
+from camouflage.training import cost, identity, light, loop
+from camouflage.training.dataset import Dataset
+from camouflage.training.shards import CELL, TOKENS, Info, Sample, Shard
 
 WARM_UP = 10
 LAYERS = [320, 320, 640, 640, 1280, 1280, 1280, 1280, 1280, 640, 640, 640, 320, 320, 320, 1280]  # cross-attention
@@ -51,7 +52,7 @@ def measure(kind: str, size: int, options: argparse.Namespace, folder: Path, fil
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     steps = WARM_UP + options.steps
-    data = dataset(folder / "data", size, 64, start.digest(files["checkpoint"]))
+    data = dataset(folder / "data", size, 64, file_sha256(files["checkpoint"]))
     chosen: Any = configs.load(kind, None, [
         f"steps={steps}", f"batch_size={options.batch_size}", "validation.every=0", f"checkpoints.every={steps + 1}",
         f"gradient_checkpointing={str(options.gradient_checkpointing).lower()}", "optimizer.kind=adamw_fused",
@@ -83,7 +84,7 @@ def main() -> None:
     parser.add_argument("--gradient-checkpointing", action="store_true")
     parser.add_argument("--any-order", action="store_true", help="deterministic: false")
     options = parser.parse_args()
-    from training.comfyui import enter
+    from camouflage.comfy.in_process import enter
 
     enter()
     with tempfile.TemporaryDirectory() as name:

@@ -20,26 +20,22 @@ import statistics
 import subprocess
 import sys
 import time
-import types
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
-_pack = types.ModuleType("pack")  # as in tests/conftest.py
-_pack.__path__ = [str(ROOT)]
-sys.modules.setdefault("pack", _pack)
+sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 SIZES, FACES = (512, 1024, 2048), {1: "astronaut", 6: "six"}
 
 
 def make_verifier() -> Any:
     """The default detectors and recogniser."""
-    from pack.camouflage.verification.centerface import CenterFace
-    from pack.camouflage.verification.detection import DlibHog
-    from pack.camouflage.verification.recognition import DlibRecogniser
-    from pack.camouflage.verification.verify import Verifier
+    from camouflage.verification.centerface import CenterFace
+    from camouflage.verification.detection import DlibHog
+    from camouflage.verification.recognition import DlibRecogniser
+    from camouflage.verification.verify import Verifier
 
     recogniser = DlibRecogniser()
     return Verifier((CenterFace(), DlibHog()), recogniser, recogniser.threshold)
@@ -85,11 +81,10 @@ def print_times(runs: int, threads: int) -> None:
 
 def print_crowd() -> None:
     """72 pasted heads of 110 px on 3872 x 2592 px."""
-    from pack.camouflage.verification.detection import find_faces
-    from pack.camouflage.verification.hidden import Hidden
-    from pack.camouflage.verification.redaction import Region, redact
-
     import pasted
+    from camouflage.verification.detection import find_faces
+    from camouflage.verification.hidden import Hidden
+    from camouflage.verification.redaction import Region, redact
 
     width, height = 3872, 2592
     photo, people, verifier = pasted.background((width, height)), list(pasted.PEOPLE.values()), make_verifier()
@@ -117,10 +112,9 @@ def heading(columns: Iterable[str]) -> str:
 
 def print_distances() -> None:
     """Two tables, one row a photo."""
-    from pack.camouflage.verification.redaction import MODES
-
     import photos
     from attacks import ATTACKS, CHANGES
+    from camouflage.verification.redaction import MODES
 
     verifier = make_verifier()
     originals = {name: verifier.originals(photos.load(name)) for name in photos.NAMES}

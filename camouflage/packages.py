@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +27,14 @@ def data_file(module: str, package: str, name: str, what: str) -> Path:
         if path.is_file():
             return path
     raise CamouflageError(_missing(package, what, f"its file {name} is not there"))
+
+
+def package_version(package: str) -> str:
+    """Version of an installed distribution, with its name."""
+    try:
+        return f"{package} {importlib.metadata.version(package)}"
+    except importlib.metadata.PackageNotFoundError:
+        return f"{package}, version unknown"
 
 
 def _missing(package: str, what: str, why: str) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..host.annotators import controlnet_aux_models, transformers_models
-from ..host.prepare import prepare
-from ..host.weights import model_folders
+from ..camouflage.comfy.annotators import controlnet_aux_models, transformers_models
+from ..camouflage.comfy.prepare import prepare
+from ..camouflage.comfy.weights import model_folders
 from .common import ANNOTATE, image_input, one_of, resolution_input
 
 _FITS = ["crop", "stretch"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..camouflage.comfy import calibrations
+from ..camouflage.comfy.messages import show, warn
+from ..camouflage.comfy.weights import FOLDER
 from ..camouflage.verification.calibration import AUTOMATIC_RATE, RATES
-from ..host import calibrations
-from ..host.messages import show, warn
-from ..host.weights import FOLDER
 from .common import VERIFY, one_of
 from .types import CalibrationType
 

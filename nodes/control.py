@@ -6,9 +6,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..camouflage.comfy.conditioning import encode_batch
+from ..camouflage.comfy.control import apply_identity, apply_scene, scene_map
 from ..camouflage.errors import CamouflageError
-from ..host.conditioning import encode_batch
-from ..host.control import apply_identity, apply_scene, scene_map
 from .common import CONTROL
 
 _OURS = "Our choice; the paper gives no value."

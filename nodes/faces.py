@@ -7,15 +7,15 @@ import json
 import comfy.model_management as mm
 from comfy_api.latest import io
 
-from ..camouflage.attribute_map import MAX_GROW, MAX_LATENT, MAX_RADIUS, REGIONS, as_picture, attribute_map
-from ..camouflage.attributes import PRESETS, edit
+from ..camouflage.comfy.face_preview import preview
+from ..camouflage.comfy.faces import read_faces
+from ..camouflage.comfy.messages import show, warn
 from ..camouflage.errors import CamouflageError
-from ..camouflage.faces import Faces
 from ..camouflage.images import ASPECT_TOLERANCE
-from ..camouflage.known import without_face
-from ..host.face_preview import preview
-from ..host.faces import read_faces
-from ..host.messages import show, warn
+from ..camouflage.method.attribute_map import MAX_GROW, MAX_LATENT, MAX_RADIUS, REGIONS, as_picture, attribute_map
+from ..camouflage.method.attributes import PRESETS, edit
+from ..camouflage.method.faces import Faces
+from ..camouflage.method.known import without_face
 from .common import LIGHT, image_input, one_of
 from .types import AttributeMapType, FacesType, boxes_input
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..camouflage.comfy.guidance import IdentityGuidance
+from ..camouflage.comfy.messages import warn
 from ..camouflage.errors import CamouflageError
-from ..host.guidance import IdentityGuidance
-from ..host.messages import warn
 from .common import GUIDE
 
 _FORMULA = "D = D_identity + a_s * (D_text - D_identity)"

@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
+from ..camouflage.comfy.adapter_files import IMAGE_PROMPT, LIGHT_ADAPTER, find, names
+from ..camouflage.comfy.image_prompt import ImagePromptAdapter
+from ..camouflage.comfy.image_prompt import apply as apply_image_prompt
+from ..camouflage.comfy.image_prompt import load as load_image_prompt
+from ..camouflage.comfy.light_adapter import LightAdapter
+from ..camouflage.comfy.light_adapter import apply as apply_light_adapter
+from ..camouflage.comfy.light_adapter import load as load_light_adapter
 from ..camouflage.errors import CamouflageError
-from ..camouflage.light_adapter import SIGNED
-from ..host.adapter_files import IMAGE_PROMPT, LIGHT_ADAPTER, find, names
-from ..host.image_prompt import ImagePromptAdapter
-from ..host.image_prompt import apply as apply_image_prompt
-from ..host.image_prompt import load as load_image_prompt
-from ..host.light_adapter import LightAdapter
-from ..host.light_adapter import apply as apply_light_adapter
-from ..host.light_adapter import load as load_light_adapter
+from ..camouflage.method.light_adapter import SIGNED
 from .common import LIGHT, one_of
 from .types import AttributeMapType, ImagePromptType, LightAdapterType
 

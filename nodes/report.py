@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..camouflage.comfy.verification import to_images, to_pixels
 from ..camouflage.errors import CamouflageError
+from ..camouflage.output.sheet import report_sheets
 from ..camouflage.verification.report import Report
-from ..camouflage.verification.sheet import report_sheets
-from ..host.verification import to_images, to_pixels
 from .common import VERIFY
 from .types import ReportType
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..camouflage.comfy.messages import show
+from ..camouflage.comfy.saving import save_pictures
+from ..camouflage.output.saving import FORMATS
 from ..camouflage.verification.report import Report
-from ..camouflage.verification.saving import FORMATS
-from ..host.messages import show
-from ..host.saving import save_pictures
 from .common import VERIFY, one_of
 from .types import ReportType
 

@@ -6,15 +6,23 @@ from collections import Counter
 
 from comfy_api.latest import io
 
+from ..camouflage.comfy.guidance import scale_of
+from ..camouflage.comfy.messages import show, warn
+from ..camouflage.comfy.safe_sampler import Sampling, sample_safely
+from ..camouflage.comfy.verification import (
+    DETECTORS,
+    RECOGNISERS,
+    Redaction,
+    Wanted,
+    make_verifier,
+    redact_everybody,
+    verify,
+)
 from ..camouflage.errors import CamouflageError
 from ..camouflage.verification.recognition import Threshold
 from ..camouflage.verification.redaction import MODES
 from ..camouflage.verification.report import Report, Verdict
 from ..camouflage.verification.verify import NOBODY, POLICIES, Verifier
-from ..host.guidance import scale_of
-from ..host.messages import show, warn
-from ..host.safe_sampler import Sampling, sample_safely
-from ..host.verification import DETECTORS, RECOGNISERS, Redaction, Wanted, make_verifier, redact_everybody, verify
 from .common import VERIFY, one_of
 from .types import CalibrationType, RedactionType, ReportType, boxes_input
 

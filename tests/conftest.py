@@ -8,7 +8,6 @@ import gc
 import importlib
 import os
 import sys
-import types
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,11 +16,12 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+import one_library
 import sampled
 from in_host import enter_host, host_folder
 
 if TYPE_CHECKING:
-    from tools.comfy import ComfyServer
+    from camouflage.commands.server import ComfyServer
 
 ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
@@ -29,10 +29,7 @@ if str(ROOT) not in sys.path:
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-# `pack.camouflage...` is importable without a host, under a name that no host module has.
-_alias = types.ModuleType("pack")
-_alias.__path__ = [str(ROOT)]
-sys.modules.setdefault("pack", _alias)
+one_library.install(ROOT)  # the pack that ComfyUI loads shares its library with the tests
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -68,7 +65,7 @@ def comfyui() -> Path:
 @pytest.fixture(scope="session")
 def miniature_models(cache: Path) -> Path:
     """A `models` folder of seeded random weights in the published layouts."""
-    from tools import miniature
+    from testing import miniature
 
     return miniature.ensure(cache)
 
@@ -78,7 +75,7 @@ def host(miniature_models: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     """The host in this process, with the pack loaded by the host's own loader.
 
     Attributes: `nodes` (the host's node classes by id), `run(node_id, **inputs)` -> tuple of outputs,
-    `module(name)` -> a module of the loaded pack, such as "host.guidance".
+    `module(name)` -> a module of the loaded pack, such as "camouflage.comfy.guidance".
     """
     enter_host()
     import comfy.cli_args
@@ -119,7 +116,7 @@ def host(miniature_models: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 @pytest.fixture(scope="session")
 def server(comfyui: Path, miniature_models: Path) -> Iterator[ComfyServer]:
     """A real ComfyUI over HTTP with the pack, under an odd folder name, and the miniature weights."""
-    from tools.comfy import ComfyServer
+    from camouflage.commands.server import ComfyServer
 
     with ComfyServer(comfyui, models=[miniature_models], packs={"my.CAMOUFLaGE-1 (copy)": ROOT}) as running:
         yield running

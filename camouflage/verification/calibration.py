@@ -33,9 +33,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import CamouflageError
-from ..faces import number, read_json, record, sequence, show
+from ..method.faces import number, read_json, record, sequence, show
+from .model_info import Tool
 from .recognition import ADVICE, Recogniser, Threshold
-from .tools import Tool
 
 JSON_FORMAT, JSON_VERSION = "camouflage-calibration", 1
 MAX_JSON = 2**20  # characters

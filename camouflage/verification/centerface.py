@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from ..faces import Box
-from ..packages import data_file, require
+from ..files import file_sha256
+from ..method.faces import Box
+from ..packages import data_file, package_version, require
 from .detection import NEARLY_UPRIGHT, TURNED, Detection
+from .model_info import Tool
 from .places import box_around, centre, half_turn, longer_side, upright
-from .tools import Tool, file_sha256, package_version
 from .views import UPRIGHT, Sweep, View, beyond, in_parallel, nothing, views
 
 

@@ -13,10 +13,10 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from ..faces import Box
+from ..method.faces import Box
 from ..packages import require
+from .model_info import Tool
 from .places import bounds, box_around, overlap, same_face
-from .tools import Tool
 from .views import in_parallel, nothing, resized
 
 NEARLY_UPRIGHT = 25.0
@@ -173,15 +173,6 @@ class DlibHog:
                pause: Callable[[], None] = nothing) -> list[Detection]:
         """See :class:`Stepwise`."""
         return found[0]
-
-
-def dlib_square(box_ltrb: Box) -> tuple[float, float, float]:
-    """Centre x, centre y and side of the square that dlib's networks expect around a face with this box.
-
-    Fitted on the photos of the tests: side 0.92 of the box's longer one, centre 6 % of its height lower.
-    """
-    left, top, right, bottom = box_ltrb
-    return (left + right) / 2, (top + bottom) / 2 + 0.06 * (bottom - top), 0.92 * max(right - left, bottom - top)
 
 
 def _face_box(square: Any, factor: float) -> Box:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..faces import Box, clip_box
+from ..method.faces import Box, clip_box
 from .places import Place, bounds
 from .redaction import GREY, NEAR, Region, changed, filled, inside
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from ..faces import Box
+from ..method.faces import Box
 from .places import box_around, centre, longer_side, upright
 
 FINE = 64

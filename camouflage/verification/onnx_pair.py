@@ -16,14 +16,15 @@ from typing import Any
 import numpy as np
 
 from ..errors import CamouflageError
-from ..faces import Box, clip_box
-from ..known import mean_points
+from ..files import file_sha256
+from ..method.faces import Box, clip_box
+from ..method.keypoints import mean_points
 from ..packages import require
 from ..weights import of_role
 from .detection import NEARLY_UPRIGHT, TURNED, Detection
+from .model_info import Tool
 from .places import half_turn, overlap, same_face
 from .recognition import ADVICE
-from .tools import Tool, file_sha256
 from .views import Sweep, View, beyond, nothing, resized, views
 
 DETECTOR, RECOGNISER = "face detector (YuNet)", "face recogniser (SFace)"

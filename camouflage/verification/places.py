@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from ..faces import Box
+from ..method.faces import Box
 
 Place = tuple[Box, float]
 """A box and its turn."""

@@ -18,10 +18,11 @@ from typing import Protocol
 import numpy as np
 
 from ..errors import CamouflageError
-from ..faces import Box
-from ..packages import data_file, require
-from .detection import dlib_square
-from .tools import Tool, file_sha256, package_version
+from ..files import file_sha256
+from ..method.faces import Box
+from ..method.keypoints import dlib_square
+from ..packages import data_file, package_version, require
+from .model_info import Tool
 
 _NOISE = 1e-6  # distances this near are the same number, rounded another way
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import CamouflageError
-from ..faces import Box
+from ..method.faces import Box
 from .places import centre
 
 MODES = ("solid", "mosaic", "blur")

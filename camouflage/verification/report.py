@@ -21,9 +21,9 @@ import numpy as np
 
 from .. import VERSION
 from ..errors import CamouflageError
-from ..faces import Box
+from ..method.faces import Box
+from .model_info import Tool
 from .recognition import Threshold
-from .tools import Tool
 
 MANIFEST_FORMAT, MANIFEST_VERSION = "camouflage-manifest", 2
 KINDS = {"original": "person", "new": "new face", "area": "person area"}

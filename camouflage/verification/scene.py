@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..faces import Box
+from ..method.faces import Box
 from . import likeness
 from .detection import Detector, FoundFace, find_faces
 from .hidden import Hidden

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ..faces import Box, clip_box
+from ..method.faces import Box, clip_box
 from .detection import Detector, FoundFace
 from .places import bounds
 from .report import CheckedPicture, Person, Verdict, pixels_sha256

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from ..errors import CamouflageError
-from ..faces import Box
 from ..images import colour_name, nearly_one_colour
-from ..known import faceless, resized_area
+from ..method.faces import Box
+from ..method.known import faceless, resized_area
 from . import binding, likeness
 from .detection import Detector, FoundFace, find_faces
 from .hidden import Hidden

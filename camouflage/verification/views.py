@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ..faces import Box
+from ..method.faces import Box
 from .places import box_around
 
 T = TypeVar("T")

@@ -14,8 +14,8 @@ from urllib.parse import quote
 import pytest
 from comfy_cli.workflow_to_api import convert_ui_to_api
 
-from tools.check import BROWSERS
-from tools.comfy import ComfyServer
+from camouflage.commands.server import ComfyServer
+from camouflage.commands.test import BROWSERS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -13,9 +13,9 @@ import pytest
 from comfy_cli.workflow_to_api import convert_ui_to_api
 from PIL import Image
 
+from camouflage.commands.server import Interrupted, NodeFailed, PromptRefused
 from served import change, pictures
 from shipped import texts
-from tools.comfy import Interrupted, NodeFailed, PromptRefused
 
 ROOT = Path(__file__).resolve().parents[2]
 MAPS = ("Depth map", "Normal map", "Segmentation map", "Pose map", "Lineart map")

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 import hard_cases
+from camouflage.commands.server import NodeFailed
 from hard_cases import Case
 from pasted import covered
 from sampled import everything, sampled
 from served import change
 from shipped import files, pixels, queueable, texts, upload
-from tools.comfy import NodeFailed
 
 LEAST = 0.9  # share of a face that has to be covered
 OPEN = tuple(name for name in hard_cases.NAMES

@@ -119,7 +119,7 @@ def test_without_a_trained_light_adapter_it_is_bypassed(server, prompt):
 
 
 def test_malformed_edits_are_explained(server, prompt):
-    from tools.comfy import NodeFailed
+    from camouflage.commands.server import NodeFailed
 
     api = prompt("one")
     change(api, "CamouflageEditAttributes", edits='{"persons": {"all": {"Smilling": 0.5}}}')

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.comfy import ComfyServer, NodeFailed
+from camouflage.commands.server import ComfyServer, NodeFailed
 
 ROOT = Path(__file__).resolve().parents[2]
 NODES = {"CamouflagePrepareImage", "CamouflageDepthMap", "CamouflageNormalMap", "CamouflageSegmentationMap",
@@ -73,7 +73,7 @@ class Absent(MetaPathFinder):
         caller = sys._getframe(1)
         while caller is not None:  # the host itself needs transformers; what is tested is the pack
             if "host/annotators" in caller.f_code.co_filename.replace("\\\\", "/") or \\
-                    caller.f_code.co_filename.replace("\\\\", "/").endswith("host/weights.py"):
+                    caller.f_code.co_filename.replace("\\\\", "/").endswith("camouflage/comfy/weights.py"):
                 if name.split(".")[0] in {ABSENT!r}:
                     raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
             caller = caller.f_back

@@ -11,9 +11,9 @@ import pytest
 import skimage.data
 import websocket
 
+from camouflage.commands.server import ComfyServer
 from served import change
 from shipped import queueable, stock_sampling, upload
-from tools.comfy import ComfyServer
 
 PREVIEWS = {1, 4}  # the host's binary events with a picture: plain, and with metadata
 TEXT = 3  # the binary event of a line on a node

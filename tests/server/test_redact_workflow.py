@@ -9,9 +9,9 @@ import pytest
 import skimage.data
 
 import photos
+from camouflage.commands.server import NodeFailed
 from served import change, pictures
 from shipped import files, holds, queueable, texts, upload, workflow
-from tools.comfy import NodeFailed
 
 FACE = (slice(75, 165), slice(185, 260))  # rows and columns in the astronaut's photo
 FAR = (slice(250, 512), slice(0, 512))  # nothing of her head

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from camouflage.commands import train as cli
+from camouflage.training import checkpoints, networks
+from camouflage.training.checkpoints import AVERAGE
+from camouflage.training.dataset import Dataset
 from light_weights import SIGNED, save
 from served import change, pictures
 from shipped import queueable, stock_sampling, upload
-from tools.drawn_faces import draw
-from training import checkpoints, cli, networks
-from training.checkpoints import AVERAGE
-from training.dataset import Dataset
+from testing.drawn_faces import draw
 from training_data import drawn
 
 ROOT = Path(__file__).resolve().parents[2]

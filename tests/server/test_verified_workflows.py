@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import skimage.data
 
+from camouflage.commands.server import NodeFailed
 from saved import traces
 from served import change
 from shipped import files, holds, pixels, queueable, stock_sampling, texts, upload, wires, workflow
-from tools.comfy import NodeFailed
 
 NAMES = ("redact", "light", "base")
 SOURCE = "portrait-of-a-person.png"  # must not be found in any file

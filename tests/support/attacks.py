@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
-from pack.camouflage.verification.redaction import CELLS, head
 from PIL import Image
 from skimage.restoration import richardson_lucy, wiener
+
+from camouflage.verification.redaction import CELLS, head
 
 Box = tuple[float, float, float, float]
 Change = Callable[[np.ndarray], np.ndarray]

@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from pack.camouflage.verification.detection import Detection
-from pack.camouflage.verification.recognition import Threshold
-from pack.camouflage.verification.redaction import head
-from pack.camouflage.verification.report import Verdict
-from pack.camouflage.verification.tools import Tool
-from pack.camouflage.verification.verify import Verifier
 from scipy.ndimage import find_objects, label
+
+from camouflage.verification.detection import Detection
+from camouflage.verification.model_info import Tool
+from camouflage.verification.recognition import Threshold
+from camouflage.verification.redaction import head
+from camouflage.verification.report import Verdict
+from camouflage.verification.verify import Verifier
 
 LEFT, MIDDLE, RIGHT, FREE = (40, 40, 80, 90), (180, 40, 220, 90), (320, 40, 360, 90), (180, 140, 220, 190)
 ANN, BOB, CID, EVE, MAX = 10, 20, 30, 40, 50

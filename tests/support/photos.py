@@ -1,4 +1,4 @@
-"""Real photos: two that come with packages, and those that ``tools/photos.py`` fetched before the tests."""
+"""Real photos: two that come with packages, and those that ``testing/photos.py`` fetched before the tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from tools.photos import folder
+from testing.photos import folder
 
 # Persons in each picture, from left to right; the same name is the same person.
 PERSONS = {

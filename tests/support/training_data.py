@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from camouflage.faces import ATTRIBUTES, Face, Picture
-from tools.drawn_faces import draw, write_folder
-from training.dataset import Dataset, Info, Sample
-from training.shards import CELL, TOKENS, Shard
+from camouflage.method.faces import ATTRIBUTES, Face, Picture
+from camouflage.training.dataset import Dataset, Info, Sample
+from camouflage.training.shards import CELL, TOKENS, Shard
+from testing.drawn_faces import draw, write_folder
 
 TEXT, IMAGE = 768, 768  # numbers in a token of the text, and in an image embedding (CLIP-L)
 

@@ -51,7 +51,7 @@ def train_a_little(checkpoint: Path, latents: torch.Tensor, steps: int = 200, ba
     """Teaches a checkpoint's UNet to find the noise in latents (N x 4 x h x w), so that there is something to steer."""
     from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 
-    from training import loop, networks
+    from camouflage.training import loop, networks
 
     schedule, rng = loop.noise_schedule(), torch.Generator().manual_seed(0)
     unet = networks.load_unet(checkpoint).requires_grad_(True)

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from camouflage.errors import CamouflageError
-from training import checkpoints
-from training.checkpoints import AVERAGE, OPTIMIZER, WEIGHTS
+from camouflage.training import checkpoints
+from camouflage.training.checkpoints import AVERAGE, OPTIMIZER, WEIGHTS
 
 ROOT = Path(__file__).resolve().parents[2]
 

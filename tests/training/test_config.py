@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from camouflage import attribute_map
 from camouflage.errors import CamouflageError
-from training import config
-from training.config import CONFIGS, KINDS, Identity, Light, from_dict, keys, load, to_dict
+from camouflage.method import attribute_map
+from camouflage.training import config
+from camouflage.training.config import CONFIGS, KINDS, Identity, Light, from_dict, keys, load, to_dict
 
 BOTH = pytest.mark.parametrize("kind", ["light", "identity"])
 

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from camouflage.errors import CamouflageError
-from training import shards
-from training.dataset import Dataset
-from training.shards import File, Shard, shard_file
+from camouflage.training import shards
+from camouflage.training.dataset import Dataset
+from camouflage.training.shards import File, Shard, shard_file
 from training_data import synthetic_dataset, synthetic_info, synthetic_sample
 
 ROOT = Path(__file__).resolve().parents[2]

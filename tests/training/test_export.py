@@ -19,11 +19,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from camouflage import VERSION
+from camouflage.commands import train as cli
+from camouflage.files import file_sha256
+from camouflage.training import checkpoints, identity, light, loop, networks
+from camouflage.training import config as configs
+from camouflage.training.checkpoints import AVERAGE, WEIGHTS
 from in_host import difference
 from light_weights import difference_of_states, random_map
-from training import checkpoints, cli, identity, light, loop, networks, start
-from training import config as configs
-from training.checkpoints import AVERAGE, WEIGHTS
 from training_data import synthetic_dataset
 from training_nets import tiny_checkpoint, tiny_ip_adapter
 
@@ -39,7 +41,7 @@ def trained(kind, folder, widths, *overrides):
     """A run of four steps with a checkpoint every two; ``job`` holds the last weights."""
     base = tiny_checkpoint(folder / "base.safetensors", widths=widths)
     prompt = tiny_ip_adapter(folder / "prompt.safetensors") if kind == "light" else None
-    dataset = synthetic_dataset(folder / "dataset", 12, base_model=start.digest(base))
+    dataset = synthetic_dataset(folder / "dataset", 12, base_model=file_sha256(base))
     config = settings(kind, "steps=4", "checkpoints.every=2", *overrides)
     job = {"light": light, "identity": identity}[kind].job(config, dataset, base, prompt)
     loop.train(job, dataset, config, folder / "run", loop.make_accelerator(config, cpu=True))
@@ -96,10 +98,10 @@ def test_the_file_says_what_it_is(light_run, identity_run, control_net, tmp_path
     common = {"camouflage_version": VERSION, "base_model": "base.safetensors", "step": "4", "resolution": "64",
               "dataset_size": "11"}  # one of twelve is held out
     assert said == common | {"camouflage_network": "light", "licence": "CC-BY-4.0", "encoding": "camouflage-signed",
-                             "encoding_version": "1", "base_model_sha256": start.digest(light_run.base)}
+                             "encoding_version": "1", "base_model_sha256": file_sha256(light_run.base)}
     assert metadata(control_net) == common | {
         "camouflage_network": "identity", "licence": "not stated", "git_revision": revision,
-        "base_model_sha256": start.digest(identity_run.base)}
+        "base_model_sha256": file_sha256(identity_run.base)}
 
 
 def test_which_numbers_are_written(light_run, identity_run, tmp_path, capsys):
@@ -128,7 +130,7 @@ def test_which_numbers_are_written(light_run, identity_run, tmp_path, capsys):
 @torch.no_grad()
 def test_the_hosts_features_are_those_of_the_trained_module(host, light_run, tmp_path):
     assert export(light_run.folder, tmp_path / "a.safetensors", "--no-ema") == 0
-    ours = host.module("host.light_adapter").load(tmp_path / "a.safetensors", None)  # the file says its encoding
+    ours = host.module("camouflage.comfy.light_adapter").load(tmp_path / "a.safetensors", None)
     for size in ((8, 8), (16, 24), (40, 16), (96, 64)):
         attribute_map = random_map(1, 2, *size)
         wanted = light_run.job.model.adapter(attribute_map)
@@ -139,7 +141,7 @@ def test_the_hosts_features_are_those_of_the_trained_module(host, light_run, tmp
 def test_a_tuned_ip_adapter_is_a_file_of_its_own(host, light_run, tmp_path):
     assert export(light_run.folder, tmp_path / "a.safetensors") == 0
     _, wanted = parts(light_run)
-    net = host.module("host.image_prompt").load(tmp_path / "a_image_prompt.safetensors").net.state_dict()
+    net = host.module("camouflage.comfy.image_prompt").load(tmp_path / "a_image_prompt.safetensors").net.state_dict()
     loaded = {f"image_proj.{key}" if key.startswith(("proj.", "norm.")) else
               re.sub(r"(to_[kv])\.(\d+)\.", lambda m: f"ip_adapter.{2 * int(m[2]) + 1}.{m[1]}_ip.", key): value
               for key, value in net.items()}
@@ -213,7 +215,7 @@ def test_the_stock_loader_reads_the_identity_control(host, identity_run, control
     import comfy.controlnet
 
     ours = comfy.controlnet.load_controlnet(str(control_net))
-    assert host.module("host.control").hint_channels(ours) == 4
+    assert host.module("camouflage.comfy.control").hint_channels(ours) == 4
     rng = torch.Generator().manual_seed(0)
     noisy, latents = torch.randn(2, 2, 4, 16, 8, generator=rng)
     text = torch.randn(2, 77, 768, generator=rng)

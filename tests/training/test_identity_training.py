@@ -9,14 +9,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from camouflage.files import file_sha256
+from camouflage.training import config as configs
+from camouflage.training import export, identity, loop, networks
+from camouflage.training.checkpoints import WEIGHTS
+from camouflage.training.dataset import Dataset
+from camouflage.training.plan import generator
+from camouflage.training.validation import Sampler
 from light_weights import difference_of_states
 from sampled import long
-from training import config as configs
-from training import export, identity, loop, networks, start
-from training.checkpoints import WEIGHTS
-from training.dataset import Dataset
-from training.plan import generator
-from training.validation import Sampler
 from training_data import drawn_latents, synthetic_dataset, write_latents
 from training_nets import tiny_checkpoint
 
@@ -37,7 +38,7 @@ def files(tmp_path_factory) -> tuple[Path, Dataset]:
     """A base model of one level at the full width, which the host takes for SD 1.5, and drawn pictures."""
     folder = tmp_path_factory.mktemp("identity")
     checkpoint = tiny_checkpoint(folder / "base.safetensors", widths=(320,))
-    return checkpoint, write_latents(folder / "dataset", 1.5 * drawn_latents(40), base_model=start.digest(checkpoint))
+    return checkpoint, write_latents(folder / "dataset", 1.5 * drawn_latents(40), base_model=file_sha256(checkpoint))
 
 
 @long
@@ -100,7 +101,7 @@ def test_the_hint_is_the_latent_enlarged_as_the_host_does(host, files):
 
 def test_a_resumed_run_ends_with_the_same_bits(tmp_path):
     base_model = tiny_checkpoint(tmp_path / "base.safetensors")
-    dataset = synthetic_dataset(tmp_path / "dataset", 12, persons=(0, 1), base_model=start.digest(base_model))
+    dataset = synthetic_dataset(tmp_path / "dataset", 12, persons=(0, 1), base_model=file_sha256(base_model))
 
     def until(steps: int, output: Path) -> dict[str, torch.Tensor]:
         config = settings(f"steps={steps}", "ema.use=true", "gradient_checkpointing=true")

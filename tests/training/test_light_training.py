@@ -11,15 +11,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from camouflage.attribute_map import attribute_map
 from camouflage.errors import CamouflageError
-from camouflage.faces import Faces
+from camouflage.files import file_sha256
+from camouflage.method.attribute_map import attribute_map
+from camouflage.method.faces import Faces
+from camouflage.training import config as configs
+from camouflage.training import light, loop
+from camouflage.training.checkpoints import AVERAGE, WEIGHTS
+from camouflage.training.plan import generator
 from light_weights import difference_of_states
 from sampled import long
-from training import config as configs
-from training import light, loop, start
-from training.checkpoints import AVERAGE, WEIGHTS
-from training.plan import generator
 from training_data import drawn_latents, synthetic_dataset, synthetic_sample, write_latents
 from training_nets import TEXT, tiny_checkpoint, tiny_ip_adapter, train_a_little
 
@@ -43,7 +44,7 @@ def files(tmp_path_factory):
     checkpoint = train_a_little(tiny_checkpoint(folder / "base.safetensors"), drawn_latents(PICTURES))
     return SimpleNamespace(base=checkpoint, prompt=tiny_ip_adapter(folder / "prompt.safetensors"),
                            dataset=write_latents(folder / "dataset", drawn_latents(PICTURES),
-                                                 base_model=start.digest(checkpoint)))
+                                                 base_model=file_sha256(checkpoint)))
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def small(tmp_path_factory):
     folder = tmp_path_factory.mktemp("small")
     checkpoint = tiny_checkpoint(folder / "base.safetensors")
     return SimpleNamespace(base=checkpoint, prompt=tiny_ip_adapter(folder / "prompt.safetensors"),
-                           dataset=synthetic_dataset(folder / "dataset", 12, base_model=start.digest(checkpoint)))
+                           dataset=synthetic_dataset(folder / "dataset", 12, base_model=file_sha256(checkpoint)))
 
 
 def losses(output: Path) -> dict[int, float]:
@@ -241,7 +242,7 @@ def test_maps_are_those_of_the_node(host, small):
         region, grow, radius = options
         config = settings(f"map.region={region}", f"map.grow={grow}", f"map.keypoint_radius={radius}")
         sample = small.dataset[i]
-        faces = host.module("camouflage.faces").Faces.from_json(Faces((sample.picture,)).to_json())
+        faces = host.module("camouflage.method.faces").Faces.from_json(Faces((sample.picture,)).to_json())
         wanted = host.run("CamouflageAttributeMap", faces=faces, width=64, height=64, region=region, grow=grow,
                           keypoint_radius=radius)[0]
         ours = light.draw_map(sample.picture, sample, config)
@@ -280,7 +281,7 @@ def test_a_run_goes_on_with_its_own_settings_only(small, tmp_path, change, said)
 
 
 def test_pictures_without_a_face_are_left_out_or_the_error_says_why(small, tmp_path):
-    dataset = synthetic_dataset(tmp_path / "d", 4, persons=(0,), base_model=start.digest(small.base))
+    dataset = synthetic_dataset(tmp_path / "d", 4, persons=(0,), base_model=file_sha256(small.base))
     config = settings("steps=1")
     with pytest.raises(CamouflageError, match=r"None of the dataset's 4 pictures shows a face.*faces_only=false"):
         run(light.job(config, dataset, small.base, small.prompt), dataset, config, tmp_path / "run")
@@ -303,7 +304,7 @@ def test_a_single_held_out_picture_has_no_other_map(small):
 
 
 def test_an_ip_adapter_for_another_encoder_is_refused(small, tmp_path):
-    dataset = synthetic_dataset(tmp_path / "d", 2, base_model=start.digest(small.base), image_width=768)
+    dataset = synthetic_dataset(tmp_path / "d", 2, base_model=file_sha256(small.base), image_width=768)
     from light_weights import ip_adapter, save
 
     other = save(ip_adapter([32] * 5 + [64], 1024), tmp_path / "other.safetensors")

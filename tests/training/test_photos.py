@@ -11,11 +11,11 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from camouflage.errors import CamouflageError
-from camouflage.faces import Face, Faces, Picture
 from camouflage.images import working_size
-from tools.drawn_faces import draw
-from training import photos, sidecars
-from training.photos import Unreadable, decode, find
+from camouflage.method.faces import Face, Faces, Picture
+from camouflage.training import photos, sidecars
+from camouflage.training.photos import Unreadable, decode, find
+from testing.drawn_faces import draw
 from training_data import drawn
 
 CORNERS = np.zeros((40, 60, 3), np.uint8)  # red at the top left, blue at the top right, green at the bottom left
@@ -240,7 +240,7 @@ def test_faces_beside_a_photo(tmp_path):
 
 def test_faces_move_as_the_picture_does(host):
     """Drawn dots land where their coordinates do, whatever is cut off and however it is scaled."""
-    prepare = host.module("host.prepare").prepare
+    prepare = host.module("camouflage.comfy.prepare").prepare
     torch = pytest.importorskip("torch")
     for height, width in ((301, 407), (640, 270), (333, 1000), (128, 128), (1001, 517), (100, 135)):
         points = [(width * u, height * v) for u, v in ((0.4, 0.4), (0.6, 0.4), (0.5, 0.5), (0.45, 0.6), (0.55, 0.6))]

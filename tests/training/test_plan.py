@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from camouflage.errors import CamouflageError
-from training.plan import Plan, deterministic, generator, hold_out, timestep
+from camouflage.training.plan import Plan, deterministic, generator, hold_out, timestep
 
 SIZES = [(8, 8)] * 7 + [(8, 6)] * 4 + [(6, 8)]
 

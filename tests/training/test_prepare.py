@@ -14,13 +14,14 @@ import pytest
 import torch
 from PIL import Image
 
+from camouflage.comfy import in_process as comfyui
 from camouflage.errors import CamouflageError
-from camouflage.faces import Faces
-from tools.drawn_faces import draw
-from training import comfyui, prepare, sidecars
-from training.dataset import Dataset
-from training.prepare import shard_of
-from training.shards import File, Shard
+from camouflage.method.faces import Faces
+from camouflage.training import prepare, sidecars
+from camouflage.training.dataset import Dataset
+from camouflage.training.prepare import shard_of
+from camouflage.training.shards import File, Shard
+from testing.drawn_faces import draw
 from training_data import prepare_options, restored_model_folders, synthetic_info, synthetic_sample
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -142,7 +143,7 @@ def test_everything_is_what_the_nodes_compute(host, real):
             assert sample.caption == caption and Faces((sample.picture,)).to_json() == faces.to_json()
     empty, = host.run("CLIPTextEncode", clip=clip, text="")
     assert torch.equal(real.info.empty_text, empty[0][0][0].half())
-    digest = host.module("host.weights").digest_of
+    digest = host.module("camouflage.comfy.weights").digest_of
     assert real.info.base_model == digest(Path(folder_paths.get_full_path_or_raise("checkpoints", model)))
     assert (real.info.resolution, real.info.text_width, real.info.image_width) == (128, 768, 768)
 

@@ -17,10 +17,11 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from camouflage.files import file_sha256
+from camouflage.training import checkpoints
+from camouflage.training.checkpoints import AVERAGE, WEIGHTS
+from camouflage.training.loop import CHECKPOINTS, LOGS
 from light_weights import difference_of_states
-from training import checkpoints, start
-from training.checkpoints import AVERAGE, WEIGHTS
-from training.loop import CHECKPOINTS, LOGS
 from training_data import synthetic_dataset
 from training_nets import tiny_checkpoint, tiny_ip_adapter
 
@@ -44,7 +45,7 @@ for line in sys.stdin:  # everything is imported once; every training is a proce
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
     base = tiny_checkpoint(folder / "base.safetensors")
-    synthetic_dataset(folder / "dataset", 24, base_model=start.digest(base))
+    synthetic_dataset(folder / "dataset", 24, base_model=file_sha256(base))
     return SimpleNamespace(folder=folder, base=base, prompt=tiny_ip_adapter(folder / "prompt.safetensors"))
 
 

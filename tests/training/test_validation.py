@@ -11,15 +11,16 @@ import torch
 from safetensors.torch import load_file
 
 from camouflage.errors import CamouflageError
-from camouflage.faces import Faces
+from camouflage.files import file_sha256
+from camouflage.method.faces import Faces
+from camouflage.training import config as configs
+from camouflage.training import light, loop
+from camouflage.training.checkpoints import AVERAGE, WEIGHTS
+from camouflage.training.loop import LOGS
+from camouflage.training.networks import read
+from camouflage.training.validation import Sampler
 from in_host import Calls
 from light_weights import SIGNED, difference_of_states, save, t2i_adapter
-from training import config as configs
-from training import light, loop, start
-from training.checkpoints import AVERAGE, WEIGHTS
-from training.loop import LOGS
-from training.networks import read
-from training.validation import Sampler
 from training_data import synthetic_dataset, synthetic_sample
 from training_nets import tiny_checkpoint, tiny_ip_adapter
 
@@ -74,14 +75,14 @@ def test_it_paints_what_the_nodes_paint(host, scene):
     import comfy.clip_vision
 
     loaded, _, vae = host.run("CheckpointLoaderSimple", ckpt_name=CHECKPOINT)
-    prompt = host.module("host.image_prompt").load(scene.sampler._files[2])
-    adapter = host.module("host.light_adapter").load(scene.adapters[0])
+    prompt = host.module("camouflage.comfy.image_prompt").load(scene.sampler._files[2])
+    adapter = host.module("camouflage.comfy.light_adapter").load(scene.adapters[0])
     for sample, picture in zip(scene.samples, scene.painted, strict=True):
         seen = comfy.clip_vision.Output()
         seen["image_embeds"] = sample.image[None]
         model, = host.run("CamouflageApplyImagePrompt", model=loaded, image_prompt=prompt, clip_vision_output=seen,
                           weight=WEIGHT)
-        faces = host.module("camouflage.faces").Faces.from_json(Faces((sample.picture,)).to_json())
+        faces = host.module("camouflage.method.faces").Faces.from_json(Faces((sample.picture,)).to_json())
         attribute_map, map_picture, *_ = host.run("CamouflageAttributeMap", faces=faces, width=8 * SIDE,
                                                   height=8 * SIDE)
         positive, negative = (
@@ -120,7 +121,7 @@ class Painter(Sampler):
 def test_it_changes_no_bit_of_what_is_trained_and_looks_at_the_average(tmp_path):
     base = tiny_checkpoint(tmp_path / "base.safetensors")
     prompt = tiny_ip_adapter(tmp_path / "prompt.safetensors")
-    dataset = synthetic_dataset(tmp_path / "dataset", 30, base_model=start.digest(base))
+    dataset = synthetic_dataset(tmp_path / "dataset", 30, base_model=file_sha256(base))
     painter, last = Painter(), {}
     for name, every in (("with", 1), ("without", 0)):
         config = settings("precision=fp32", "batch_size=2", "steps=3", "schedule.warmup=0", "ema.decay=0.5",
@@ -147,7 +148,7 @@ def test_it_changes_no_bit_of_what_is_trained_and_looks_at_the_average(tmp_path)
 def test_pictures_are_painted_with_the_image_prompt_that_is_trained(tmp_path):
     base = tiny_checkpoint(tmp_path / "base.safetensors")
     prompt = tiny_ip_adapter(tmp_path / "prompt.safetensors")
-    dataset = synthetic_dataset(tmp_path / "dataset", 20, base_model=start.digest(base))
+    dataset = synthetic_dataset(tmp_path / "dataset", 20, base_model=file_sha256(base))
     for train in (False, True):
         painter = Painter()
         config = settings("precision=fp32", "validation.pictures=1", f"image_prompt.train={str(train).lower()}")

@@ -1,0 +1,276 @@
+"""IP-Adapter for SD 1.5: image tokens in the UNet's cross-attention, decoupled from the text (arXiv 2308.06721)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management as mm
+import comfy.ops
+import comfy.utils
+import torch
+from comfy.ldm.modules.attention import SpatialTransformer, optimized_attention
+from comfy.model_patcher import ModelPatcher
+
+from ..errors import CamouflageError
+from ..images import ASPECT_TOLERANCE
+from ..method.image_prompt import Layout, read_layout
+from .guidance import IDENTITY_BRANCH
+from .weights import checked
+
+_MODELS = "camouflage_image_prompt"
+_ENCODERS = {512: "CLIP-B/32, CLIP-B/16 or FaRL-B/16", 768: "CLIP-L/14", 1024: "CLIP-H/14", 1152: "SigLIP",
+             1280: "CLIP-bigG/14"}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A cross-attention layer: the host's name of its block, the block's number, the place in it, its two widths."""
+
+    block: str
+    number: int
+    index: int
+    width: int
+    context: int
+
+
+class ImagePromptNet(torch.nn.Module):
+    """Projection of the image embedding, and keys and values of every layer; runs partly offloaded too."""
+
+    def __init__(self, layout: Layout, dtype: torch.dtype):
+        super().__init__()
+        ops, c = comfy.ops.manual_cast, layout.context
+        self.proj = ops.Linear(layout.width, layout.tokens * c, dtype=dtype)
+        self.norm = ops.LayerNorm(c, dtype=dtype)
+        self.to_k = torch.nn.ModuleList(ops.Linear(c, w, bias=False, dtype=dtype) for w in layout.layers)
+        self.to_v = torch.nn.ModuleList(ops.Linear(c, w, bias=False, dtype=dtype) for w in layout.layers)
+
+    def tokens(self, embeds: torch.Tensor) -> torch.Tensor:
+        """B x width to B x tokens x context."""
+        return self.norm(self.proj(embeds).reshape(len(embeds), -1, self.norm.weight.shape[0]))
+
+
+@dataclass(frozen=True, eq=False)
+class ImagePromptAdapter:
+    """A loaded IP-Adapter; ``patcher`` wraps ``net`` for the host's memory management."""
+
+    net: ImagePromptNet
+    layout: Layout
+    patcher: ModelPatcher
+
+
+@dataclass(frozen=True, eq=False)
+class ImagePrompt:
+    """One application: tokens of the pictures (the last row is the projection of zeros, for uncond), and how they act.
+
+    Attributes:
+        tokens: (pictures + 1) x tokens x context.
+        sigmas: first and last noise level at which it acts; None is always.
+        mask: B x 1 x H x W in picture space, 0..1; None is everywhere.
+    """
+
+    net: ImagePromptNet
+    tokens: torch.Tensor
+    weight: float
+    sigmas: tuple[float, float] | None
+    mask: torch.Tensor | None
+    _moved: dict = field(default_factory=dict, repr=False)
+
+    def attend(self, q: torch.Tensor, layer: int, options: dict) -> torch.Tensor | None:
+        """What the image adds to the attention's result, shaped like q ((conds * pictures) x cells x width).
+
+        Branch 0 of the host's ``cond_or_uncond`` gets the pictures' tokens, every other one the projected zeros. None:
+        nothing, because the identity is evaluated or the noise level lies outside.
+        """
+        if options.get(IDENTITY_BRANCH) or not self._acts(options):
+            return None
+        branches = options.get("cond_or_uncond", [0])
+        pictures = q.shape[0] // len(branches)
+        tokens = self._once(("tokens", q.device, q.dtype), lambda: self.tokens.to(q))
+        _check_batch(len(tokens) - 1, pictures, "clip_vision_output")
+        keys, values = self.net.to_k[layer](tokens), self.net.to_v[layer](tokens)
+
+        def each(rows: torch.Tensor) -> torch.Tensor:
+            cond, uncond = rows[:-1], rows[-1:]
+            return torch.cat([cond.repeat(pictures // len(cond), 1, 1) if branch == 0
+                              else uncond.expand(pictures, -1, -1) for branch in branches])
+
+        out = _attention(q, each(keys), each(values), options) * self.weight
+        if self.mask is None:
+            return out
+        _check_batch(len(self.mask), pictures, "mask")
+        height, width = _cells(options, q.shape[1])
+        whole = self.mask
+        mask = self._once((height, width, q.device, q.dtype), lambda: _small_mask(whole, height, width).to(q))
+        return out * mask.repeat(q.shape[0] // len(mask), 1, 1)
+
+    def _acts(self, options: dict) -> bool:
+        return self.sigmas is None or self.sigmas[1] <= float(options["sigmas"][0]) <= self.sigmas[0]
+
+    def _once(self, key: tuple, make: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """Small tensors on the device of the model, made once; bounded (four levels of a few sizes)."""
+        if key not in self._moved:
+            if len(self._moved) >= 32:
+                self._moved.clear()
+            self._moved[key] = make()
+        return self._moved[key]
+
+
+@dataclass(frozen=True, eq=False)
+class LayerPatch:
+    """The host's ``attn2`` replacement of one layer: text attention, or whatever stood there before, plus the image.
+
+    It is immutable, so the host's deep copies of a MODEL's options share it.
+    """
+
+    prompt: ImagePrompt
+    layer: int
+    previous: Callable | None = None
+
+    def __deepcopy__(self, memo: dict) -> LayerPatch:
+        return self
+
+    def to(self, target: torch.device | torch.dtype) -> LayerPatch:
+        """The host's call when it moves patches; ours follow the queries, an older foreign one may hold tensors."""
+        move = getattr(self.previous, "to", None)
+        moved = self.previous if move is None else move(target)
+        return self if moved is self.previous else replace(self, previous=moved)
+
+    def __call__(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, options: dict) -> torch.Tensor:
+        out = (self.previous or _attention)(q, k, v, options)
+        image = self.prompt.attend(q, self.layer, options)
+        return out if image is None else out + image
+
+
+def load(path: Path) -> ImagePromptAdapter:
+    """Loads an IP-Adapter for SD 1.5 in the published layout.
+
+    Raises:
+        CamouflageError: a pickle, a damaged file, or another kind of file.
+    """
+    if path.suffix.lower() != ".safetensors":
+        raise CamouflageError(f"'adapter' is {path.name}, but only .safetensors files are loaded: others can contain "
+                              "code. The published IP-Adapters are there as .safetensors too; choose that file.")
+
+    def read() -> ImagePromptAdapter:
+        state: dict[str, torch.Tensor] = comfy.utils.load_torch_file(str(path), safe_load=True)  # type: ignore
+        layout = read_layout({key: tuple(tensor.shape) for key, tensor in state.items()}, path.name)
+        net = ImagePromptNet(layout, state["image_proj.proj.weight"].dtype)
+        names = {f"ip_adapter.{number}.{part}_ip.weight": f"{part}.{i}.weight"
+                 for i, number in enumerate(layout.numbers) for part in ("to_k", "to_v")}
+        net.load_state_dict({names.get(key, key.removeprefix("image_proj.")): value for key, value in state.items()})
+        patcher = ModelPatcher(net.eval().requires_grad_(False), load_device=mm.get_torch_device(),
+                               offload_device=mm.unet_offload_device())
+        return ImagePromptAdapter(net, layout, patcher)
+
+    return checked([path], read)
+
+
+def cross_attention_layers(unet: torch.nn.Module) -> Iterator[Layer]:
+    """The UNet's cross-attention layers in the order of the published IP-Adapters: input, output, middle."""
+    for name in ("input", "output", "middle"):
+        found: Any = getattr(unet, f"{name}_block" if name == "middle" else f"{name}_blocks", None)
+        blocks = [] if found is None else [found] if name == "middle" else list(found)
+        for number, block in enumerate(blocks):
+            for transformer in (module for module in block if isinstance(module, SpatialTransformer)):
+                for index, inner in enumerate(transformer.transformer_blocks):
+                    if inner.attn2 is not None:
+                        to_k = inner.attn2.to_k
+                        yield Layer(name, number, index, to_k.out_features, to_k.in_features)
+
+
+def apply(model: ModelPatcher, adapter: ImagePromptAdapter, clip_vision_output: Any, weight: float,
+          start_percent: float = 0.0, end_percent: float = 1.0, mask: torch.Tensor | None = None) -> ModelPatcher:
+    """A clone of ``model`` whose cross-attention also sees the pictures; applications add up.
+
+    Args:
+        clip_vision_output: of the stock CLIP Vision Encode, a picture or a batch; a batch must divide the pictures
+            sampled, and each sampled picture gets its own.
+        weight: of the image attention; 0 is the model as it is.
+        start_percent, end_percent: part of the sampling, 0..1, in which the image acts, on the model's present noise
+            schedule.
+        mask: H x W or B x H x W in picture space, 0..1: where the image acts.
+    """
+    layers = list(cross_attention_layers(model.get_model_object("diffusion_model")))
+    found, wanted = [(layer.width, layer.context) for layer in layers], adapter.layout
+    if found != [(width, wanted.context) for width in wanted.layers]:
+        raise CamouflageError(
+            f"'adapter' is for {len(wanted.layers)} cross-attention layers of widths {list(wanted.layers)} and text "
+            f"width {wanted.context}, but 'model' has {len(found)}: {[w for w, _ in found]}, text width "
+            f"{', '.join(str(c) for c in sorted({c for _, c in found})) or 'none'}. Use a model and an IP-Adapter of "
+            "one family (SD 1.5: 16 layers, 768).")
+    embeds = _embeds(clip_vision_output, wanted.width)
+    model = model.clone()
+    if weight == 0 or start_percent >= end_percent:
+        return model
+    sampling = model.get_model_object("model_sampling")
+    always = start_percent <= 0 and end_percent >= 1
+    sigmas = None if always else (float(sampling.percent_to_sigma(start_percent)),
+                                  float(sampling.percent_to_sigma(end_percent)))
+    device = adapter.net.proj.weight.device
+    tokens = adapter.net.tokens(torch.cat([embeds, torch.zeros_like(embeds[:1])]).to(device, torch.float32))
+    prompt = ImagePrompt(adapter.net, tokens.to(mm.intermediate_device()), weight, sigmas, _mask(mask))
+    present = model.model_options["transformer_options"].get("patches_replace", {}).get("attn2", {})
+    for place, layer in enumerate(layers):
+        key = (layer.block, layer.number, layer.index)
+        patch = LayerPatch(prompt, place, present.get(key, present.get(key[:2])))
+        model.set_model_attn2_replace(patch, *key)
+    loaded = model.get_additional_models_with_key(_MODELS)
+    if not any(patcher.is_clone(adapter.patcher) for patcher in loaded):
+        model.set_additional_models(_MODELS, [*loaded, adapter.patcher])
+    return model
+
+
+def _attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, options: dict) -> torch.Tensor:
+    """The host's attention, as its cross-attention calls it."""
+    return optimized_attention(q, k, v, options["n_heads"], attn_precision=options.get("attn_precision"),
+                               transformer_options=options)
+
+
+def _embeds(clip_vision_output: Any, width: int) -> torch.Tensor:
+    embeds = getattr(clip_vision_output, "image_embeds", None)
+    found = list(embeds.shape) if isinstance(embeds, torch.Tensor) else "no image embedding"
+    if not isinstance(embeds, torch.Tensor) or embeds.ndim != 2 or embeds.shape[1] != width or not len(embeds):
+        encoder = _ENCODERS.get(found[-1], "an unknown encoder") if isinstance(found, list) else "another encoder"
+        raise CamouflageError(
+            f"'clip_vision_output' is {found} ({encoder}), but this IP-Adapter projects embeddings [pictures, {width}] "
+            f"({_ENCODERS.get(width, 'its own encoder')}). Load the image encoder that the adapter was trained with in "
+            "'Load CLIP Vision': CLIP-H for ip-adapter_sd15, not CLIP-L of the checkpoint and not FaRL of the faces.")
+    return embeds
+
+
+def _mask(mask: torch.Tensor | None) -> torch.Tensor | None:
+    if mask is None:
+        return None
+    if mask.ndim not in (2, 3) or 0 in mask.shape:
+        raise CamouflageError(f"'mask' is {list(mask.shape)}, but a mask is [height, width] or [batch, height, width].")
+    return mask.reshape(-1, 1, *mask.shape[-2:]).float()
+
+
+def _small_mask(mask: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Mean over every cell, B x cells x 1: masks that add up to one still do."""
+    h, w = mask.shape[-2:]
+    if abs((w / h) / (width / height) - 1) > ASPECT_TOLERANCE + 1 / min(width, height):
+        raise CamouflageError(f"'mask' of the image prompt is {w} x {h} px, another shape than the sampled latent "
+                              f"({width} x {height} at this layer). Make it from the prepared picture.")
+    return torch.nn.functional.adaptive_avg_pool2d(mask, (height, width)).flatten(2).movedim(1, 2)
+
+
+def _check_batch(have: int, pictures: int, socket: str) -> None:
+    if pictures % have:
+        raise CamouflageError(f"'{socket}' of the image prompt has {have} pictures, but {pictures} are sampled. Give "
+                              "one for all, or make the latent batch as large.")
+
+
+def _cells(options: dict, cells: int) -> tuple[int, int]:
+    """Height and width of a layer's grid; every level of the UNet halves and rounds up."""
+    height, width = options.get("activations_shape", options["original_shape"])[-2:]
+    while height * width > cells:
+        height, width = math.ceil(height / 2), math.ceil(width / 2)
+    if height * width != cells:
+        raise CamouflageError(f"'mask' of the image prompt cannot be laid over {cells} cells of a latent of "
+                              f"{options['original_shape']}; disconnect 'mask' for this model.")
+    return height, width

@@ -1,0 +1,162 @@
+"""Sampling until nobody is recognised any more, within bounds."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import comfy.model_management as mm
+import comfy.sample
+import comfy.utils
+import numpy as np
+import torch
+
+from ..errors import CamouflageError
+from ..verification.report import CheckedPicture, Report, Try, Verdict
+from ..verification.verify import Verifier, make_report, of_batch
+from .guidance import scale_of, with_scale
+from .verification import NOBODY_AT_ALL, Wanted, check_counts, check_shape, everybody, naming, to_images, to_pixels
+
+_SEEDS = 2**64
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """What the stock SamplerCustomAdvanced takes, and the VAE that decodes."""
+
+    noise: Any
+    guider: Any
+    sampler: Any
+    sigmas: torch.Tensor
+    latent: dict
+    vae: Any
+
+    def run(self, seed: int | None, scale: float | None, progress: Callable[[int], None]) -> tuple[torch.Tensor,
+                                                                                                     torch.Tensor]:
+        """One sampling: latent samples, and pictures B x H x W x C in 0..1.
+
+        Args:
+            seed: of the noise; None leaves the noise as it is.
+            scale: a_s; None leaves the guider as it is.
+            progress: called with the number of steps done.
+        """
+        noise, guider = self.noise, self.guider
+        if seed is not None:
+            noise = copy.copy(noise)
+            noise.seed = seed
+        if scale is not None:
+            guider = with_scale(guider, scale)
+        latent = self.latent.copy()
+        latent["samples"] = comfy.sample.fix_empty_latent_channels(guider.model_patcher, latent["samples"])
+        # No preview: what is not verified is not shown.
+        samples = guider.sample(noise.generate_noise(latent), latent["samples"], self.sampler, self.sigmas,
+                                denoise_mask=latent.get("noise_mask"),
+                                callback=lambda step, denoised, x, steps: progress(step + 1),
+                                disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED, seed=noise.seed)
+        samples = samples.to(mm.intermediate_device())
+        pictures = self.vae.decode(samples)
+        if pictures.ndim == 5:  # video models give frames
+            pictures = pictures.reshape(-1, *pictures.shape[-3:])
+        if len(pictures) != len(samples):
+            raise CamouflageError(f"{len(samples)} latents were decoded to {len(pictures)} pictures. 'Safe Sampler' "
+                                  "wants a model of still pictures.")
+        return samples, pictures
+
+
+@dataclass(frozen=True, slots=True)
+class _Best:
+    """The best try of one picture so far."""
+
+    number: int
+    samples: torch.Tensor
+    pixels: np.ndarray
+    checked: CheckedPicture
+
+    def rank(self) -> tuple[int, int, float]:
+        """Smaller is better: who is recognised, who is not settled, then how far everybody is away."""
+        return _recognised(self.checked), len(self.checked.unsettled), -_distance(self.checked)
+
+
+def _recognised(checked: CheckedPicture) -> int:
+    return sum(person.verdict is Verdict.RECOGNISABLE for person in checked.persons)
+
+
+def _distance(checked: CheckedPicture) -> float:
+    return min((person.distance for person in checked.persons), default=float("inf"))
+
+
+def sample_safely(sampling: Sampling, original: torch.Tensor, verifier: Verifier, tries: int, step: float,
+                  largest: float, wanted: Wanted) -> tuple[torch.Tensor, torch.Tensor, Report]:
+    """Samples, decodes and verifies; tries again while a person is recognisable; then the policy.
+
+    Try n (from 0) takes the noise's seed + n and the guider's anonymization scale + n * step, at most ``largest`` (a
+    scale that is larger from the start stays). The whole batch is sampled again; of each picture the best try counts:
+    fewest recognisable, then fewest not settled, then the largest smallest distance, then the earliest.
+
+    Args:
+        sampling: what to sample.
+        original: B x H x W x C, or one for all.
+        verifier: what decides.
+        tries: at most, from 1 on.
+        step, largest: of the anonymization scale; without effect on guiders that have none.
+        wanted: what to do with the best try.
+
+    Returns:
+        Pictures that may go on, B x H x W x 3; the latent samples of the best tries (before any redaction); the report.
+        Pictures in whose original nobody is found are left out of all three where ``wanted.nobody`` is "skip".
+    """
+    before = to_pixels(original, "original")
+    check_counts(len(before), len(sampling.latent["samples"]), wanted.one_original)
+    everyone = everybody(verifier, before, wanted, None, lambda: None)
+    for index, originals in enumerate(everyone):
+        if wanted.nobody != "skip":
+            with naming(index, len(everyone)):
+                verifier.demand_faces(originals, wanted.policy, wanted.nobody)
+    if not any(originals.anybody for originals in everyone) and wanted.nobody == "skip":
+        raise CamouflageError(NOBODY_AT_ALL)
+    first_seed, first_scale = getattr(sampling.noise, "seed", None), scale_of(sampling.guider)
+    steps = max(1, sampling.sigmas.shape[-1] - 1)
+    progress = comfy.utils.ProgressBar(tries * steps)
+    best: list[_Best] = []
+    history: list[list[Try]] = []
+    for number in range(tries):
+        seed = None if first_seed is None else (first_seed + number) % _SEEDS
+        scale = None if first_scale is None else max(first_scale, min(first_scale + number * step, largest))
+        samples, pictures = sampling.run(seed, scale,
+                                         lambda done, n=number: progress.update_absolute(n * steps + min(done, steps)))
+        decoded = to_pixels(pictures, "the decoded pictures")
+        check_counts(len(before), len(decoded), wanted.one_original)
+        for index, pixels in enumerate(decoded):
+            check_shape(of_batch(before, index), pixels, index, len(decoded))
+            checked = verifier.verify(of_batch(everyone, index), pixels, None, everyone)
+            one = _Best(number, samples[index:index + 1], pixels, checked)
+            verdicts = tuple(person.verdict for person in checked.persons)
+            record = Try(seed, scale, verdicts, _distance(checked))
+            if number == 0:
+                best.append(one)
+                history.append([record])
+            else:
+                history[index].append(record)
+                if one.rank() < best[index].rank():
+                    best[index] = one
+        progress.update_absolute((number + 1) * steps)
+        if not any(_recognised(one.checked) for one in best):
+            break
+    progress.update_absolute(tries * steps)
+    settled, verdicts, kept = [], [], []
+    for index, one in enumerate(best):
+        if wanted.nobody == "skip" and not of_batch(everyone, index).anybody:
+            continue
+        told = tuple(replace(record, kept=number == one.number) for number, record in enumerate(history[index]))
+        with naming(index, len(best)):
+            pixels, checked = verifier.settle(of_batch(everyone, index), one.pixels, wanted.policy, wanted.nobody,
+                                              wanted.mode, checked=one.checked, others=everyone)
+        kept.append(index)
+        settled.append(pixels)
+        verdicts.append(replace(checked, tries=told))
+    skipped = [index for index in range(len(best)) if index not in kept]
+    chosen = everyone if len(everyone) == 1 else [everyone[index] for index in kept]
+    return (to_images(settled), torch.cat([best[index].samples for index in kept]),
+            make_report(verifier, chosen, verdicts, first_seed, first_scale, skipped))

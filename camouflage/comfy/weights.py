@@ -1,0 +1,157 @@
+"""Finding and checking weight files. Nothing is ever downloaded."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypeVar
+
+import folder_paths
+import torch
+
+from ..errors import CamouflageError
+from ..files import file_sha256
+from ..weights import Weight, of_role
+
+T = TypeVar("T")
+FOLDER = "camouflage"
+_PICKLES = (".pt", ".pth", ".bin")
+_SUMS = "SHA256SUMS"
+
+
+def register_folder(key: str = FOLDER,
+                    extensions: Iterable[str] = (".json", ".txt", ".safetensors", ".onnx", *_PICKLES)) -> None:
+    """Adds ``models/<key>`` to the host's model folders; what others put there (extra_model_paths.yaml) is kept."""
+    paths, known = folder_paths.folder_names_and_paths.get(key, ([], set()))
+    default = os.path.join(folder_paths.models_dir, key)
+    if default not in paths or not set(extensions) <= set(known):
+        folder_paths.folder_names_and_paths[key] = ([*paths, *([] if default in paths else [default])],
+                                                    {*known, *extensions})
+
+
+def find(role: str) -> list[Path]:
+    """Paths of all files of a role, in the registry's order.
+
+    Raises:
+        CamouflageError: files are missing (all are named, with folder, size, licence and URL), or one differs from
+            its known SHA-256.
+    """
+    weights = of_role(role)
+    found = {weight: path for weight in weights if (path := _locate(weight)) is not None}
+    if len(found) < len(weights):
+        raise CamouflageError(missing_text(role, [weight for weight in weights if weight not in found]))
+    for weight, path in found.items():
+        if path.name == Path(weight.file).name:  # a safetensors file in a pickle's place has no published digest
+            _check_digest(weight, path)
+    return list(found.values())
+
+
+def missing_text(role: str, missing: list[Weight]) -> str:
+    """What to download, from where, to where."""
+    lines = [f"Weights for '{role}' are missing. Download by hand (nothing is downloaded for you) and try again:"]
+    for weight in missing:
+        roots = folder_paths.get_folder_paths(weight.folder)
+        size = "size unknown" if weight.size is None else f"{weight.size / 1e6:.1f} MB"
+        lines.append(f"- {weight.url or 'no public download: it has to be trained (README, Training)'}\n"
+                     f"  to {os.path.join(roots[-1], *weight.file.split('/'))}  ({size}, licence: {weight.licence})")
+    return "\n".join(lines)
+
+
+def default_folder(role: str) -> str:
+    """Name of the registry's model folder of a role that is a folder (config and safetensors)."""
+    return of_role(role)[0].file.split("/")[1]
+
+
+def model_folders(role: str) -> list[str]:
+    """Names of the model folders of a role that are on disk, the registry's first even when it is not."""
+    names = {entry.name for root in folder_paths.get_folder_paths(FOLDER) for entry in _subfolders(Path(root, role))}
+    default = default_folder(role)
+    return [default, *sorted(names - {default})]
+
+
+def find_folder(role: str, name: str) -> Path:
+    """Path of a model folder below ``models/camouflage/<role>``.
+
+    Raises:
+        CamouflageError: no such folder, or it lacks config.json or safetensors weights.
+    """
+    if name == default_folder(role):
+        return find(role)[0].parent
+    for root in folder_paths.get_folder_paths(FOLDER):
+        for folder in _subfolders(Path(root, role)):
+            if folder.name == name:
+                if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+                    raise CamouflageError(f"The model folder {folder} wants config.json and a .safetensors file. "
+                                          "Pickled weights (.bin) of models that the registry does not know are not "
+                                          "loaded.")
+                return folder
+    raise CamouflageError(f"There is no model folder '{name}' in models/{FOLDER}/{role}. "
+                          f"Found: {', '.join(model_folders(role))}.")
+
+
+def checked(paths: list[Path], load: Callable[[], T]) -> T:
+    """Runs ``load``, which reads ``paths``, and turns what damaged or hostile files cause into a clear error.
+
+    Pickled files are first read in full by torch's restricted unpickler, which refuses code whatever the library
+    that loads them later would do.
+    """
+    reading = paths[0].parent
+    try:
+        for path in paths:
+            if path.suffix in _PICKLES:
+                reading = path
+                torch.load(path, map_location="cpu", weights_only=True)
+        reading = paths[0].parent
+        return load()
+    except (CamouflageError, MemoryError):
+        raise
+    except Exception as error:
+        raise CamouflageError(f"{reading} could not be loaded ({type(error).__name__}: {_first_line(error)}). The file "
+                              "is damaged, is not the model that belongs there, or contains code, which is never "
+                              "executed. Delete it and download it again.") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0][:200]
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return [entry for entry in folder.iterdir() if entry.is_dir()] if folder.is_dir() else []
+
+
+def _locate(weight: Weight) -> Path | None:
+    for file in weight.accepted_files:
+        path = folder_paths.get_full_path(weight.folder, file)
+        if path is not None:
+            return Path(path)
+    return None
+
+
+def _check_digest(weight: Weight, path: Path) -> None:
+    if weight.sha256 is None:
+        return
+    digest = digest_of(path)
+    if digest != weight.sha256 and digest not in trusted_digests():
+        raise CamouflageError(f"{path} is not the published file: its SHA-256 is {digest}, not {weight.sha256}. Delete "
+                              f"it and download it again from {weight.url} - or, if you put another version there on "
+                              f"purpose and trust it, add its line to models/{FOLDER}/{_SUMS} (format of sha256sum).")
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, hex; computed again only when it changes."""
+    stat = path.stat()
+    return _digest(path, stat.st_size, stat.st_mtime_ns)
+
+
+def trusted_digests() -> set[str]:
+    """Digests that the administrator vouches for: the first word of every line of SHA256SUMS."""
+    sums = [Path(root, _SUMS) for root in folder_paths.get_folder_paths(FOLDER)]
+    return {line.split()[0].lower() for file in sums if file.is_file() for line in file.read_text().splitlines()
+            if line.strip()}
+
+
+@functools.lru_cache(maxsize=64)
+def _digest(path: Path, size: int, modified: int) -> str:
+    return file_sha256(path)

@@ -1,0 +1,127 @@
+"""``python run.py COMMAND``: the command line, and the way from any Python to the environment of the command.
+
+Standard library only. The process that a person starts builds the environment if need be and starts the same command
+line again with its Python; that second process comes to the same place, finds itself at home, and runs the command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import CamouflageError
+from . import arguments as kinds
+from . import environments, train
+
+RECOGNISERS = ("dlib ResNet", "SFace")  # that `calibrate` knows
+GROUPS = {"demo": "base", "calibrate": "base", "train": "train", "test": "test"}
+"""The environment of each command, see :data:`environments.REQUIREMENTS`."""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="run.py", description="CAMOUFLaGE: see it work, calibrate its check, train "
+                                     "what it needs, or test it. Each command makes its own environment in a cache "
+                                     "folder (CAMOUFLAGE_CACHE moves it).")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="demo|calibrate|train|test")
+    demo = commands.add_parser("demo", allow_abbrev=False, help="anonymize a photo in a real ComfyUI",
+                               description="Send a photo through a shipped workflow in a real ComfyUI, print a verdict "
+                               "for every person, and write the original, what the pipeline saw in it, the anonymized "
+                               "picture with its manifest, the report and a contact sheet to a new folder.")
+    demo.add_argument("photo", nargs="?", type=kinds.path, metavar="PHOTO",
+                      help="a picture file (default: NASA's public-domain portrait of Eileen Collins)")
+    demo.add_argument("--pipeline", choices=("base", "light", "redact", "both", "all"), default="base",
+                      help="which workflow; redact only covers the heads and needs no weights; both is base and light, "
+                      "all is every one (default: base). With miniature weights redact always runs, too")
+    demo.add_argument("--weights", choices=("miniature", "installed"), default="miniature",
+                      help="miniature: small untrained networks made here, which show that everything runs; "
+                      "installed: the real ones in ComfyUI's models folders (default: miniature)")
+    demo.add_argument("--output", type=kinds.path, default=kinds.path("camouflage-demo"), metavar="DIR",
+                      help="folder for the results; a number is added if it exists (default: ./camouflage-demo)")
+    demo.add_argument("--seed", type=kinds.whole(0, 2**64 - 1), default=0, metavar="N",
+                      help="seed of the noise (default: 0)")
+    demo.add_argument("--size", type=kinds.whole(64, 4096), metavar="PX",
+                      help="working size (default: 256 with miniature weights, else the workflow's)")
+    demo.add_argument("--steps", type=kinds.whole(1, 1000), metavar="N",
+                      help="sampling steps (default: 4 with miniature weights, else the workflow's)")
+    calibrate = commands.add_parser("calibrate", allow_abbrev=False, help="measure thresholds of the face recogniser",
+                                    description="Compare all faces in a folder of photos, one sub-folder a person, and "
+                                    "write the thresholds at false-accept rates of 0.1 to 0.0001, as far as the "
+                                    "number of pairs allows, to a small JSON file for the node Load Calibration. "
+                                    "It holds no names, pictures or embeddings.")
+    calibrate.add_argument("folder", type=kinds.path, metavar="FOLDER",
+                           help="a sub-folder for every person, with photos in "
+                           "it that show their face and no other")
+    calibrate.add_argument("--output", type=kinds.file_with(".json"), default=kinds.path("calibration.json"),
+                           metavar="FILE",
+                           help="the JSON; a number is added if it exists (default: ./calibration.json)")
+    calibrate.add_argument("--plot", type=kinds.file_with(".png"), metavar="FILE",
+                           help="also draw the curve of detection error trade-off (DET) as PNG")
+    calibrate.add_argument("--recogniser", choices=RECOGNISERS, default=RECOGNISERS[0],
+                           help=f"what compares the faces; SFace wants its files in ComfyUI's models (default: "
+                           f"{RECOGNISERS[0]})")
+    training = commands.add_parser("train", allow_abbrev=False, help="train the Light adapter or the identity control",
+                                description="Prepare photos, train on them and export what was trained: prepare, then "
+                                "light or identity, then export. cost says beforehand what a training takes. Each has "
+                                "a --help of its own.")
+    train.add_commands(training)
+    test = commands.add_parser("test", allow_abbrev=False, help="run ruff, pyright and the test suite",
+                               usage="run.py test [-h] [--comfyui PATH] [--all] [pytest arguments ...]",
+                               description="Run ruff, pyright and pytest. Of long tables of cases a seeded part is "
+                               "taken, and two trainings of minutes are left out, unless --all is among the arguments. "
+                               "Further arguments go to pytest.")
+    for command in (demo, calibrate, test):
+        kinds.add_comfyui(command)
+    return parser
+
+
+def check(options: argparse.Namespace) -> None:
+    """What can be said before an environment is built. Raises CamouflageError."""
+    if options.command == "demo" and options.photo and not options.photo.iskinds.file_with():
+        raise CamouflageError(f"There is no photo {options.photo}. Name a picture file (PNG, JPEG, WebP, ...).")
+    if options.command == "calibrate" and not options.folder.is_dir():
+        raise CamouflageError(f"There is no folder {options.folder}. Name one that has a sub-folder with photos for "
+                              "every person.")
+    if options.command == "train":
+        train.check(options)
+
+
+def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    """Run a command in its environment; ``arguments`` are what ``options`` were read from."""
+    check(options)
+    cache = environments.cache_folder()
+    host = environments.find_host(options.comfyui) or environments.fetch_host(cache)
+    venv = environments.environment(cache, host, GROUPS[options.command])
+    if Path(sys.prefix).resolve() != venv.resolve():
+        return environments.hand_over(venv, arguments)
+    os.environ.update(CAMOUFLAGE_CACHE=str(cache), CAMOUFLAGE_COMFYUI=str(host))
+    command = importlib.import_module(f".{options.command}", __package__)
+    return command.main(options) or 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The one place where a command begins and ends.
+
+    Returns:
+        0 if all is well, 2 if the person has to do something and 1 if ComfyUI failed (either is printed, without a
+        traceback), 130 for Ctrl-C, else what the command gives.
+    """
+    parser = make_parser()
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    options, options.rest = parser.parse_known_args(arguments)
+    options.arguments = arguments
+    if options.rest and options.command != "test":
+        name = f"train {options.training}" if options.command == "train" else options.command
+        parser.error(f"unknown arguments: {' '.join(options.rest)} (see run.py {name} --help)")
+    try:
+        return run(options, arguments)
+    except CamouflageError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return 130

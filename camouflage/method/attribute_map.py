@@ -1,0 +1,205 @@
+"""The 41-channel attribute map that the Light adapter sees (paper section 3.2).
+
+From the paper: 40 attributes and the keypoints as 41 channels of a matrix of the latent's size, "at each position
+corresponding to a face". Everything else is our choice:
+
+* **Encoding** ``camouflage-signed`` 1: channels 0-39 hold 2p - 1 in the order of ``ATTRIBUTES``, so that -1 says
+  "surely not", 1 "surely", and 0 "nothing known": no face here, or the attribute is forgotten (p = 0.5 says as
+  little). Channel 40 holds the keypoints.
+* **Cells.** The whole picture lies on the whole latent: the centre of cell (row i, column j) is the picture's point
+  ((j + 0.5) * width / w, (i + 0.5) * height / h). A cell belongs to a region if its centre does; left and top edges
+  count, right and bottom ones do not. A region without any cell's centre gets the one cell that holds its own centre
+  (a hull's: that of its bounding box).
+* **Regions.** "box": the box. "grown": the box, scaled around its centre. "landmarks": the convex hull of the 68
+  landmarks (chin to eyebrows, without the forehead), or the box of a face that has none.
+* **Overlaps.** A cell that lies in several regions belongs to the face in front, alone. Faces stand in one order,
+  the smaller region in front of the larger (in pixels; a child before the adult behind it), equal ones by
+  ``box_ltrb`` and then by what else they hold, so that the order of the list does not matter.
+* **Keypoints.** Around each of a face's five keypoints a cone: 1 at the point itself, falling linearly to 0 at
+  ``keypoint_radius`` cells; the highest of the five counts, and only in the face's own cells. So that no keypoint
+  falls between the cells, the radius is at least one cell.
+"""
+
+from __future__ import annotations
+
+from operator import itemgetter
+
+import numpy as np
+import torch
+
+from ..errors import CamouflageError
+from .faces import ATTRIBUTES, Faces, Picture, Point, number, show
+
+ENCODING = "camouflage-signed"
+ENCODING_VERSION = 1
+CHANNELS = len(ATTRIBUTES) + 1
+REGIONS = ("box", "grown", "landmarks")
+MAX_LATENT = 2048  # cells a side
+MAX_GROW = 4.0
+MAX_RADIUS = 64.0
+
+_AT_ONCE = 2**21  # faces x cells compared in one go: bounds the memory, and stays in the cache
+
+
+def attribute_map(faces: Faces, latent_height: int, latent_width: int, region: str = "box", grow: float = 1.25,
+                  keypoint_radius: float = 1.5, device: torch.device | str = "cpu",
+                  dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Draws the map of every picture.
+
+    Args:
+        faces: B pictures; their sizes may differ, each lies on the whole latent.
+        latent_height: h, cells, 1..2048.
+        latent_width: w, cells, 1..2048.
+        region: "box", "grown" or "landmarks".
+        grow: 1..4, the factor on the box's sides; for "grown" alone.
+        keypoint_radius: 1..64 cells.
+        device: of the result.
+        dtype: of the result, floating.
+
+    Returns:
+        B x 41 x h x w, in -1..1 (channels 0-39) and 0..1 (channel 40).
+
+    Raises:
+        CamouflageError: an argument outside its range, or ``faces`` of another type.
+    """
+    if not isinstance(faces, Faces):
+        raise CamouflageError(f"The attribute map wants faces, but got {show(faces)}.")
+    radius = number(keypoint_radius, 1.0, MAX_RADIUS, "keypoint_radius")
+    maps = [_draw(picture, owners(picture, latent_height, latent_width, region, grow), radius, device, dtype)
+            for picture in faces.pictures]
+    return torch.stack(maps)
+
+
+def owners(picture: Picture, latent_height: int, latent_width: int, region: str = "box",
+           grow: float = 1.25) -> np.ndarray:
+    """Whose each cell is: h x w, int64, the face's position in ``picture.faces``, or -1 where there is no face.
+
+    Arguments and errors as in :func:`attribute_map`.
+    """
+    for name, side in (("latent_height", latent_height), ("latent_width", latent_width)):
+        if isinstance(side, bool) or not isinstance(side, int) or not 1 <= side <= MAX_LATENT:
+            raise CamouflageError(f"{name} wants whole cells from 1 to {MAX_LATENT}, but got {show(side)}.")
+    if region not in REGIONS:
+        raise CamouflageError(f"region wants one of {', '.join(REGIONS)}, but got {show(region)}.")
+    grow = number(grow, 1.0, MAX_GROW, "grow") if region == "grown" else 1.0
+    n = len(picture.faces)
+    if not n:
+        return np.full((latent_height, latent_width), -1)
+    start, stop, areas = _spans(picture, latent_height, latent_width, region, grow)
+    order = sorted(range(n), key=lambda i: (areas[i], picture.faces[i].key()))
+    start, stop = start[order], stop[order]
+    columns, ranks = np.arange(latent_width, dtype=np.int16), np.arange(n, dtype=np.int16)
+    front = np.full((latent_height, latent_width), n, dtype=np.int16)
+    step = max(1, _AT_ONCE // front.size)
+    for i in range(0, n, step):
+        part = slice(i, i + step)
+        inside = (start[part, :, None] <= columns) & (columns < stop[part, :, None])
+        np.minimum(front, np.where(inside, ranks[part, None, None], np.int16(n)).min(axis=0), out=front)
+    return np.array([*order, -1])[front]
+
+
+def as_picture(maps: torch.Tensor, scale: int = 8) -> torch.Tensor:
+    """A map for the eye: persons in colours that follow their attributes, keypoints white, nothing known black.
+
+    Red, green and blue are the means of the first, second and third part of the 40 attributes, so that persons with
+    different attributes differ (our choice; it cannot be read back).
+
+    Args:
+        maps: B x 41 x h x w.
+        scale: pixels a cell.
+
+    Returns:
+        B x (h * scale) x (w * scale) x 3, 0..1.
+    """
+    attributes, keypoints = maps[:, :-1].float(), maps[:, -1:].float().clamp(0.0, 1.0)
+    parts = torch.stack([part.mean(dim=1) for part in attributes.tensor_split(3, dim=1)], dim=1)
+    colours = (0.5 + 0.5 * parts) * (attributes != 0).any(dim=1, keepdim=True)
+    shown = torch.maximum(colours, keypoints).clamp(0.0, 1.0)
+    return shown.repeat_interleave(scale, 2).repeat_interleave(scale, 3).movedim(1, -1)
+
+
+def _spans(picture: Picture, h: int, w: int, region: str, grow: float) -> tuple[np.ndarray, np.ndarray, list[float]]:
+    """Every region as one run of cells a row: columns start (inclusive) to stop, both N x h; and areas in pixels²."""
+    xs = (np.arange(w) + 0.5) * picture.width / w
+    ys = (np.arange(h) + 0.5) * picture.height / h
+    left, top, right, bottom = np.array([face.box_ltrb for face in picture.faces]).T
+    centre_x, centre_y, half_w, half_h = (left + right) / 2, (top + bottom) / 2, (right - left) / 2, (bottom - top) / 2
+    areas = ((right - left) * (bottom - top)).tolist()  # growing does not change their order
+    if grow > 1.0:
+        left, right = centre_x - half_w * grow, centre_x + half_w * grow
+        top, bottom = centre_y - half_h * grow, centre_y + half_h * grow
+    row_inside = (top[:, None] <= ys) & (ys < bottom[:, None])
+    start = np.where(row_inside, np.searchsorted(xs, left)[:, None], 0)
+    stop = np.where(row_inside, np.searchsorted(xs, right)[:, None], 0)
+    hulls = {i: _hull(face.landmarks) for i, face in enumerate(picture.faces)
+             if face.landmarks is not None} if region == "landmarks" else {}
+    if hulls:
+        at = list(hulls)
+        start[at], stop[at] = _hull_spans(list(hulls.values()), xs, ys)
+        for i, hull in hulls.items():
+            areas[i] = _area(hull)
+            (x0, y0), (x1, y1) = map(min, zip(*hull, strict=True)), map(max, zip(*hull, strict=True))
+            centre_x[i], centre_y[i] = (x0 + x1) / 2, (y0 + y1) / 2
+    lost = np.flatnonzero(~(start < stop).any(axis=1))
+    row = np.clip(np.floor(centre_y[lost] * h / picture.height), 0, h - 1).astype(int)
+    column = np.clip(np.floor(centre_x[lost] * w / picture.width), 0, w - 1).astype(int)
+    start[lost, row], stop[lost, row] = column, column + 1
+    return start.astype(np.int16), stop.astype(np.int16), areas
+
+
+def _hull(points: tuple[Point, ...]) -> list[Point]:
+    """Corners of the convex hull (Andrew's monotone chain); two or one where the points lie on a line."""
+    ordered = sorted(set(points))
+    corners: list[Point] = []
+    for way in (ordered, ordered[::-1]):
+        chain: list[Point] = []
+        for x, y in way:
+            while len(chain) > 1:
+                (ax, ay), (bx, by) = chain[-2:]
+                if (bx - ax) * (y - ay) - (by - ay) * (x - ax) > 0:
+                    break
+                chain.pop()
+            chain.append((x, y))
+        corners += chain[:-1]
+    return corners or ordered
+
+
+def _area(hull: list[Point]) -> float:
+    return abs(sum(ax * by - bx * ay for (ax, ay), (bx, by) in zip(hull, hull[1:] + hull[:1], strict=True))) / 2
+
+
+def _hull_spans(hulls: list[list[Point]], xs: np.ndarray, ys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Start and stop columns (hulls x rows) of convex polygons: each row's centre line crosses two edges, or none."""
+    edges = np.zeros((len(hulls), max(map(len, hulls)), 4))  # the padding is level, and so never crossed
+    for i, hull in enumerate(hulls):
+        edges[i, :len(hull)] = [(*min(a, b, key=itemgetter(1)), *max(a, b, key=itemgetter(1)))
+                                for a, b in zip(hull, hull[1:] + hull[:1], strict=True)]
+    x0, y0, x1, y1 = edges.transpose(2, 0, 1)[..., None]
+    crossed = (y0 <= ys) & (ys < y1)
+    along = np.where(crossed, ys - y0, 0.0) / np.where(y1 > y0, y1 - y0, 1.0)
+    x = x0 + along * (x1 - x0)
+    return (np.searchsorted(xs, np.where(crossed, x, np.inf).min(axis=1)),
+            np.searchsorted(xs, np.where(crossed, x, -np.inf).max(axis=1)))
+
+
+def _draw(picture: Picture, owner: np.ndarray, radius: float, device: torch.device | str,
+          dtype: torch.dtype) -> torch.Tensor:
+    """One picture's map: 41 x h x w."""
+    h, w = owner.shape
+    if not picture.faces:
+        return torch.zeros(CHANNELS, h, w, device=device, dtype=dtype)
+    table = np.zeros((CHANNELS, len(picture.faces) + 1))  # the last column is what -1 picks: nothing known
+    table[:-1, :-1] = np.array([[0.5 if p is None else p for p in face.attributes] for face in picture.faces]).T * 2 - 1
+    who = torch.from_numpy(owner % table.shape[1]).flatten()
+    values = torch.from_numpy(table).to(device=device, dtype=dtype)
+    drawn = values.index_select(1, who.to(values.device)).view(CHANNELS, h, w)
+    rows, columns = np.nonzero(owner >= 0)
+    scale = np.array((w / picture.width, h / picture.height))
+    points = np.array([face.keypoints for face in picture.faces]) * scale
+    cells = np.stack((columns + 0.5, rows + 0.5), axis=1)
+    dx, dy = np.moveaxis(points[owner[rows, columns]] - cells[:, None], -1, 0)
+    cone = np.maximum(1.0 - np.sqrt(dx * dx + dy * dy) / radius, 0.0).max(axis=1)
+    keypoints = np.zeros((h, w))
+    keypoints[rows, columns] = cone
+    drawn[-1] = torch.from_numpy(keypoints).to(drawn)
+    return drawn

@@ -1,0 +1,340 @@
+"""The settings of a training: frozen dataclasses, read strictly from YAML.
+
+The files in ``configs/`` explain every setting: its unit, what 0 does, and whether the paper, T2I-Adapter or we chose
+its value. They state what the dataclasses below have as defaults; a file of one's own may leave out what it does not
+change. A key that nobody knows, a value of another type or outside its range, and a key that is there twice are
+refused: a setting that is silently ignored can cost a week of training.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import reprlib
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, overload
+
+from ..errors import CamouflageError
+
+CONFIGS = Path(__file__).resolve().parent / "configs"
+MANY = 10**9
+_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")  # 1e-5: a number in YAML 1.2, a string in PyYAML's 1.1
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a number may be: ``low`` to ``high``, both included unless ``below`` says that it stays below ``high``."""
+
+    low: float
+    high: float
+    below: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value < self.high if self.below else self.low <= value <= self.high
+
+    def __str__(self) -> str:
+        return f"from {self.low:.10g} to {'less than ' if self.below else ''}{self.high:.10g}"
+
+
+Count = Annotated[int, Range(1, MANY)]
+CountOrNone = Annotated[int, Range(0, MANY)]
+Seed = Annotated[int, Range(0, 2**63 - 1)]
+Share = Annotated[float, Range(0, 1)]
+Decay = Annotated[float, Range(0, 1, below=True)]
+
+
+@dataclass(frozen=True)
+class Map:
+    """The Attribute Map node's settings (:func:`camouflage.method.attribute_map.attribute_map`)."""
+
+    region: Literal["box", "grown", "landmarks"] = "box"
+    grow: Annotated[float, Range(1, 4)] = 1.25
+    keypoint_radius: Annotated[float, Range(1, 64)] = 1.5
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """How probably a sample goes without its text, image prompt or map; and a face without each of its attributes."""
+
+    text: Share = 0.1
+    image: Share = 0.1
+    map: Share = 0.1
+    attribute: Share = 0.1
+
+
+@dataclass(frozen=True)
+class ImagePrompt:
+    """The IP-Adapter beside the trained adapter."""
+
+    use: bool = True
+    train: bool = False
+    scale: Annotated[float, Range(0, 10)] = 1.0
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """AdamW, and the norm that gradients are clipped to."""
+
+    kind: Literal["adamw", "adamw_fused", "adamw_8bit"] = "adamw"
+    learning_rate: Share = 1e-5
+    beta1: Decay = 0.9
+    beta2: Decay = 0.999
+    weight_decay: Share = 0.01
+    epsilon: Annotated[float, Range(1e-16, 1)] = 1e-8
+    max_grad_norm: Annotated[float, Range(0, MANY)] = 1.0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate over the steps."""
+
+    kind: Literal["constant", "cosine"] = "constant"
+    warmup: CountOrNone = 500
+
+
+@dataclass(frozen=True)
+class Ema:
+    """The moving average of the weights."""
+
+    use: bool = True
+    decay: Decay = 0.9999
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What is measured and sampled on pictures that are never trained on."""
+
+    every: CountOrNone = 1000
+    held_out: CountOrNone = 16
+    pictures: CountOrNone = 4
+    sampler_steps: Annotated[int, Range(1, 1000)] = 25
+    seed: Seed = 0
+
+
+@dataclass(frozen=True)
+class LightValidation(Validation):
+    """With the guidance scale that Light is sampled at; the identity control alone has none."""
+
+    cfg: Annotated[float, Range(0, 100)] = 7.0
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """How often the whole state is written, and which states are kept."""
+
+    every: Count = 500
+    keep_last: Count = 3
+    keep_every: CountOrNone = 0
+
+
+@dataclass(frozen=True)
+class Training:
+    """What both trainings have."""
+
+    seed: Seed = 0
+    steps: Count = 100_000
+    batch_size: Annotated[int, Range(1, 4096)] = 8
+    accumulation: Annotated[int, Range(1, 4096)] = 1
+    precision: Literal["fp32", "fp16", "bf16"] = "bf16"
+    gradient_checkpointing: bool = False
+    deterministic: bool = True
+    timesteps: Literal["uniform", "cubic"] = "uniform"
+    init: str = ""
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    ema: Ema = Ema()
+    validation: Validation = Validation()
+    checkpoints: Checkpoints = Checkpoints()
+
+
+@dataclass(frozen=True)
+class Light(Training):
+    """Settings of ``light``; ``configs/light.yaml`` explains them."""
+
+    timesteps: Literal["uniform", "cubic"] = "cubic"
+    faces_only: bool = True
+    map: Map = Map()
+    dropout: Dropout = Dropout()
+    image_prompt: ImagePrompt = ImagePrompt()
+    validation: LightValidation = LightValidation()
+
+
+@dataclass(frozen=True)
+class Identity(Training):
+    """Settings of ``identity``; ``configs/identity.yaml`` explains them."""
+
+
+KINDS: dict[str, type[Light] | type[Identity]] = {"light": Light, "identity": Identity}
+_T = TypeVar("_T")
+
+
+@overload
+def load(kind: Literal["light"], file: Path | None = None, overrides: Sequence[str] = ()) -> Light: ...
+@overload
+def load(kind: Literal["identity"], file: Path | None = None, overrides: Sequence[str] = ()) -> Identity: ...
+@overload
+def load(kind: str, file: Path | None = None, overrides: Sequence[str] = ()) -> Light | Identity: ...
+def load(kind: str, file: Path | None = None, overrides: Sequence[str] = ()) -> Light | Identity:
+    """Read the settings of a training.
+
+    Args:
+        kind: which training, "light" or "identity".
+        file: the YAML; None is the one that is shipped. Keys that it leaves out have the defaults. An ``init`` in it
+            is relative to the file's folder.
+        overrides: what goes before the file, as "optimizer.learning_rate=2e-5"; the last one for a key counts. Text
+            is taken as it stands, everything else read as YAML. An ``init`` here is relative to the current folder.
+
+    Raises:
+        CamouflageError: the file cannot be read; an unknown key, or one that is there twice; a value of another type
+            or outside its range.
+    """
+    path = file or CONFIGS / f"{kind}.yaml"
+    config = _read(KINDS[kind], _parse_file(path), str(path))
+    config = dataclasses.replace(config, init=_absolute(config.init, path.parent))
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise CamouflageError(f"--set wants NAME=VALUE, such as optimizer.learning_rate=2e-5, but got "
+                                  f"{reprlib.repr(override)}.")
+        config = _override(config, key.strip().split("."), text.strip(), "")
+    return dataclasses.replace(config, init=_absolute(config.init, Path.cwd()))
+
+
+def to_dict(config: Training) -> dict[str, Any]:
+    """The settings as nested dictionaries of numbers, booleans and strings, for JSON."""
+    return dataclasses.asdict(config)
+
+
+@overload
+def from_dict(kind: Literal["light"], values: Mapping[str, Any]) -> Light: ...
+@overload
+def from_dict(kind: Literal["identity"], values: Mapping[str, Any]) -> Identity: ...
+@overload
+def from_dict(kind: str, values: Mapping[str, Any]) -> Light | Identity: ...
+def from_dict(kind: str, values: Mapping[str, Any]) -> Light | Identity:
+    """What :func:`to_dict` gave, checked as a file is. Raises CamouflageError."""
+    return _read(KINDS[kind], values, f"The checkpoint's settings of {kind}")
+
+
+def keys(kind: type) -> Iterator[str]:
+    """All settings of a dataclass, dotted: "seed", ..., "checkpoints.keep_every"."""
+    for name, annotation in _annotations(kind).items():
+        if dataclasses.is_dataclass(annotation):
+            yield from (f"{name}.{key}" for key in keys(typing.cast(type, annotation)))
+        else:
+            yield name
+
+
+def _annotations(kind: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+def _absolute(init: str, folder: Path) -> str:
+    return str((folder / Path(init).expanduser()).absolute()) if init else ""
+
+
+def _parse_file(path: Path) -> object:
+    try:
+        return _parse(path.read_text(encoding="utf-8"), str(path))
+    except OSError as error:
+        raise CamouflageError(f"The config file {path} cannot be read ({error.strerror or error}).") from error
+    except UnicodeDecodeError as error:
+        raise CamouflageError(f"{path} is no config file: it wants YAML in UTF-8, but this is no text.") from error
+
+
+def _parse(text: str, where: str) -> object:
+    """YAML without arbitrary objects; a key that is there twice is refused."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            seen = [key.value for key, _ in node.value]
+            for i, (key, _) in enumerate(node.value):
+                if key.value in seen[:i]:
+                    raise CamouflageError(f"{where}, line {key.start_mark.line + 1}: {key.value!r} is there twice; "
+                                          "remove one.")
+            return super().construct_mapping(node, deep)
+
+    try:
+        return yaml.load(text, Loader)
+    except yaml.YAMLError as error:
+        raise CamouflageError(f"{where} is no YAML: {' '.join(str(error).split())}.") from error
+
+
+def _read(kind: type[_T], values: object, where: str, section: str = "") -> _T:
+    """A dataclass of what a mapping holds; ``section`` is the dotted key of the mapping, with a dot behind it."""
+    if values is None:  # nothing but comments in it
+        values = {}
+    if not isinstance(values, Mapping):
+        raise CamouflageError(f"{where}: {section.rstrip('.') or 'the file'} wants keys with values "
+                              f"({', '.join(_annotations(kind))}), but got {reprlib.repr(values)}.")
+    annotations, known = _annotations(kind), {}
+    for name, value in values.items():
+        if name not in annotations:
+            raise _unknown(f"{section}{name}", section, kind, where)
+        annotation = annotations[name]
+        if dataclasses.is_dataclass(annotation):
+            known[name] = _read(typing.cast(type, annotation), value, where, f"{section}{name}.")
+        else:
+            known[name] = _check(value, annotation, f"{where}: {section}{name}")
+    return kind(**known)
+
+
+def _override(config: _T, path: list[str], text: str, section: str) -> _T:
+    """The same with one setting changed."""
+    (name, *rest), where = path, "--set"
+    annotations = _annotations(type(config))
+    annotation = annotations.get(name)
+    if annotation is None or (rest and not dataclasses.is_dataclass(annotation)):
+        raise _unknown(section + ".".join(path), section, type(config), where)
+    if rest:
+        value = _override(getattr(config, name), rest, text, f"{section}{name}.")
+    elif dataclasses.is_dataclass(annotation):
+        below = ", ".join(f"{section}{name}.{key}" for key in keys(typing.cast(type, annotation)))
+        raise CamouflageError(f"--set: {section}{name} has several settings; name one of them: {below}.")
+    else:
+        where = f"--set: {section}{name}"
+        as_text = annotation is str or typing.get_origin(annotation) is Literal
+        value = _check(text if as_text else _parse(text, where), annotation, where)
+    changes: dict[str, Any] = {name: value}
+    return dataclasses.replace(typing.cast(Any, config), **changes)
+
+
+def _unknown(key: str, section: str, kind: type, where: str) -> CamouflageError:
+    """The error for a key that nobody knows; the nearest known one is by its whole name or by its last part."""
+    def likeness(other: str) -> float:
+        pairs = ((key, other), (key.split(".")[-1], other.split(".")[-1]))
+        return max(difflib.SequenceMatcher(None, a.lower(), b.lower()).ratio() for a, b in pairs)
+
+    nearest = max([*(section + other for other in (*_annotations(kind), *keys(kind)))], key=likeness)
+    return CamouflageError(f"{where}: there is no setting {key!r}; the nearest one is {nearest!r}.")
+
+
+def _check(value: Any, annotation: Any, where: str) -> bool | int | float | str:
+    """A value of the type and range that an annotation asks for."""
+    if typing.get_origin(annotation) is Literal:
+        choices = typing.get_args(annotation)
+        if value not in choices:
+            raise CamouflageError(f"{where} wants one of {', '.join(choices)}, but got {reprlib.repr(value)}.")
+        return value
+    if annotation is str:
+        if value is not None and not isinstance(value, str):
+            raise CamouflageError(f"{where} wants text, in quotes if need be, but got {reprlib.repr(value)}.")
+        return value or ""
+    if annotation is bool:
+        if not isinstance(value, bool):
+            raise CamouflageError(f"{where} wants true or false, but got {reprlib.repr(value)}.")
+        return value
+    wanted, limits = typing.get_args(annotation)
+    if wanted is float and isinstance(value, str) and _EXPONENT.fullmatch(value):
+        value = float(value)
+    fits = isinstance(value, (int, float) if wanted is float else int) and not isinstance(value, bool)
+    if not fits or value not in limits:
+        what = "a number" if wanted is float else "a whole number"
+        raise CamouflageError(f"{where} wants {what} {limits}, but got {reprlib.repr(value)}.")
+    return wanted(value)

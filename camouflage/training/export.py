@@ -1,0 +1,136 @@
+"""From a checkpoint to the safetensors file that the nodes load."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+
+from .. import VERSION
+from ..errors import CamouflageError
+from . import checkpoints
+from .checkpoints import AVERAGE, WEIGHTS, Checkpoint
+from .networks import original_keys
+
+State = Mapping[str, torch.Tensor]
+_DTYPES = {"float32": torch.float32, "float16": torch.float16}
+_IMAGE_PROMPT = ("image_proj.", "ip_adapter.")
+_LICENCE = "not stated"
+
+
+def main(options: argparse.Namespace) -> int:
+    """The command ``export``; the options are those of ``camouflage/commands/train.py``."""
+    checkpoint = find(options.run, options.step)
+    name = WEIGHTS if options.weights == "raw" else AVERAGE
+    if name not in checkpoint.state["sha256"]:
+        raise CamouflageError(f"{checkpoint.path} has no moving average, since 'ema.use' was false. Export the weights "
+                              "themselves with --no-ema.")
+    tensors = checkpoint.tensors(name)
+    described = metadata(checkpoint.state, options.licence or _LICENCE)
+    rest, prompt = apart(tensors)
+    files = {options.output: network(checkpoint.state["kind"], rest)}
+    if prompt:
+        files[options.output.with_name(f"{options.output.stem}_image_prompt.safetensors")] = prompt
+    for path in files:
+        if path.exists():
+            raise CamouflageError(f"{path} is there already. Choose another --output; nothing is overwritten.")
+    try:
+        for path, state in files.items():
+            write(state, path, described, _DTYPES[options.dtype])
+    except CamouflageError:
+        for path in files:  # all or none; none of them was there before
+            path.unlink(missing_ok=True)
+        raise
+    for path, state in files.items():
+        print(f"{path}: {sum(value.numel() for value in state.values()) / 1e6:.1f} M parameters, {options.dtype}, step "
+              f"{checkpoint.step}")
+    print(_ADVICE[checkpoint.state["kind"]])
+    return 0
+
+
+_ADVICE = {
+    "light": "Put it into ComfyUI's models/camouflage/light/ folder and choose it in 'Load Light Adapter' "
+             "(a file ..._image_prompt belongs into models/ipadapter/).",
+    "identity": "Put it into ComfyUI's models/controlnet/ folder and choose it in the stock 'Load ControlNet Model', "
+                "connected to 'Identity Control' together with the VAE.",
+}
+
+
+def find(run: Path, step: int | None) -> Checkpoint:
+    """A checkpoint: the folder of one, or of a run (its newest whole one, or that of a step).
+
+    Raises:
+        CamouflageError: there is none, or it is not whole.
+    """
+    if (run / "state.json").is_file():
+        found = checkpoints.load(run)
+        if step not in (None, found.step):
+            raise CamouflageError(f"{run} is the checkpoint of step {found.step}, but --step is {step}. Name the run's "
+                                  "folder, or leave out --step.")
+        return found
+    folder = run / "checkpoints"
+    there = checkpoints.steps(folder)
+    if step is not None and there:
+        if step not in there:
+            raise CamouflageError(f"There is no checkpoint of step {step} in {folder}, only of "
+                                  f"{', '.join(map(str, there))}.")
+        return checkpoints.load(folder / f"step-{step:08d}")
+    found = checkpoints.latest(folder)
+    if found is None:
+        raise CamouflageError(f"There is no whole checkpoint in {folder}. Name the --output folder of a training, or "
+                              "one of its checkpoints.")
+    return found
+
+
+def metadata(state: Mapping[str, Any], licence: str) -> dict[str, str]:
+    """What the file says of itself; ``state`` is a checkpoint's."""
+    described = {
+        "camouflage_version": VERSION, "camouflage_network": state["kind"], "licence": licence,
+        "base_model": state["base_model"]["name"], "base_model_sha256": state["base_model"]["sha256"],
+        "step": str(state["step"]), "resolution": str(state["dataset"]["resolution"]),
+        "dataset_size": str(state["dataset"]["trained_on"]), "git_revision": state["git_revision"],
+    }
+    return described | {key: state[key] for key in ("encoding", "encoding_version") if key in state}
+
+
+def network(kind: str, tensors: State) -> dict[str, torch.Tensor]:
+    """Trained tensors under the names that loaders know: diffusers' for Light, the original ones for ControlNets."""
+    if kind == "light":
+        return dict(tensors)
+    names = original_keys(tensors)
+    return {names[key]: value for key, value in tensors.items()}
+
+
+def apart(tensors: State) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """What was trained, and the IP-Adapter that was trained with it (empty: none was)."""
+    prompt = {key: value for key, value in tensors.items() if key.startswith(_IMAGE_PROMPT)}
+    return {key: value for key, value in tensors.items() if key not in prompt}, prompt
+
+
+def write(state: State, path: Path, described: dict[str, str], dtype: torch.dtype = torch.float32) -> None:
+    """Writes a file whole or not at all.
+
+    Raises:
+        CamouflageError: numbers that are not finite in this format, or no room on the disk.
+    """
+    converted = {key: value.detach().to("cpu", dtype).contiguous() for key, value in state.items()}
+    broken = next((key for key, value in converted.items() if not torch.isfinite(value).all()), None)
+    if broken:
+        raise CamouflageError(f"{broken} is not finite as {dtype}; nothing was written. Export float32 weights, or an "
+                              "earlier step with --step.")
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(converted, partial, described)
+        os.replace(partial, path)
+    except (OSError, SafetensorError) as error:  # the latter is what safetensors makes of a full disk
+        raise CamouflageError(f"{path} could not be written ({error}). Is there room, and may you write "
+                              "there?") from error
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,206 @@
+"""The training of the Light adapter (paper section 3.2): a T2I-Adapter that reads the attribute map.
+
+The base model is frozen, the image prompt is on, as it is when the adapter is used, and the loss is the mean squared
+error of the predicted noise. The maps are drawn by the code that the node Attribute Map calls.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from diffusers.models.adapter import T2IAdapter
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+from ..errors import CamouflageError
+from ..files import file_sha256
+from ..method.attribute_map import CHANNELS, ENCODING, ENCODING_VERSION, attribute_map
+from ..method.faces import FORGOTTEN, Faces, Picture
+from . import export, loop, networks, start
+from .config import Light
+from .dataset import Dataset, Sample
+from .loop import Inputs, Job, Report
+from .plan import generator, timestep
+from .validation import Sampler, exported
+
+KIND = "light"
+_NOISE_LEVELS = 4  # at which a validation looks
+
+
+class LightModel(torch.nn.Module):
+    """UNet and adapter: predicts the noise."""
+
+    def __init__(self, unet: UNet2DConditionModel, adapter: T2IAdapter):
+        super().__init__()
+        self.unet, self.adapter = unet, adapter
+
+    def forward(self, noisy: torch.Tensor, timesteps: torch.Tensor, text: torch.Tensor, maps: torch.Tensor,
+                image: torch.Tensor | None = None) -> torch.Tensor:
+        """Noise in ``noisy``.
+
+        Args:
+            noisy: B x 4 x h x w.
+            timesteps: B, 0..999.
+            text: B x 77 x 768.
+            maps: B x 41 x h x w.
+            image: B x width, the CLIP embedding for the image prompt; None where the UNet has none.
+        """
+        dtype = self.unet.conv_in.weight.dtype
+        features = [feature.to(dtype) for feature in self.adapter(maps)]
+        more = {} if image is None else {"added_cond_kwargs": {"image_embeds": [image[:, None].to(dtype)]}}
+        return self.unet(noisy.to(dtype), timesteps, text.to(dtype), down_intrablock_additional_residuals=features,
+                         return_dict=False, **more)[0]
+
+
+def forget(picture: Picture, part: float, rng: torch.Generator) -> Picture:
+    """Forgets each attribute of each face with the probability ``part``: nothing known, 0 in the map."""
+    drawn = torch.rand(len(picture.faces), len(FORGOTTEN), generator=rng)
+    faces = (dataclasses.replace(face, attributes=tuple(
+        None if lost else value for value, lost in zip(face.attributes, row.tolist(), strict=True)))
+        for face, row in zip(picture.faces, drawn < part, strict=True))
+    return dataclasses.replace(picture, faces=tuple(faces))
+
+
+def draw_map(picture: Picture, sample: Sample, config: Light) -> torch.Tensor:
+    """The map of a picture's faces at a sample's latent size, 41 x h x w: what the node Attribute Map gives."""
+    height, width = sample.latent.shape[-2:]
+    chosen = config.map
+    return attribute_map(Faces((picture,)), height, width, chosen.region, chosen.grow, chosen.keypoint_radius)[0]
+
+
+class Conditions:
+    """Text, image prompt and map of a batch, each sometimes left out, as config.dropout says.
+
+    What is left out is what the node gives without it: the empty prompt, an embedding of zeros, a map of zeros.
+    """
+
+    def __init__(self, config: Light, empty_text: torch.Tensor, with_image: bool):
+        self.config, self.empty_text, self._with_image = config, empty_text.float(), with_image
+
+    def __call__(self, samples: Sequence[Sample], rngs: Sequence[torch.Generator]) -> Inputs:
+        dropout = self.config.dropout
+        texts, images, maps = [], [], []
+        for sample, rng in zip(samples, rngs, strict=True):
+            no_text, no_image, no_map = (torch.rand(3, generator=rng) <
+                                         torch.tensor([dropout.text, dropout.image, dropout.map])).tolist()
+            picture = forget(sample.picture, dropout.attribute, rng)
+            drawn = draw_map(picture, sample, self.config)
+            texts.append(self.empty_text if no_text else sample.text)
+            images.append(torch.zeros_like(sample.image) if no_image else sample.image)
+            maps.append(torch.zeros_like(drawn) if no_map else drawn)
+        return self._inputs(texts, images, maps)
+
+    def of(self, sample: Sample, picture: Picture | None) -> Inputs:
+        """One sample with everything, and with the map of a picture's faces; None: the empty map."""
+        empty = torch.zeros(CHANNELS, *sample.latent.shape[-2:])
+        drawn = empty if picture is None else draw_map(picture, sample, self.config)
+        return self._inputs([sample.text], [sample.image], [drawn])
+
+    def _inputs(self, texts: Sequence[torch.Tensor], images: Sequence[torch.Tensor],
+                maps: Sequence[torch.Tensor]) -> Inputs:
+        inputs = {"text": torch.stack(list(texts)), "maps": torch.stack(list(maps))}
+        return inputs | ({"image": torch.stack(list(images))} if self._with_image else {})
+
+
+@dataclasses.dataclass(frozen=True)
+class MapUse:
+    """Losses of pictures with their own map, with another picture's, and without: each one number a picture."""
+
+    own: torch.Tensor
+    other: torch.Tensor
+    none: torch.Tensor
+
+    def numbers(self) -> dict[str, float]:
+        """For the log; of a single picture there is no other one's map."""
+        numbers = {"loss": float(self.own.mean()), "loss_without_map": float(self.none.mean()),
+                   "own_map_beats_none": float((self.own < self.none).float().mean())}
+        if len(self.own) > 1:
+            numbers |= {"loss_with_anothers_map": float(self.other.mean()),
+                        "own_map_beats_anothers": float((self.own < self.other).float().mean())}
+        return numbers
+
+
+@torch.no_grad()
+def map_use(model: torch.nn.Module, conditions: Conditions, samples: Sequence[Sample], config: Light,
+            device: torch.device) -> MapUse:
+    """Measures how far the adapter uses its map: the same noise with three maps.
+
+    Every picture is looked at with four noise levels, spread over the law of the training's time steps. Another's
+    map is that of the next picture, drawn at this one's size.
+    """
+    schedule, losses = loop.noise_schedule(), []
+    for place, sample in enumerate(samples):
+        other = samples[(place + 1) % len(samples)].picture
+        rng = generator(config.validation.seed, "noise", sample.source)
+        noise = torch.randn(_NOISE_LEVELS, *sample.latent.shape, generator=rng)
+        levels = [timestep((i + 0.5) / _NOISE_LEVELS, config.timesteps) for i in range(_NOISE_LEVELS)]
+        timesteps = torch.tensor(levels)
+        latent = sample.latent.expand_as(noise)
+        noisy = schedule.add_noise(latent, noise, timesteps)  # type: ignore[arg-type]
+        row = []
+        for picture in (sample.picture, other, None):
+            inputs = {name: value.expand(_NOISE_LEVELS, *value.shape[1:]).to(device)
+                      for name, value in conditions.of(sample, picture).items()}
+            predicted = model(noisy=noisy.to(device), timesteps=timesteps.to(device), **inputs)
+            row.append(torch.nn.functional.mse_loss(predicted.float().cpu(), noise))
+        losses.append(torch.stack(row))
+    return MapUse(*torch.stack(losses).unbind(1))
+
+
+def job(config: Light, dataset: Dataset, base_model: Path, image_prompt: Path | None = None,
+        sampler: Sampler | None = None) -> Job:
+    """What this training is about.
+
+    Args:
+        base_model: an SD 1.5 checkpoint.
+        image_prompt: an IP-Adapter; None: the model sees no image.
+        sampler: paints the validation's pictures; None: numbers only.
+    """
+    unet = networks.load_unet(base_model)
+    networks.convert(unet, loop.compute_dtype(config))
+    adapter = networks.new_light_adapter(unet, Path(config.init) if config.init else None, config.seed)
+    trained = dict(adapter.named_parameters())
+    described = start.described(KIND, base_model, dataset, config.init)
+    described |= {"encoding": ENCODING, "encoding_version": str(ENCODING_VERSION)}
+    if image_prompt is not None:
+        prompt = networks.add_image_prompt(unet, image_prompt, config.image_prompt.scale)
+        width = prompt["image_proj.proj.weight"].shape[1]
+        if width != dataset.info.image_width:
+            raise CamouflageError(f"{image_prompt.name} projects image embeddings of width {width}, but the dataset's "
+                                  f"have {dataset.info.image_width}. Prepare the photos with the image encoder that it "
+                                  "was trained with (--image-encoder).")
+        described |= {"image_prompt": file_sha256(image_prompt)}
+        dtype = torch.float32 if config.image_prompt.train else loop.compute_dtype(config)
+        for parameter in prompt.values():  # what is trained stays in single precision
+            parameter.data = parameter.data.to(dtype)
+            parameter.requires_grad_(config.image_prompt.train)
+        trained |= prompt if config.image_prompt.train else {}
+    if config.map.region == "landmarks" and not dataset.info.faces.get("landmarks"):
+        print("The dataset was prepared without --landmarks: of faces that have none the box is drawn.", flush=True)
+    if config.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
+    model = LightModel(unet, adapter)
+    conditions = Conditions(config, dataset.info.empty_text, image_prompt is not None)
+
+    def validate(step: int, tensors: Mapping[str, torch.Tensor], samples: Sequence[Sample],
+                 device: torch.device) -> Report:
+        with start.swapped(trained, tensors):
+            report = Report(map_use(model, conditions, samples, config, device).numbers())
+        shown = samples[:config.validation.pictures]
+        if sampler is not None and shown:
+            maps = [draw_map(sample.picture, sample, config) for sample in shown]
+            mine, prompts = export.apart(tensors)
+            with exported(mine) as file, exported(prompts) as tuned:
+                report.pictures = loop.numbered(sampler.light(file, shown, maps, conditions.empty_text, config,
+                                                              tuned if prompts else None))
+        return report
+
+    return Job(model, trained, conditions, validate, described)
+
+
+def main(options: argparse.Namespace) -> int:
+    """The command ``light``: trains, or goes on training."""
+    return start.command(KIND, options, job, lambda config: config.image_prompt.use)

@@ -1,0 +1,101 @@
+"""A small Stable Diffusion in the real host, and short ways to sample with its own nodes."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from in_host import NETS, SIZE, enter_host, pictures
+
+enter_host()
+
+
+@pytest.fixture(scope="session")
+def sd(host):
+    """Checkpoint, VAE and ControlNets through the stock loaders, and conditioning of a scene."""
+    model, clip, vae = host.run("CheckpointLoaderSimple", ckpt_name="Realistic_Vision_V5.1_fp16-no-ema.safetensors")
+    nets = {name: host.run("ControlNetLoader", control_net_name=f"{file}.safetensors")[0]
+            for name, file in NETS.items()}
+    texts = {name: host.run("CLIPTextEncode", clip=clip, text=text)[0]
+             for name, text in (("positive", "a woman in front of a flag"), ("negative", "blurry"), ("empty", ""))}
+    return SimpleNamespace(model=model, clip=clip, vae=vae, nets=nets, **texts)
+
+
+@pytest.fixture(scope="session")
+def scene(host, sd):
+    """Positive and negative with two scene controls, identity with the tile ControlNet, and what they show."""
+    maps = {"depth_map": pictures(1), "depth_control_net": sd.nets["depth"],
+            "pose_map": pictures(2), "pose_control_net": sd.nets["pose"]}
+    positive, negative = host.run("CamouflageSceneControl", positive=sd.positive, negative=sd.negative, **maps)
+    original = pictures(3)
+    identity, = host.run("CamouflageIdentityControl", conditioning=sd.empty, control_net=sd.nets["tile"],
+                         image=original)
+    return SimpleNamespace(positive=positive, negative=negative, identity=identity, original=original)
+
+
+@pytest.fixture(scope="session")
+def sample(host, sd):
+    """sample(guider, ...) -> latent samples, through stock RandomNoise, KSamplerSelect and SamplerCustomAdvanced."""
+
+    def run(guider, *, seed=7, steps=2, sampler="euler", batch=1, latent=None, denoise=1.0, model=None):
+        latent = latent or {"samples": torch.zeros(batch, 4, SIZE // 8, SIZE // 8)}
+        noise, = host.run("RandomNoise", noise_seed=seed)
+        solver, = host.run("KSamplerSelect", sampler_name=sampler)
+        sigmas, = host.run("BasicScheduler", model=model or sd.model, scheduler="karras", steps=steps, denoise=denoise)
+        return host.run("SamplerCustomAdvanced", noise=noise, guider=guider, sampler=solver, sigmas=sigmas,
+                        latent_image=latent)[0]["samples"]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def dual_cfg(host, sd):
+    """The host's own way to say the same: DualCFGGuider, nested."""
+
+    def guider(positive, negative, identity, cfg=7.0, scale=1.25, model=None):
+        return host.run("DualCFGGuider", model=model or sd.model, cond1=positive, cond2=negative, negative=identity,
+                        cfg_conds=cfg, cfg_cond2_negative=scale, style="nested")[0]
+
+    return guider
+
+
+@pytest.fixture(scope="session")
+def photo() -> torch.Tensor:
+    """1 x 256 x 256 x 3, a public-domain portrait."""
+    from skimage import data
+
+    image = torch.from_numpy(data.astronaut()).float()[None] / 255
+    return torch.nn.functional.interpolate(image.movedim(-1, 1), (256, 256), mode="area").movedim(1, -1)
+
+
+@pytest.fixture
+def own_networks(host) -> Iterator[None]:
+    """For a test with files, and so large networks, of its own: they go with it, cycles and all."""
+    yield
+    host.module("camouflage.comfy.networks").clear()
+    gc.collect()
+
+
+@pytest.fixture
+def weights_folder(tmp_path, miniature_models, monkeypatch) -> Path:
+    """A copy of the annotators' weights that a test may spoil; the only one the host sees."""
+    import folder_paths
+
+    def link(source: str, target: str) -> None:
+        try:
+            os.link(source, target)
+        except OSError:  # another file system
+            shutil.copyfile(source, target)
+
+    folder = tmp_path / "camouflage"
+    shutil.copytree(miniature_models / "camouflage", folder, copy_function=link)
+    _, extensions = folder_paths.folder_names_and_paths["camouflage"]
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "camouflage", ([str(folder)], extensions))
+    return folder
