@@ -95,9 +95,10 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     check(options)
     cache = environments.cache_folder()
     host = environments.find_host(options.comfyui) or environments.fetch_host(cache)
-    venv = environments.environment(cache, host, GROUPS[options.command])
-    if Path(sys.prefix).resolve() != venv.resolve():
-        return environments.hand_over(venv, arguments)
+    if not train.launched():  # whoever has started several processes has chosen their Python, too
+        venv = environments.environment(cache, host, GROUPS[options.command])
+        if Path(sys.prefix).resolve() != venv.resolve():
+            return environments.hand_over(venv, arguments)
     os.environ.update(CAMOUFLAGE_CACHE=str(cache), CAMOUFLAGE_COMFYUI=str(host))
     command = importlib.import_module(f".{options.command}", __package__)
     return command.main(options) or 0
