@@ -107,7 +107,7 @@ def _train(parser: argparse.ArgumentParser, image_prompt: bool) -> None:
                         "(default: ft-MSE, the paper's, in the models folders)")
     parser.add_argument("--processes", type=kinds.whole(1, 1024), default=1, metavar="N",
                         help="train with N processes on this machine, each on a GPU of its own (default: 1). On "
-                        "several machines start `accelerate launch ... camouflage/training/__main__.py` yourself")
+                        "several machines start `accelerate launch ... run.py train ...` yourself")
     parser.add_argument("--cpu", action="store_true", help="train on the CPU even if there is a GPU")
     _places(parser)
 
@@ -150,18 +150,16 @@ def check(options: argparse.Namespace) -> None:
     for name in ("base_model", "vae", "image_encoder", "image_prompt", "config"):
         path = given.get(name)
         if path and not path.is_file():
-            raise CamouflageError(f"--{name.replace('_', '-')} wants a file, but {path} "
+            raise CamouflageError(f"--{name.replace('_', '-')} must be a file, but {path} "
                                   f"{'is a folder' if path.is_dir() else 'does not exist'}.")
         if path and name in ("base_model", "image_prompt") and path.suffix.lower() != ".safetensors":
-            raise CamouflageError(f"--{name.replace('_', '-')} wants a .safetensors file, but got {path}: others can "
+            raise CamouflageError(f"--{name.replace('_', '-')} must be a .safetensors file, but got {path}: others can "
                                   "contain code, and the training does not load them.")
     for name, paths in (("FOLDER", given.get("folders", ())), ("--models", given.get("models", ()))):
         for path in paths:
             if not path.is_dir():
-                raise CamouflageError(f"{name} wants a folder, but {path} "
+                raise CamouflageError(f"{name} must be a folder, but {path} "
                                       f"{'is a file' if path.exists() else 'does not exist'}.")
-    if options.comfyui and not (options.comfyui / "main.py").is_file():
-        raise CamouflageError(f"--comfyui wants a ComfyUI folder, one with main.py in it; {options.comfyui} is none.")
     if options.training == "prepare":
         if options.shard >= options.num_shards:
             raise CamouflageError(f"--shard counts from 0, so with --num-shards {options.num_shards} it is at most "
@@ -183,7 +181,7 @@ def check(options: argparse.Namespace) -> None:
 
 def _folder_to_be(path: Path, name: str) -> None:
     if path.exists() and not path.is_dir():
-        raise CamouflageError(f"{name} wants a folder, but {path} is a file. Name another place.")
+        raise CamouflageError(f"{name} must be a folder, but {path} is a file. Name another place.")
 
 
 def launched() -> bool:
@@ -203,7 +201,7 @@ def launch(options: argparse.Namespace) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     if not options.cpu and torch.cuda.is_available() and torch.cuda.device_count() < options.processes:
-        raise CamouflageError(f"--processes {options.processes} wants as many GPUs, but this machine has "
+        raise CamouflageError(f"--processes {options.processes} needs as many GPUs, but this machine has "
                               f"{torch.cuda.device_count()}. Name fewer; --set accumulation=N has the same effect.")
     if options.cpu:
         os.environ["ACCELERATE_USE_CPU"] = "true"

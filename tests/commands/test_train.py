@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from camouflage.commands import train as cli
+from camouflage.commands import train as commands
+from camouflage.commands.launch import make_parser
 from camouflage.errors import CamouflageError
+from training_command import SCRIPT, train
 
-ROOT = Path(cli.__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ["--dataset", "data", "--output", "run"]
 
 
@@ -45,11 +47,14 @@ def started(monkeypatch):
 
 
 def parse(*arguments):
-    return cli.make_parser().parse_args(arguments)
+    options = make_parser().parse_args(["train", *arguments])
+    assert vars(options).pop("command") == "train"
+    return options
 
 
 def test_the_command_line_needs_the_standard_library_alone():
-    code = f"import sys; sys.path.append({str(ROOT)!r}); import training.cli, training.config, training.__main__"
+    code = (f"import sys; sys.path.append({str(ROOT)!r})\n"
+            "import camouflage.commands.launch, camouflage.commands.train, camouflage.training.config")
     subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True)
 
 
@@ -98,57 +103,57 @@ def test_what_is_given_counts(here):
 ])
 def test_bad_usage_ends_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
-        cli.main(arguments.split())
+        train(*arguments.split())
     assert caught.value.code == 2
-    assert "usage: python -m training" in capsys.readouterr().err
+    assert "usage: run.py" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", cli.COMMANDS)
+@pytest.mark.parametrize("command", commands.COMMANDS)
 def test_help_describes_and_gives_an_example_that_parses(command, capsys):
     with pytest.raises(SystemExit) as caught:
-        cli.main([command, "--help"])
+        train(command, "--help")
     assert caught.value.code == 0
     shown = capsys.readouterr().out
-    example = re.search(rf"example:\n  python -m training ({command} .*)", shown)
+    example = re.search(rf"example:\n  run.py train ({command} .*)", shown)
     assert example and parse(*example[1].split()).training == command
     assert len(shown) > 600
 
 
 @pytest.mark.parametrize(("arguments", "said"), [
-    ("prepare data none --dataset d", "FOLDER wants a folder, but .*none does not exist"),
-    ("prepare file --dataset d", "FOLDER wants a folder, but .*file is a file"),
-    ("prepare data --dataset file", "--dataset wants a folder, but .*file is a file"),
+    ("prepare data none --dataset d", "FOLDER must be a folder, but .*none does not exist"),
+    ("prepare file --dataset d", "FOLDER must be a folder, but .*file is a file"),
+    ("prepare data --dataset file", "--dataset must be a folder, but .*file is a file"),
     ("prepare data --dataset d --num-shards 2 --shard 2", "--shard .* at most 1, but got 2"),
-    ("prepare data --dataset d --base-model none", "--base-model wants a file, but .*none does not exist"),
-    ("prepare data --dataset d --base-model file", "--base-model wants a .safetensors file"),
-    ("prepare data --dataset d --vae data", "--vae wants a file, but .*data is a folder"),
-    ("prepare data --dataset d --image-encoder none", "--image-encoder wants a file"),
-    ("prepare data --dataset d --models none", "--models wants a folder"),
-    ("prepare data --dataset d --comfyui data", "--comfyui wants a ComfyUI folder"),
+    ("prepare data --dataset d --base-model none", "--base-model must be a file, but .*none does not exist"),
+    ("prepare data --dataset d --base-model file", "--base-model must be a .safetensors file"),
+    ("prepare data --dataset d --vae data", "--vae must be a file, but .*data is a folder"),
+    ("prepare data --dataset d --image-encoder none", "--image-encoder must be a file"),
+    ("prepare data --dataset d --models none", "--models must be a folder"),
+    ("prepare data --dataset d --comfyui data", "--comfyui must name a ComfyUI folder"),
     ("light --dataset none --output o", "There is no dataset .*none. Make one: python run.py train prepare"),
-    ("light --dataset data --output file", "--output wants a folder"),
-    ("light --dataset data --output o --config none", "--config wants a file"),
-    ("light --dataset data --output o --image-prompt none", "--image-prompt wants a file"),
+    ("light --dataset data --output file", "--output must be a folder"),
+    ("light --dataset data --output o --config none", "--config must be a file"),
+    ("light --dataset data --output o --image-prompt none", "--image-prompt must be a file"),
     ("light --dataset data --output o --set stepps=3", "no setting 'stepps'; the nearest one is 'steps'"),
     ("identity --dataset data --output o --config file --set map.grow=2", "no setting 'map.grow'"),
-    ("light --dataset data --output o --processes 2 --set steps=0", "steps wants a whole number"),
+    ("light --dataset data --output o --processes 2 --set steps=0", "steps must be a whole number"),
     ("export none --output x.safetensors", "There is no run and no checkpoint .*none"),
     ("export data --output none/x.safetensors", "There is no folder .*none"),
 ])
 def test_what_cannot_work_is_said_before_anything_is_loaded(arguments, said, here, monkeypatch, capsys):
-    for command in cli.COMMANDS:
-        monkeypatch.setitem(sys.modules, f"training.{command}", None)  # its import fails
-    assert cli.main(arguments.split()) == 2
+    for command in commands.COMMANDS:
+        monkeypatch.setitem(sys.modules, f"camouflage.training.{command}", None)  # its import fails
+    assert train(*arguments.split()) == 2
     error = capsys.readouterr().err
     assert re.search(said, error) and "Traceback" not in error
 
 
 def test_a_command_gets_its_options_and_gives_its_exit_code(here, started):
     started.module.act = lambda: 5
-    assert cli.main(["light", *TRAIN, "--cpu"]) == 5
+    assert train("light", *TRAIN, "--cpu") == 5
     assert started.calls[0].cpu and started.calls[0].output == here / "run"
     started.module.act = lambda: None
-    assert cli.main(["light", *TRAIN]) == 0
+    assert train("light", *TRAIN) == 0
 
 
 @pytest.mark.parametrize(("error", "code"), [(CamouflageError("too bad"), 2), (KeyboardInterrupt(), 130)])
@@ -157,28 +162,28 @@ def test_errors_for_the_person_are_shown_without_traceback(error, code, here, st
         raise error
 
     started.module.act = act
-    assert cli.main(["light", *TRAIN]) == code
+    assert train("light", *TRAIN) == code
     assert capsys.readouterr().err == ("too bad\n" if code == 2 else "\nStopped.\n")
 
 
 def test_several_processes_are_launched_once(here, started, monkeypatch):
     launches = []
-    monkeypatch.setattr(cli, "launch", lambda options, arguments: launches.append(arguments) or 6)
+    monkeypatch.setattr(commands, "launch", lambda options: launches.append(options.arguments) or 6)
     arguments = ["light", *TRAIN, "--processes", "2"]
-    assert cli.main(arguments) == 6
-    assert (launches, started.calls) == ([arguments], [])
+    assert train(*arguments) == 6
+    assert (launches, started.calls) == ([["train", *arguments]], [])
     for name in ("WORLD_SIZE", "LOCAL_RANK"):
         with monkeypatch.context() as inside:
             inside.setenv(name, "0")
-            assert cli.main(arguments) == 0
+            assert train(*arguments) == 0
     assert (len(launches), len(started.calls)) == (1, 2)
 
 
 def test_more_processes_than_gpus_are_refused(here, monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert cli.main(["light", *TRAIN, "--processes", "2"]) == 2
-    assert "--processes 2 wants as many GPUs, but this machine has 1." in capsys.readouterr().err
+    assert train("light", *TRAIN, "--processes", "2") == 2
+    assert "--processes 2 needs as many GPUs, but this machine has 1." in capsys.readouterr().err
 
 
 STAND_IN = """
@@ -190,8 +195,7 @@ def main(options):
     import camouflage.errors
     state = Accelerator(cpu=options.cpu).state
     print(f"process {state.process_index} of {state.num_processes} on {state.device.type} {options.cpu}: "
-          f"{options.dataset}, root {sys.path[-1]}, once {sys.path.count(sys.path[-1])}, "
-          f"training {sys.path[-1] + '/training' in sys.path}\\n", end="", flush=True)
+          f"{options.dataset}, root {sys.path[-1]}, once {sys.path.count(sys.path[-1])}\\n", end="", flush=True)
     state.wait_for_everyone()
     raise camouflage.errors.CamouflageError("too bad")
 
@@ -203,10 +207,10 @@ sys.modules["camouflage.training.light"] = module
 def test_two_real_processes_know_each_other_and_hand_their_exit_code_back(here):
     (here / "sitecustomize.py").write_text(STAND_IN)
     environment = {**os.environ, "PYTHONPATH": str(here), "OMP_NUM_THREADS": "1", "HF_HOME": str(here)}
-    done = subprocess.run([sys.executable, str(ROOT / "training"), "light", *TRAIN, "--processes", "2", "--cpu"],
+    done = subprocess.run([sys.executable, str(SCRIPT), "light", *TRAIN, "--processes", "2", "--cpu"],
                           env=environment, capture_output=True, text=True, check=False, timeout=120)
     said = sorted(filter(None, done.stdout.splitlines()))
-    assert said == [f"process {i} of 2 on cpu True: {here / 'data'}, root {ROOT}, once 1, training False"
+    assert said == [f"process {i} of 2 on cpu True: {here / 'data'}, root {ROOT}, once 1"
                     for i in (0, 1)], done.stderr
     assert done.returncode == 2
     assert "too bad" in done.stderr and "Traceback" not in done.stderr
