@@ -198,7 +198,7 @@ def load(kind: str, file: Path | None = None, overrides: Sequence[str] = ()) -> 
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
-            raise CamouflageError(f"--set wants NAME=VALUE, such as optimizer.learning_rate=2e-5, but got "
+            raise CamouflageError(f"--set must be NAME=VALUE, such as optimizer.learning_rate=2e-5, but got "
                                   f"{reprlib.repr(override)}.")
         config = _override(config, key.strip().split("."), text.strip(), "")
     return dataclasses.replace(config, init=_absolute(config.init, Path.cwd()))
@@ -271,7 +271,7 @@ def _read(kind: type[_T], values: object, where: str, section: str = "") -> _T:
     if values is None:  # nothing but comments in it
         values = {}
     if not isinstance(values, Mapping):
-        raise CamouflageError(f"{where}: {section.rstrip('.') or 'the file'} wants keys with values "
+        raise CamouflageError(f"{where}: {section.rstrip('.') or 'the file'} must have keys with values "
                               f"({', '.join(_annotations(kind))}), but got {reprlib.repr(values)}.")
     annotations, known = _annotations(kind), {}
     for name, value in values.items():
@@ -320,15 +320,15 @@ def _check(value: Any, annotation: Any, where: str) -> bool | int | float | str:
     if typing.get_origin(annotation) is Literal:
         choices = typing.get_args(annotation)
         if value not in choices:
-            raise CamouflageError(f"{where} wants one of {', '.join(choices)}, but got {reprlib.repr(value)}.")
+            raise CamouflageError(f"{where} must be one of {', '.join(choices)}, but got {reprlib.repr(value)}.")
         return value
     if annotation is str:
         if value is not None and not isinstance(value, str):
-            raise CamouflageError(f"{where} wants text, in quotes if need be, but got {reprlib.repr(value)}.")
+            raise CamouflageError(f"{where} must be text, in quotes if need be, but got {reprlib.repr(value)}.")
         return value or ""
     if annotation is bool:
         if not isinstance(value, bool):
-            raise CamouflageError(f"{where} wants true or false, but got {reprlib.repr(value)}.")
+            raise CamouflageError(f"{where} must be true or false, but got {reprlib.repr(value)}.")
         return value
     wanted, limits = typing.get_args(annotation)
     if wanted is float and isinstance(value, str) and _EXPONENT.fullmatch(value):
@@ -336,5 +336,5 @@ def _check(value: Any, annotation: Any, where: str) -> bool | int | float | str:
     fits = isinstance(value, (int, float) if wanted is float else int) and not isinstance(value, bool)
     if not fits or value not in limits:
         what = "a number" if wanted is float else "a whole number"
-        raise CamouflageError(f"{where} wants {what} {limits}, but got {reprlib.repr(value)}.")
+        raise CamouflageError(f"{where} must be {what} {limits}, but got {reprlib.repr(value)}.")
     return wanted(value)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import sys
 import warnings
 from argparse import Namespace
 from collections import Counter, defaultdict, deque
@@ -357,16 +356,13 @@ def _holds(shard: Shard) -> Iterator[str]:
 
 
 def main(options: Namespace) -> int:
-    """Prepare; 0 if the dataset can be used, 2 if the person has to do something, 130 for Ctrl-C."""
+    """The command ``prepare``."""
+    leave_politely()
+    warnings.filterwarnings("ignore", module="PIL")  # odd pictures are listed, or harmless
+    warnings.simplefilter("ignore", FutureWarning)  # libraries speaking to their developers
     try:
-        leave_politely()
-        warnings.filterwarnings("ignore", module="PIL")  # odd pictures are listed, or harmless
-        warnings.simplefilter("ignore", FutureWarning)  # libraries speaking to their developers
         prepare(options)
-    except CamouflageError as error:
-        print(error, file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
-        print("\nStopped. What was prepared is kept; run the same command to go on.", file=sys.stderr)
-        return 130
+        print("\nWhat was prepared is kept; run the same command to go on.")
+        raise
     return 0

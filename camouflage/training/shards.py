@@ -159,7 +159,7 @@ def _message(sample: Sample, info: Info) -> bytes:
     for name, shape in shapes.items():
         tensor = getattr(sample, name)
         if tensor.shape != shape or not torch.isfinite(tensor.to(torch.float16)).all():
-            raise ValueError(f"{name} wants {shape} numbers that half precision can hold, but got "
+            raise ValueError(f"{name} must be {shape} numbers that half precision can hold, but got "
                              f"{tuple(tensor.shape)}, at most {float(tensor.abs().max()):g}")
         row[name] = _half(tensor)
     row["crc"] = _crc(row)

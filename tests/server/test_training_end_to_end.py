@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from camouflage.commands import train as cli
 from camouflage.training import checkpoints, networks
 from camouflage.training.checkpoints import AVERAGE
 from camouflage.training.dataset import Dataset
@@ -20,9 +19,9 @@ from light_weights import SIGNED, save
 from served import change, pictures
 from shipped import queueable, stock_sampling, upload
 from testing.drawn_faces import draw
+from training_command import SCRIPT, train
 from training_data import drawn
 
-ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = ("precision=fp32", "batch_size=2", "steps=3", "optimizer.learning_rate=1e-2", "schedule.warmup=0",
             "validation.every=3", "validation.held_out=1", "validation.pictures=1", "validation.sampler_steps=1")
 OURS, WRITTEN_BY_HAND, UNTRAINED = "trained.safetensors", "by_hand.safetensors", "untrained.safetensors"
@@ -30,8 +29,8 @@ MINIATURE = "camouflage_light_sd15.safetensors"
 
 
 def command(*arguments: object) -> str:
-    """What `python -m training` prints."""
-    ran = subprocess.run([sys.executable, "-m", "training", *map(str, arguments)], cwd=ROOT, text=True,
+    """What `run.py train` prints."""
+    ran = subprocess.run([sys.executable, str(SCRIPT), *map(str, arguments)], text=True,
                          capture_output=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran.stdout
@@ -59,7 +58,7 @@ def trained(folder, comfyui, miniature_models, tmp_path_factory) -> SimpleNamesp
     places = ("--comfyui", comfyui, "--models", miniature_models)
     command("prepare", place / "photos", "--dataset", dataset, "--resolution", 128, *places)
     said = command("light", "--dataset", dataset, "--output", run, "--cpu", *places, "--set", *SETTINGS)
-    assert cli.main(["export", str(run), "--output", str(folder / OURS), "--licence", "CC-BY-4.0"]) == 0
+    assert train("export", run, "--output", folder / OURS, "--licence", "CC-BY-4.0") == 0
     return SimpleNamespace(dataset=Dataset.open(dataset), run=run, said=said,
                            base_model=next((miniature_models / "checkpoints").glob("*.safetensors")))
 

@@ -183,7 +183,7 @@ def test_another_number_of_shards_is_refused(tmp_path):
 
 
 def test_one_process_writes_a_shard(tmp_path):
-    code = ("import sys; from pathlib import Path; from training.shards import Shard\n"
+    code = ("import sys; from pathlib import Path; from camouflage.training.shards import Shard\n"
             "with Shard(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()")
     with subprocess.Popen([sys.executable, "-c", code, tmp_path], cwd=ROOT, stdin=subprocess.PIPE,
                           stdout=subprocess.PIPE) as other:
@@ -230,7 +230,7 @@ def test_samples_that_do_not_fit_are_refused(tmp_path):
         shard.start(small_info())
         for change in ({"latent": sample.latent * torch.nan}, {"latent": sample.latent * 1e6},
                        {"latent": torch.zeros(4, 2, 2)}, {"text": sample.text[:76]}, {"image": torch.zeros(2)}):
-            with pytest.raises(ValueError, match=f"{next(iter(change))} wants"):
+            with pytest.raises(ValueError, match=f"{next(iter(change))} must"):
                 shard.add(replace(sample, **change))
         shard.add(sample)
         with pytest.raises(ValueError, match="not in it"):

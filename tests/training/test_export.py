@@ -19,7 +19,6 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from camouflage import VERSION
-from camouflage.commands import train as cli
 from camouflage.files import file_sha256
 from camouflage.training import checkpoints, identity, light, loop, networks
 from camouflage.training import config as configs
@@ -27,6 +26,7 @@ from camouflage.training.checkpoints import AVERAGE, WEIGHTS
 from in_host import difference
 from light_weights import difference_of_states, random_map
 from training_data import synthetic_dataset
+from training_command import train
 from training_nets import tiny_checkpoint, tiny_ip_adapter
 
 QUICK = ("precision=fp32", "batch_size=2", "schedule.warmup=0", "optimizer.learning_rate=1e-2", "validation.every=0",
@@ -68,7 +68,7 @@ def control_net(identity_run, tmp_path_factory) -> Path:
 
 
 def export(run: Path, file: Path, *options: str) -> int:
-    return cli.main(["export", str(run), "--output", str(file), *options])
+    return train("export", run, "--output", file, *options)
 
 
 def checkpoint(run, step: int = 4):

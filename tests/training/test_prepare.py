@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from camouflage.comfy import in_process as comfyui
+from camouflage.comfy import in_process
 from camouflage.errors import CamouflageError
 from camouflage.method.faces import Faces
 from camouflage.training import prepare, sidecars
@@ -22,6 +22,7 @@ from camouflage.training.dataset import Dataset
 from camouflage.training.prepare import shard_of
 from camouflage.training.shards import File, Shard
 from testing.drawn_faces import draw
+from training_command import SCRIPT
 from training_data import prepare_options, restored_model_folders, synthetic_info, synthetic_sample
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,9 +31,9 @@ posix = pytest.mark.skipif(os.name != "posix", reason="signals and limits of POS
 # A process of its own, with random numbers instead of networks: `python -c CHILD folder dataset seconds bytes`.
 CHILD = """
 import resource, sys, time
-from pathlib import Path
-import training_data, test_prepare
-from training import prepare
+import test_prepare
+from camouflage.training import prepare
+from training_command import train
 folder, dataset, seconds, most = sys.argv[1:]
 class Slow(test_prepare.Fake):
     def sample(self, *arguments):
@@ -41,7 +42,7 @@ class Slow(test_prepare.Fake):
 prepare.Networks = Slow
 if int(most):
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(most), int(most)))
-sys.exit(prepare.main(training_data.prepare_options([Path(folder)], Path(dataset))))
+sys.exit(train("prepare", folder, "--dataset", dataset, "--resolution", 128, "--smallest-side", 64))
 """
 
 
@@ -169,12 +170,13 @@ def test_networks_that_are_not_needed_are_not_loaded(real, tmp_path, monkeypatch
     assert rows(real.options.dataset / "shard-00000-of-00001.arrow")[source] == row  # the same bytes once more
 
 
-def test_a_missing_weight_is_named_as_in_the_nodes(real, monkeypatch, capsys, tmp_path):
+def test_a_missing_weight_is_named_as_in_the_nodes(real, monkeypatch, tmp_path):
     import folder_paths
 
     monkeypatch.setattr(prepare, "leave_politely", lambda: None)
     options = prepare_options([real.folder], tmp_path / "data", base_model=tmp_path / "nothing")
-    assert prepare.main(options) == 2 and "There is no file" in capsys.readouterr().err
+    with pytest.raises(CamouflageError, match="There is no file"):
+        prepare.main(options)
     networks = prepare.Networks(real.options)
     _, ends = folder_paths.folder_names_and_paths["camouflage"]
     monkeypatch.setitem(folder_paths.folder_names_and_paths, "camouflage", ([str(tmp_path)], ends))
@@ -193,13 +195,10 @@ def test_a_long_caption_is_cut_to_the_window(real):
 
 def test_a_process_of_its_own_enters_the_host_and_gives_the_same_bytes(real, comfyui, tmp_path):
     """From the command line's side: a real ComfyUI named by an option, models folders, nothing imported before."""
-    code = ("import sys; sys.path.append(sys.argv[1]); sys.path.insert(0, sys.argv[1] + '/tests/support')\n"
-            "from pathlib import Path; from training_data import prepare_options; from training import prepare\n"
-            "folder, data, host, models = map(Path, sys.argv[2:])\n"
-            "sys.exit(prepare.main(prepare_options([folder], data, comfyui=host, models=[models])))")
     environment = {key: value for key, value in os.environ.items() if key not in ("CAMOUFLAGE_COMFYUI", "COMFYUI_PATH")}
-    done = subprocess.run([sys.executable, "-c", code, ROOT, real.folder, tmp_path / "data", comfyui,
-                           real.options.models[0]], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, SCRIPT, "prepare", real.folder, "--dataset", tmp_path / "data", "--comfyui", comfyui,
+                           "--models", real.options.models[0], "--resolution", "128", "--smallest-side", "64"],
+                          cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Prepared: 2. Already there: 0. Skipped: 0." in done.stdout and "64 x 128 px: 1" in done.stdout
     name = "shard-00000-of-00001.arrow"
@@ -285,22 +284,22 @@ def test_shards_divide_the_photos_and_new_ones_move_none(fake, folder, tmp_path)
     assert counts.min() > 900 and len(counts) == 4
 
 
-def test_another_folder_or_settings_are_kept_apart(fake, folder, tmp_path, capsys):
+def test_another_folder_or_settings_are_kept_apart(fake, folder, tmp_path):
     assert prepare.main(prepare_options([folder], tmp_path / "data")) == 0
     before = (tmp_path / "data" / "shard-00000-of-00001.arrow").read_bytes()
     for change, words in (({"threshold": 0.8}, "faces threshold: 0.8, not 0.5"),
                           ({"num_shards": 2}, "you asked for 2 shards"), ({"resolution": 100}, "multiple of 64"),
                           ({"shard": 1}, "--shard is 1"), ({"folders": [tmp_path / "data"]}, "There are no photos"),
                           ({"folders": [tmp_path / "nowhere"]}, "There is no folder")):
-        assert prepare.main(prepare_options(**{"folders": [folder], "dataset": tmp_path / "data", **change})) == 2
-        assert words in capsys.readouterr().err
+        with pytest.raises(CamouflageError, match=words):
+            prepare.main(prepare_options(**{"folders": [folder], "dataset": tmp_path / "data", **change}))
     assert (tmp_path / "data" / "shard-00000-of-00001.arrow").read_bytes() == before
 
 
-def test_a_folder_without_a_usable_photo_is_said(fake, tmp_path, capsys):
+def test_a_folder_without_a_usable_photo_is_said(fake, tmp_path):
     (tmp_path / "x.jpg").write_bytes(b"words")
-    assert prepare.main(prepare_options([tmp_path], tmp_path / "data")) == 2
-    assert "None of the photos could be used" in capsys.readouterr().err
+    with pytest.raises(CamouflageError, match="None of the photos could be used"):
+        prepare.main(prepare_options([tmp_path], tmp_path / "data"))
 
 
 def test_a_folder_without_faces_is_prepared(fake, folder, tmp_path, monkeypatch, capsys):
@@ -325,11 +324,12 @@ def test_failures_that_are_no_photos_fault_stop_and_name_it(fake, folder, tmp_pa
     with pytest.raises(RuntimeError, match=r"photos/.*\.png could not be prepared"):
         prepare.main(prepare_options([folder], tmp_path / "data"))
     failure = CamouflageError("Weights for 'caption' are missing.")
-    assert prepare.main(prepare_options([folder], tmp_path / "data")) == 2
+    with pytest.raises(CamouflageError, match=r"Weights for 'caption' are missing\."):
+        prepare.main(prepare_options([folder], tmp_path / "data"))
     failure = KeyboardInterrupt()
-    assert prepare.main(prepare_options([folder], tmp_path / "data")) == 130
-    output = capsys.readouterr()
-    assert "Weights for 'caption' are missing." in output.err and "Stopped. What was prepared is kept" in output.err
+    with pytest.raises(KeyboardInterrupt):
+        prepare.main(prepare_options([folder], tmp_path / "data"))
+    assert "What was prepared is kept" in capsys.readouterr().out
     assert len(Dataset.open(tmp_path / "data")) == 2
     monkeypatch.setattr(fake, "sample", sample)
     assert prepare.main(prepare_options([folder], tmp_path / "data")) == 0
@@ -379,16 +379,14 @@ def test_a_full_disk_is_said_and_loses_nothing(fake, folder, tmp_path):
     assert len(rows(shard)) == 12 and set(fake.asked) == rows(shard).keys() - kept.keys()
 
 
-def test_a_dataset_that_is_being_written_is_left_alone(fake, folder, tmp_path, capsys):
+def test_a_dataset_that_is_being_written_is_left_alone(fake, folder, tmp_path):
     if os.name != "posix":
         pytest.skip("locks of one process are shared there")
-    with Shard(tmp_path / "data"):
-        assert prepare.main(prepare_options([folder], tmp_path / "data")) == 2
-    assert "Another process is writing" in capsys.readouterr().err and not fake.asked
+    with Shard(tmp_path / "data"), pytest.raises(CamouflageError, match="Another process is writing"):
+        prepare.main(prepare_options([folder], tmp_path / "data"))
+    assert not fake.asked
 
 
-def test_an_unusable_host_or_models_folder_is_named(tmp_path):
+def test_an_unusable_models_folder_is_named(tmp_path):
     with pytest.raises(CamouflageError, match="no models folder"):
-        comfyui.enter(None, [tmp_path / "nowhere"])
-    with pytest.raises(CamouflageError, match="--comfyui has to name a ComfyUI folder"):
-        comfyui.find(tmp_path)
+        in_process.enter(None, [tmp_path / "nowhere"])

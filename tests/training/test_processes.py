@@ -22,6 +22,7 @@ from camouflage.training import checkpoints
 from camouflage.training.checkpoints import AVERAGE, WEIGHTS
 from camouflage.training.loop import CHECKPOINTS, LOGS
 from light_weights import difference_of_states
+from training_command import SCRIPT
 from training_data import synthetic_dataset
 from training_nets import tiny_checkpoint, tiny_ip_adapter
 
@@ -30,12 +31,13 @@ STEPS = 12
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
 FORKER = """
 import json, os, sys
-sys.path.append(sys.argv[1])
-from training import cli, light
+sys.path += sys.argv[1:]
+from camouflage.training import light
+from training_command import train
 for line in sys.stdin:  # everything is imported once; every training is a process of its own
     child = os.fork()
     if not child:
-        os._exit(cli.main(json.loads(line)))
+        os._exit(train(*json.loads(line)))
     print(child, flush=True)
     print(os.waitpid(child, 0)[1], flush=True)
 """
@@ -66,7 +68,7 @@ def final(output: Path, step: int) -> dict[str, torch.Tensor]:
 def test_killed_at_several_moments_it_ends_with_the_same_bits(files):
     settings = (f"steps={STEPS}", "checkpoints.every=1", "checkpoints.keep_last=2", "schedule.kind=cosine")
     whole, killed = files.folder / "whole", files.folder / "killed"
-    with subprocess.Popen([sys.executable, "-c", FORKER, str(ROOT)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    with subprocess.Popen([sys.executable, "-c", FORKER, str(SCRIPT.parent), str(ROOT)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT) as forker:
 
         def begin(output: Path) -> int:
@@ -114,7 +116,7 @@ def test_two_processes_equal_one_that_accumulates_twice(files):
     one, two = files.folder / "one", files.folder / "two"
     for output, more in ((one, ["accumulation=2"]), (two, ["--processes", "2"])):
         shutil.rmtree(output, ignore_errors=True)
-        done = subprocess.run([sys.executable, "-m", "training", *command(files, output, "steps=5", *more)], cwd=ROOT,
+        done = subprocess.run([sys.executable, str(SCRIPT), *command(files, output, "steps=5", *more)], cwd=files.folder,
                               env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
     assert losses(one).keys() == {1, 2, 3, 4, 5}
