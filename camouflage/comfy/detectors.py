@@ -14,7 +14,7 @@ import numpy as np
 from ..packages import package_version
 from ..verification import onnx_pair
 from ..verification.detection import Detection, Detector
-from ..verification.model_info import Tool
+from ..verification.model_info import ModelInfo
 from ..verification.onnx_pair import SFace, YuNet, brought_back
 from ..verification.views import Sweep, beyond, views
 from ..weights import of_role
@@ -33,12 +33,12 @@ class RetinaFace:
         CamouflageError: its file is missing, damaged or not the published one; pyfacer is not installed.
     """
 
-    sure = 0.5
+    confident = 0.5
 
     def __init__(self) -> None:
         path, = weights.find(faces.DETECTOR)
         faces.load_detector()
-        self.tool = Tool("RetinaFace", package_version("pyfacer"), of_role(faces.DETECTOR)[0].licence,
+        self.info = ModelInfo("RetinaFace", package_version("pyfacer"), of_role(faces.DETECTOR)[0].licence,
                          (weights.digest_of(path),))
 
     def detect(self, pixels: np.ndarray) -> list[Detection]:

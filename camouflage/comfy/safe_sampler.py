@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ..errors import CamouflageError
-from ..verification.report import CheckedPicture, Report, Try, Verdict
+from ..verification.report import Attempt, CheckedPicture, Report, Verdict
 from ..verification.verify import Verifier, make_report, of_batch
 from .guidance import scale_of, with_scale
 from .verification import NOBODY_AT_ALL, Wanted, check_counts, check_shape, everybody, naming, to_images, to_pixels
@@ -61,7 +61,7 @@ class Sampling:
             pictures = pictures.reshape(-1, *pictures.shape[-3:])
         if len(pictures) != len(samples):
             raise CamouflageError(f"{len(samples)} latents were decoded to {len(pictures)} pictures. 'Safe Sampler' "
-                                  "wants a model of still pictures.")
+                                  "needs a model of still pictures.")
         return samples, pictures
 
 
@@ -120,7 +120,7 @@ def sample_safely(sampling: Sampling, original: torch.Tensor, verifier: Verifier
     steps = max(1, sampling.sigmas.shape[-1] - 1)
     progress = comfy.utils.ProgressBar(tries * steps)
     best: list[_Best] = []
-    history: list[list[Try]] = []
+    history: list[list[Attempt]] = []
     for number in range(tries):
         seed = None if first_seed is None else (first_seed + number) % _SEEDS
         scale = None if first_scale is None else max(first_scale, min(first_scale + number * step, largest))
@@ -133,7 +133,7 @@ def sample_safely(sampling: Sampling, original: torch.Tensor, verifier: Verifier
             checked = verifier.verify(of_batch(everyone, index), pixels, None, everyone)
             one = _Best(number, samples[index:index + 1], pixels, checked)
             verdicts = tuple(person.verdict for person in checked.persons)
-            record = Try(seed, scale, verdicts, _distance(checked))
+            record = Attempt(seed, scale, verdicts, _distance(checked))
             if number == 0:
                 best.append(one)
                 history.append([record])
@@ -155,7 +155,7 @@ def sample_safely(sampling: Sampling, original: torch.Tensor, verifier: Verifier
                                               wanted.mode, checked=one.checked, others=everyone)
         kept.append(index)
         settled.append(pixels)
-        verdicts.append(replace(checked, tries=told))
+        verdicts.append(replace(checked, attempts=told))
     skipped = [index for index in range(len(best)) if index not in kept]
     chosen = everyone if len(everyone) == 1 else [everyone[index] for index in kept]
     return (to_images(settled), torch.cat([best[index].samples for index in kept]),

@@ -71,7 +71,7 @@ def save_pictures(images: torch.Tensor, report: object, prefix: str, format: str
 
 
 def model_files(prompt: object, node_id: object) -> list[Path]:
-    """Model files that the nodes before a node name, in an order that hangs on the files' names alone.
+    """Model files that the nodes before a node name, in an order that depends on the files' names alone.
 
     A name counts if it ends like weights and a model folder of the host has such a file; one that several folders
     have stands for all of them. Files in the input, output and temp folders are no models. Without a usable node id

@@ -66,7 +66,7 @@ def make_verifier(detectors: str, recogniser: str, threshold: float, smallest_fa
 
     Args:
         detectors: of ``DETECTORS``.
-        recogniser: of ``RECOGNISERS``; where it names two, both have to agree, and threshold and calibration are the
+        recogniser: of ``RECOGNISERS``; where it names two, both must agree, and threshold and calibration are the
             first one's.
         threshold: distance; 0 is the one that the recogniser's publishers advise.
         smallest_face: px, see :class:`Verifier`.
@@ -77,15 +77,15 @@ def make_verifier(detectors: str, recogniser: str, threshold: float, smallest_fa
         CamouflageError: a package or a file is missing; both a threshold and a calibration; a threshold of another
             recogniser, or a laxer one that is not allowed.
     """
-    tool, *second = recognisers_named(recogniser)
+    first, *second = recognisers_named(recogniser)
     if calibration is not None:
         if threshold:
             raise CamouflageError(f"'threshold' is {threshold:g}, and 'calibration' is connected. Set 'threshold' to "
                                   "0, or disconnect 'calibration'.")
         chosen = calibration
     else:
-        chosen = Threshold(threshold, tool.tool.name) if threshold else tool.threshold
-    return Verifier(detectors_named(detectors), tool, held_to(chosen, tool.threshold, laxer_threshold), smallest_face,
+        chosen = Threshold(threshold, first.info.name) if threshold else first.threshold
+    return Verifier(detectors_named(detectors), first, held_to(chosen, first.threshold, laxer_threshold), smallest_face,
                     pause=mm.throw_exception_if_processing_interrupted,
                     second=(second[0], second[0].threshold) if second else None)
 
@@ -128,7 +128,7 @@ class Redaction:
 
     def found(self, index: int, pixels: np.ndarray, detectors: Sequence[Detector]) -> tuple[FoundFace, ...] | None:
         """The faces of an original, if these detectors have looked at these very pixels already."""
-        same = tuple(detector.tool.name for detector in detectors) == self.detectors
+        same = tuple(detector.info.name for detector in detectors) == self.detectors
         return self.faces[index] if same and index < len(self.before) and (
             pixels_sha256(pixels) == self.before[index]) else None
 
@@ -154,7 +154,7 @@ class Redaction:
 
 
 def _demand_same_outside(original: np.ndarray, pixels: np.ndarray, inside: np.ndarray, index: int) -> None:
-    """Refuses a redaction that was not made from this original: outside the heads it has to be the same."""
+    """Refuses a redaction that was not made from this original: outside the heads it must be the same."""
     if original.shape == pixels.shape and all(
             ((original[rows] == pixels[rows]).all(axis=2) | inside[rows]).all() for rows in bands(*pixels.shape[:2])):
         return
@@ -176,14 +176,14 @@ def redact_everybody(images: torch.Tensor, detectors: str, mode: str, size: floa
         boxes: faces that are known, see :func:`..camouflage.known.boxes_of`.
         person_mask: where persons are known to be; what of it belongs to no face is filled solid.
     """
-    pictures, tools = to_pixels(images, "image"), detectors_named(detectors)
+    pictures, looking = to_pixels(images, "image"), detectors_named(detectors)
     known, areas = _known(boxes, person_mask, pictures)
     pause = mm.throw_exception_if_processing_interrupted
     progress = comfy.utils.ProgressBar(len(pictures))
     results, regions, before, every, filled, kept = [], [], [], [], [], []
     for index, pixels in enumerate(pictures):
         pause()
-        found = find_faces(tools, pixels, pause)
+        found = find_faces(looking, pixels, pause)
         faces = with_known(found, known[index])
         area = areas[index]
         progress.update(1)
@@ -207,7 +207,7 @@ def redact_everybody(images: torch.Tensor, detectors: str, mode: str, size: floa
         raise CamouflageError(NOBODY_AT_ALL)
     return to_images(results), Redaction(
         tuple(regions), tuple(map(pixels_sha256, results)), tuple(before), tuple(every),
-        tuple(detector.tool.name for detector in tools), tuple(filled), tuple(kept), len(pictures))
+        tuple(detector.info.name for detector in looking), tuple(filled), tuple(kept), len(pictures))
 
 
 def _known(boxes: object, person_mask: torch.Tensor | None,
@@ -251,7 +251,7 @@ def everybody(verifier: Verifier, pictures: Sequence[np.ndarray], wanted: Wanted
 def verify(original: torch.Tensor, anonymized: torch.Tensor, verifier: Verifier, wanted: Wanted,
            redaction: Redaction | None = None, seed: int | None = None,
            scale: float | None = None) -> tuple[torch.Tensor, Report]:
-    """Verifies a batch and does what the policy wants, see :meth:`Verifier.settle`.
+    """Verifies a batch and does what the policy says, see :meth:`Verifier.settle`.
 
     Args:
         original: the originals, B x H x W x C, or one for all where that is allowed.

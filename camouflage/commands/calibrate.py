@@ -21,11 +21,11 @@ import numpy as np
 
 from ..comfy.installed import default_comfyui, first_file, model_folders
 from ..errors import CamouflageError
-from ..progress import ProgressLine, leave_politely
+from ..progress import ProgressLine
 from ..verification.calibration import (
     RATES,
     Calibration,
-    Share,
+    ErrorRate,
     det_points,
     errors_at,
     measure,
@@ -55,7 +55,7 @@ def sface() -> SFace:
     return SFace(places[0], YuNet(places[1]))
 
 
-RECOGNISERS = {"dlib ResNet": DlibRecogniser, "SFace": sface}  # run.RECOGNISERS has the same names
+RECOGNISERS = {"dlib ResNet": DlibRecogniser, "SFace": sface}  # launch.RECOGNISERS has the same names
 
 
 @dataclass
@@ -95,7 +95,7 @@ def embed_photo(path: Path, detectors: Sequence[Detector], recogniser: Recognise
                 seen: set[str]) -> np.ndarray | str:
     """The embedding of the one face in a photo, or why the photo does not count. Adds the photo to ``seen``.
 
-    A face counts from 32 px on, where a detector is sure of it: smaller ones are often none, and cannot be compared.
+    A face counts from 32 px on, where a detector is confident: smaller ones are often none, and cannot be compared.
     """
     try:
         pixels = np.array(load_photo(path))
@@ -106,9 +106,9 @@ def embed_photo(path: Path, detectors: Sequence[Detector], recogniser: Recognise
         return "the same picture as another one"
     seen.add(digest)
     found = find_faces(detectors, pixels)
-    large = [face for face in found if face.sure and _shorter_side(face) >= SMALLEST_FACE]
+    large = [face for face in found if face.confident and _shorter_side(face) >= SMALLEST_FACE]
     # The first detector is the better one; what only others see counts where it sees nothing.
-    faces = [face for face in large if detectors[0].tool.name in face.sure] or large
+    faces = [face for face in large if detectors[0].info.name in face.confident] or large
     if len(faces) != 1:
         return (f"{len(faces)} faces" if faces else "no face" if not found else
                 f"no certain face of {SMALLEST_FACE} px or more")
@@ -150,9 +150,9 @@ def describe_skipped(skipped: dict[str, list[str]]) -> Iterator[str]:
         yield f"  {reason} ({len(photos)}): {', '.join(photos[:LISTED])}{more}"
 
 
-def table(calibration: Calibration, advised: tuple[float, Share, Share | None]) -> Iterator[str]:
+def table(calibration: Calibration, advised: tuple[float, ErrorRate, ErrorRate | None]) -> Iterator[str]:
     """Lines for the person at the screen: a row for every rate, also for those that are not supported."""
-    def row(rate: str, threshold: float, accepts: Share, rejects: Share | None) -> str:
+    def row(rate: str, threshold: float, accepts: ErrorRate, rejects: ErrorRate | None) -> str:
         return f"  {rate:<9} {threshold:9.4f}   {accepts!s:<30} {rejects or 'unknown'!s}"
 
     yield f"  {'FAR':<9} {'threshold':>9}   {'measured FAR [95 %]':<30} FRR [95 %]"
@@ -189,7 +189,7 @@ def plot(calibration: Calibration, genuine: np.ndarray, impostor: np.ndarray) ->
                  label=f"below {100 * supported:.2g} %: not supported by {calibration.impostor} pairs")
     axes.plot(curve[0], curve[1], color="#1f5fa8", linewidth=1.8, label="measured" if curve.size else "_")
     for i, point in enumerate(calibration.points):
-        rejects = point.false_rejects or Share(0, 1)
+        rejects = point.false_rejects or ErrorRate(0, 1)
         x, y = (max(norm.ppf(share.value), low) for share, low in
                 zip((point.false_accepts, rejects), least, strict=True))
         ends = np.clip(norm.ppf([point.false_accepts.interval, rejects.interval]), np.array(least)[:, None], most)
@@ -244,7 +244,6 @@ def save_new(wanted: Path, content: bytes) -> Path:
 
 def main(options: Namespace) -> None:
     """Everything from the folder to the files. Raises CamouflageError."""
-    leave_politely()
     warnings.simplefilter("ignore")  # libraries speaking to their developers, Pillow about odd pictures
     for path in (options.output, options.plot):
         if path and not path.parent.is_dir():
@@ -254,7 +253,7 @@ def main(options: Namespace) -> None:
     if collection.skipped:
         print("These do not count:", *describe_skipped(collection.skipped), sep="\n")
     genuine, impostor = pair_distances(recogniser, np.array(collection.embeddings), collection.persons)
-    calibration = measure(genuine, impostor, recogniser=recogniser.tool, metric=recogniser.metric,
+    calibration = measure(genuine, impostor, recogniser=recogniser.info, metric=recogniser.metric,
                           persons=len(set(collection.persons)), photos=len(collection.persons))
     advised = recogniser.threshold.distance
     print(*table(calibration, (advised, *errors_at(advised, genuine, impostor))), sep="\n")

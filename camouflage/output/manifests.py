@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CamouflageError
-from ..method.faces import read_json, record, sequence, show
+from ..validation import read_json, record, sequence, show
 from ..verification.report import KINDS, MANIFEST_FORMAT, MANIFEST_VERSION, Verdict
 
 MAX_JSON = 16 * 2**20  # characters
@@ -47,12 +47,12 @@ def read(text: str) -> dict[str, Any]:
     data = read_json(text, _WHAT, MAX_JSON)
     if not isinstance(data, dict) or data.get("format") != MANIFEST_FORMAT:
         got = f"the format {show(data.get('format'))}" if isinstance(data, dict) else show(data)
-        raise CamouflageError(f"{_WHAT} wants an object of the format '{MANIFEST_FORMAT}', but got {got}. Choose a "
+        raise CamouflageError(f"{_WHAT} must be an object of the format '{MANIFEST_FORMAT}', but got {got}. Choose a "
                               "JSON file that 'Save Anonymized' wrote beside a picture.")
     version = data.get("version")
     if type(version) is not int or version not in SCHEMAS:
         newer = type(version) is int and version > MANIFEST_VERSION
-        raise CamouflageError(f"{_WHAT} wants version {' or '.join(map(str, SCHEMAS))}, but got {show(version)}. "
+        raise CamouflageError(f"{_WHAT} must have version {' or '.join(map(str, SCHEMAS))}, but got {show(version)}. "
                               + ("It was made by a newer version of this pack: update the pack, then read it again."
                                  if newer else "It was changed after it was written: save the picture again."))
     if version == 1:
@@ -105,50 +105,50 @@ def _demand_agreement(data: dict[str, Any]) -> None:
 
 def _object(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise CamouflageError(f"{where} wants an object, but got {show(value)}.")
+        raise CamouflageError(f"{where} must be an object, but got {show(value)}.")
     return value
 
 
 def _text(value: Any, where: str) -> None:
     if not isinstance(value, str):
-        raise CamouflageError(f"{where} wants a text, but got {show(value)}.")
+        raise CamouflageError(f"{where} must be a text, but got {show(value)}.")
 
 
 def _truth(value: Any, where: str) -> None:
     if not isinstance(value, bool):
-        raise CamouflageError(f"{where} wants true or false, but got {show(value)}.")
+        raise CamouflageError(f"{where} must be true or false, but got {show(value)}.")
 
 
 def _nothing(value: Any, where: str) -> None:
     if value is not None:
-        raise CamouflageError(f"{where} wants null, but got {show(value)}.")
+        raise CamouflageError(f"{where} must be null, but got {show(value)}.")
 
 
 def _one_of(*values: Any) -> Check:
     def check(value: Any, where: str) -> None:
         if type(value) not in map(type, values) or value not in values:
-            raise CamouflageError(f"{where} wants one of {', '.join(map(str, values))}, but got {show(value)}.")
+            raise CamouflageError(f"{where} must be one of {', '.join(map(str, values))}, but got {show(value)}.")
     return check
 
 
 def _like(pattern: str, what: str) -> Check:
     def check(value: Any, where: str) -> None:
         if not isinstance(value, str) or not re.fullmatch(pattern, value):
-            raise CamouflageError(f"{where} wants {what}, but got {show(value)}.")
+            raise CamouflageError(f"{where} must be {what}, but got {show(value)}.")
     return check
 
 
 def _number(what: str = "a finite number", allowed: Callable[[float], bool] = math.isfinite) -> Check:
     def check(value: Any, where: str) -> None:
         if type(value) not in (int, float) or not math.isfinite(value) or not allowed(value):
-            raise CamouflageError(f"{where} wants {what}, but got {show(value)}.")
+            raise CamouflageError(f"{where} must be {what}, but got {show(value)}.")
     return check
 
 
 def _whole(low: int, high: int) -> Check:
     def check(value: Any, where: str) -> None:
         if type(value) is not int or not low <= value <= high:
-            raise CamouflageError(f"{where} wants a whole number from {low} to {high}, but got {show(value)}.")
+            raise CamouflageError(f"{where} must be a whole number from {low} to {high}, but got {show(value)}.")
     return check
 
 
@@ -160,7 +160,7 @@ def _list(check: Check, count: int | None = None, least: int = 0) -> Check:
     def checks(value: Any, where: str) -> None:
         entries = sequence(value, count, where)
         if len(entries) < least:
-            raise CamouflageError(f"{where} wants at least {least} entries, but got {len(entries)}.")
+            raise CamouflageError(f"{where} must have at least {least} entries, but got {len(entries)}.")
         for i, entry in enumerate(entries):
             check(entry, f"{where}[{i}]")
     return checks
@@ -182,24 +182,24 @@ _SHA256 = _like("[0-9a-f]{64}", "a SHA-256, 64 digits of 0-9 and a-f")
 _DISTANCE = _or_null(_number("a number from 0 on", lambda value: value >= 0))
 _COUNT = _whole(0, _WHOLE)
 _SEED, _SCALE = _or_null(_whole(-_WHOLE, _WHOLE)), _or_null(_number())
-_TOOL = _fields(name=_text, version=_text, licence=_text, sha256=_list(_SHA256))
+_INFO = _fields(name=_text, version=_text, licence=_text, sha256=_list(_SHA256))
 _RATE = _number("a number between 0 and 1", lambda value: 0 < value < 1)
 _THRESHOLD = _fields(distance=_number("a number above 0", lambda value: value > 0), recogniser=_text,
                      false_accept_rate=_or_null(_RATE), source=_text, laxer_than_advised=_truth)
 _PERSON = _fields(number=_COUNT, box_ltrb=_list(_number(), 4), verdict=_one_of(*_SETTLED),
                   distance=_DISTANCE, nearest=_or_null(_COUNT), reason=_text, detectors=_list(_text),
                   redaction=_or_null(_text), kind=_one_of(*KINDS), likeness=_DISTANCE)
-_TRY = _fields(seed=_SEED, anonymization_scale=_SCALE, verdicts=_list(_one_of(*(verdict.value for verdict in Verdict))),
-               distance=_DISTANCE, kept=_truth)
+_ATTEMPT = _fields(seed=_SEED, anonymization_scale=_SCALE, distance=_DISTANCE, kept=_truth,
+                   verdicts=_list(_one_of(*(verdict.value for verdict in Verdict))))
 _CHECKED = _fields(width=_whole(1, _WHOLE), height=_whole(1, _WHOLE), pixels_sha256=_SHA256,
                    verdict=_one_of(*_SETTLED, "nobody"), persons=_list(_PERSON),
                    faces=_fields(lost=_COUNT, new=_COUNT, elsewhere=_COUNT), nobody_passed=_truth,
-                   policy=_one_of("redact", "block", "report"), tries=_list(_TRY), moved=_nothing)
+                   policy=_one_of("redact", "block", "report"), tries=_list(_ATTEMPT), moved=_nothing)
 _FILE = _fields(name=_like(r"[^/\\]+_[0-9]{5,}\.(png|jpg|webp)", "a picture's name with its number and no folder"),
                 format=_one_of("PNG", "JPEG", "WebP"), quality=_or_null(_whole(1, 100)), pixels_sha256=_SHA256,
                 file_sha256=_SHA256)
 _MODEL = _fields(file=_like(r"[^/\\]+", "the name of a file without its folder"), sha256=_SHA256)
 _manifest = _fields(format=_one_of(MANIFEST_FORMAT), version=_one_of(MANIFEST_VERSION), software=_text,
-                    checked=_CHECKED, threshold=_THRESHOLD, recogniser=_TOOL, second_recognisers=_list(_TOOL),
-                    notes=_list(_text), detectors=_list(_TOOL, least=1),
+                    checked=_CHECKED, threshold=_THRESHOLD, recogniser=_INFO, second_recognisers=_list(_INFO),
+                    notes=_list(_text), detectors=_list(_INFO, least=1),
                     sampling=_fields(seed=_SEED, anonymization_scale=_SCALE), file=_FILE, models=_list(_MODEL))

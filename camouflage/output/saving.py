@@ -71,7 +71,7 @@ def vouch(report: object, pictures: Sequence[np.ndarray]) -> Report:
             neither safe nor redacted: every such person is named by number and box.
     """
     if not isinstance(report, Report):
-        raise CamouflageError("'report' wants the report of 'Verify' or 'Safe Sampler', but got "
+        raise CamouflageError("'report' must be the report of 'Verify' or 'Safe Sampler', but got "
                               f"{'nothing' if report is None else type(report).__name__}. What was not verified is "
                               "not saved as anonymized.")
     if len(report.pictures) != len(pictures):
@@ -236,8 +236,8 @@ def checked_prefix(text: object) -> PurePosixPath:
             character or one of ``<>:"|?*%``; a part that begins with a dot or a space, ends with one, is longer than
             100 characters (or 200 bytes), or is a device of Windows (CON, NUL, COM1, …).
     """
-    wanted = ("'filename_prefix' wants a name such as 'camouflage', with subfolders if you like: 'holiday/camouflage'. "
-              "It stays inside the output folder.")
+    wanted = ("'filename_prefix' must be a name such as 'camouflage', with subfolders if you like: "
+              "'holiday/camouflage'. It stays inside the output folder.")
     if not isinstance(text, str) or not text:
         raise CamouflageError(f"{wanted} It is empty.")
     shown = repr(text if len(text) <= 60 else text[:60] + "…")

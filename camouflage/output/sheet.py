@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 from .. import VERSION
 from ..errors import CamouflageError
 from ..verification.recognition import Threshold
-from ..verification.report import KINDS, CheckedPicture, Person, Report, Try, Verdict
+from ..verification.report import KINDS, Attempt, CheckedPicture, Person, Report, Verdict
 from ..verification.verify import of_batch
 from .sheet_drawing import (
     ALARM,
@@ -86,7 +86,7 @@ def report_sheet(report: Report, index: int, picture: np.ndarray | None = None,
     return stacked([
         *([banner(warning)] if warning else []), space(MARGIN), *_heading(report, index, checked),
         *_threshold(report.threshold), space(GAP), *_pictures(pictures, checked),
-        *_persons(checked, report.threshold), space(GAP), _counts(checked), space(GAP), *_tries(checked.tries),
+        *_persons(checked, report.threshold), space(GAP), _counts(checked), space(GAP), *_attempts(checked.attempts),
         *_footer(report, checked, picture is not None), space(MARGIN)])
 
 
@@ -339,17 +339,17 @@ def _counts(checked: CheckedPicture) -> Image.Image:
     return image
 
 
-def _tries(tries: Sequence[Try]) -> list[Image.Image]:
+def _attempts(attempts: Sequence[Attempt]) -> list[Image.Image]:
     """A table of what was sampled; nothing where it was not watched."""
-    if not tries:
+    if not attempts:
         return []
     columns = (MARGIN, 110, 370, 580, 690, WIDTH - MARGIN - 44)
     head, draw = block(60)
-    cell(draw, MARGIN, 14, f"Tries: {len(tries)}", 21)
+    cell(draw, MARGIN, 14, f"Tries: {len(attempts)}", 21)
     for left, text in zip(columns, ("try", "seed", "anonymization scale", "distance", "verdicts", ""), strict=True):
         cell(draw, left, 46, text, 16, FAINT)
     blocks = [head, rule(3)]
-    for number, one in enumerate(tries):
+    for number, one in enumerate(attempts):
         row, draw = block(34)
         if one.kept:
             draw.rectangle((MARGIN - 8, 2, WIDTH - MARGIN + 7, 31), fill=(236, 236, 230))
@@ -364,15 +364,15 @@ def _tries(tries: Sequence[Try]) -> list[Image.Image]:
 
 
 def _footer(report: Report, checked: CheckedPicture, compared: bool) -> list[Image.Image]:
-    tools = [f"{what}: {tool.name} ({tool.version}; licence {tool.licence})" for what, tool in
-             (("Recogniser", report.recogniser), *(("Second recogniser", tool) for tool in report.second),
-              *(("Detector", tool) for tool in report.detectors))]
+    models = [f"{what}: {info.name} ({info.version}; licence {info.licence})" for what, info in
+             (("Recogniser", report.recogniser), *(("Second recogniser", info) for info in report.second),
+              *(("Detector", info) for info in report.detectors))]
     skipped = ", ".join(map(str, report.skipped))
     numbers = ((", seed", report.seed, "d"), (", anonymization scale", report.anonymization_scale, "g"))
     sampling = [f"{what} {figure(value, form)}" for what, value, form in numbers if value is not None]
     belongs = "is the connected one" if compared else "was not connected, so it was not compared"
-    lines = [*tools, *([f"Left out, no face found (counted from 0 as they came): {skipped}"] if skipped else []),
-             f"Policy: {checked.policy}" + ("" if checked.tries else "".join(sampling)),
+    lines = [*models, *([f"Left out, no face found (counted from 0 as they came): {skipped}"] if skipped else []),
+             f"Policy: {checked.policy}" + ("" if checked.attempts else "".join(sampling)),
              f"The picture of this report {belongs}: {checked.width} x {checked.height} px, SHA-256 of its pixels:",
              checked.pixels_sha256,
              f"camouflage {VERSION}. Compared were faces, by the tools named above. Bodies, clothes, context, plates "

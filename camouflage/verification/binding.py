@@ -16,11 +16,11 @@ ASPECT = 0.01
 """By how much the aspect of a result may differ from its original's, as a part of it; 1 px is always allowed."""
 _SIDE, _FIELD = 64, 192  # px of the longer side as pictures are compared, and of the field in which one is shifted
 _TURNS, _SCALES = range(0, 360, 15), (0.5, 0.63, 0.8, 1.0, 1.25, 1.6, 2.0)
-_LEAST = 0.3  # share of the smaller picture that has to lie in the other one
+_LEAST = 0.3  # share of the smaller picture that must lie in the other one
 _MOVED, _LOST, _CLEARER = 0.6, 0.45, 0.1
 """Fit from which on a moved picture is believed; the same where a face is lost, so that it may be anywhere; and by how
-much the fit has to beat that of the unmoved picture. Photos of other scenes come to 0.55 at most."""
-_EDGE, _TEXTURED = 0.5, 0.1  # strength of an edge; share of a picture that has to be edges, so that it can be told
+much the fit must beat that of the unmoved picture. Photos of other scenes come to 0.55 at most."""
+_EDGE, _TEXTURED = 0.5, 0.1  # strength of an edge; share of a picture that must be edges, so that it can be told
 _EVEN, _SMALLER = 0.05, 0.85  # strength of an edge that a frame has not; part of the view that is left in a frame
 _STEP = 3  # px of shift, degrees of turn or parts of scale that do not count as moved
 

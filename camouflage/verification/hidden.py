@@ -11,7 +11,7 @@ from ..method.faces import Box, clip_box
 from .places import Place, bounds
 from .redaction import GREY, NEAR, Region, changed, filled, inside
 
-_OURS = 0.8  # share of a found face that has to be our own fill, so that it is no face
+_OURS = 0.8  # share of a found face that must be our own fill, so that it is no face
 
 
 @dataclass(frozen=True, slots=True, eq=False)

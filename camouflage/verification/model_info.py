@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Tool:
+class ModelInfo:
     """A detector or a recogniser.
 
     Attributes:

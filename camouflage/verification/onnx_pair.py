@@ -22,7 +22,7 @@ from ..method.keypoints import mean_points
 from ..packages import require
 from ..weights import of_role
 from .detection import NEARLY_UPRIGHT, TURNED, Detection
-from .model_info import Tool
+from .model_info import ModelInfo
 from .places import half_turn, overlap, same_face
 from .recognition import ADVICE
 from .views import Sweep, View, beyond, nothing, resized, views
@@ -46,7 +46,7 @@ class YuNet:
         CamouflageError: the file is missing, damaged or another model; OpenCV is not installed.
     """
 
-    sure = 0.6
+    confident = 0.6
 
     def __init__(self, path: Path) -> None:
         cv2 = require("cv2", "opencv-python", "The face detector YuNet")
@@ -56,7 +56,7 @@ class YuNet:
             return _created(cv2.FaceDetectorYN.create, path, model, (320, 320), _LOWEST)
 
         self._net, self._lock = _opened(path, DETECTOR, load), threading.Lock()
-        self.tool = Tool("YuNet", f"{path.name}, OpenCV {cv2.__version__}", "MIT", (file_sha256(path),))
+        self.info = ModelInfo("YuNet", f"{path.name}, OpenCV {cv2.__version__}", "MIT", (file_sha256(path),))
 
     def detect(self, pixels: np.ndarray) -> list[Detection]:
         """See :class:`.detection.Detector`; scores are 0..1, from 0.3 on (our choice; OpenCV's own default is 0.9).
@@ -116,7 +116,7 @@ class YuNet:
 
     def _run(self, pixels: np.ndarray) -> np.ndarray:
         """All faces, n x 15, float32, seen as the pixels are."""
-        bgr = np.ascontiguousarray(pixels[..., ::-1])  # OpenCV wants BGR
+        bgr = np.ascontiguousarray(pixels[..., ::-1])  # OpenCV takes BGR
         with self._lock:
             self._net.setInputSize((bgr.shape[1], bgr.shape[0]))
             _, faces = self._net.detect(bgr)
@@ -126,7 +126,7 @@ class YuNet:
 class SFace:
     """SFace (Apache-2.0), aligned by the five points that YuNet finds.
 
-    Where YuNet finds no face in a box, the points lie where they lie in a mean face (our choice): a place has to be
+    Where YuNet finds no face in a box, the points lie where they lie in a mean face (our choice): a place must be
     compared whatever it shows.
 
     Args:
@@ -150,9 +150,9 @@ class SFace:
             return net
 
         self._net, self._yunet = _opened(path, RECOGNISER, load), yunet
-        self.tool = Tool("SFace", f"{path.name}, OpenCV {cv2.__version__}, points by YuNet", "Apache-2.0",
-                         (file_sha256(path), *yunet.tool.sha256))
-        self.threshold = ADVICE[self.tool.name]
+        self.info = ModelInfo("SFace", f"{path.name}, OpenCV {cv2.__version__}, points by YuNet", "Apache-2.0",
+                         (file_sha256(path), *yunet.info.sha256))
+        self.threshold = ADVICE[self.info.name]
 
     def embed(self, pixels: np.ndarray, boxes_ltrb: Sequence[Box]) -> np.ndarray:
         """See :class:`.recognition.Recogniser`; d is 128."""
@@ -221,7 +221,7 @@ def _demand_outputs(net: Any) -> None:
 
 
 def _created(create: Callable[..., Any], path: Path, model: np.ndarray, *settings: Any) -> Any:
-    """From memory, for on Windows OpenCV opens no path with letters beyond ASCII; older versions want a path."""
+    """From memory, for on Windows OpenCV opens no path with letters beyond ASCII; older versions take only a path."""
     try:
         return create("onnx", model, np.zeros(0, np.uint8), *settings)
     except TypeError:

@@ -22,7 +22,7 @@ from ..files import file_sha256
 from ..method.faces import Box
 from ..method.keypoints import dlib_square
 from ..packages import data_file, package_version, require
-from .model_info import Tool
+from .model_info import ModelInfo
 
 _NOISE = 1e-6  # distances this near are the same number, rounded another way
 
@@ -55,9 +55,9 @@ class Threshold:
 
     def __post_init__(self) -> None:
         if not 0.0 < self.distance < float("inf"):
-            raise CamouflageError(f"A threshold has to be a distance above 0, but got {self.distance}.")
+            raise CamouflageError(f"A threshold must be a distance above 0, but got {self.distance}.")
         if not 0.0 <= self.advised < float("inf"):
-            raise CamouflageError(f"An advised distance has to be 0 (not known) or above, but got {self.advised}.")
+            raise CamouflageError(f"An advised distance must be 0 (not known) or above, but got {self.advised}.")
         if self.false_accept_rate is not None and not 0.0 < self.false_accept_rate < 1.0:
             raise CamouflageError(f"A false-accept rate lies between 0 and 1, but got {self.false_accept_rate}.")
 
@@ -114,7 +114,7 @@ def held_to(threshold: Threshold, advised: Threshold, laxer_allowed: bool) -> Th
     demand_recogniser(threshold, advised.recogniser)
     held = replace(threshold, advised=advised.distance)
     if held.laxer and not laxer_allowed:
-        raise CamouflageError(f"The threshold wants at least {advised.distance:.6g} ({advised.source}), but got "
+        raise CamouflageError(f"The threshold must be at least {advised.distance:.6g} ({advised.source}), but got "
                               f"{held.distance:.6g} ({held.source}). A smaller distance lets more results through, "
                               "also some that still show the person. For the advice set 'threshold' to 0 and "
                               "connect no calibration, or load a calibration at 'auto' or a higher false-accept rate, "
@@ -126,13 +126,13 @@ class Recogniser(Protocol):
     """Tells whether two faces are of one person.
 
     Attributes:
-        tool: what it is, for reports.
+        info: what it is, for reports.
         threshold: the distance that its publishers advise.
         metric: name of the distance.
     """
 
     @property
-    def tool(self) -> Tool: ...
+    def info(self) -> ModelInfo: ...
 
     @property
     def threshold(self) -> Threshold: ...
@@ -162,8 +162,8 @@ class DlibRecogniser:
         self._predictor = self._dlib.shape_predictor(str(files[0]))
         self._net = self._dlib.face_recognition_model_v1(str(files[1]))
         version = f"dlib {self._dlib.__version__}, {package_version(package)}"
-        self.tool = Tool("dlib ResNet", version, "CC0-1.0", tuple(map(file_sha256, files)))
-        self.threshold = ADVICE[self.tool.name]
+        self.info = ModelInfo("dlib ResNet", version, "CC0-1.0", tuple(map(file_sha256, files)))
+        self.threshold = ADVICE[self.info.name]
 
     def embed(self, pixels: np.ndarray, boxes_ltrb: Sequence[Box]) -> np.ndarray:
         """See :class:`Recogniser`; d is 128."""

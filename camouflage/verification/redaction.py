@@ -31,7 +31,7 @@ NEAR = 3
 _SMALLEST_CELL = 4.0  # px
 _BAND = 1 << 21  # px that are worked on at once
 _BLOCK, _CORE, _OFF = 12.0, 0.4, 32  # px and levels that an encoder reaches inwards; part of the radius it never does
-_INSIDE = 0.85  # of the head's radius: what has to be the fill, whatever a file format does to the outline
+_INSIDE = 0.85  # of the head's radius: what must be the fill, whatever a file format does to the outline
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ def redact(pixels: np.ndarray, regions: Sequence[Region], area: np.ndarray | Non
         if region.mode not in MODES:
             raise CamouflageError(f"A redaction is one of {', '.join(MODES)}, not '{region.mode}'.")
         if not (region.box_ltrb[0] < region.box_ltrb[2] and region.box_ltrb[1] < region.box_ltrb[3]):
-            raise CamouflageError(f"A redaction wants a box with left < right and top < bottom, not "
+            raise CamouflageError(f"A redaction needs a box with left < right and top < bottom, not "
                                   f"{region.box_ltrb}.")
     result = pixels.copy()
     # What leaves less goes last: a neighbour's mosaic must not bring back what was made solid.

@@ -22,7 +22,7 @@ import numpy as np
 from .. import VERSION
 from ..errors import CamouflageError
 from ..method.faces import Box
-from .model_info import Tool
+from .model_info import ModelInfo
 from .recognition import Threshold
 
 MANIFEST_FORMAT, MANIFEST_VERSION = "camouflage-manifest", 2
@@ -103,7 +103,7 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True)
-class Try:
+class Attempt:
     """One sampling.
 
     Attributes:
@@ -140,7 +140,7 @@ class CheckedPicture:
         faces_elsewhere: persons whose face is found at another place of the picture.
         nobody_passed: the original shows no face, and the user chose to let such pictures pass.
         policy: what was to be done about persons that are not settled.
-        tries: of the sampling, where it was watched.
+        attempts: of the sampling, where it was watched.
         moved: how the result shows the original moved as a whole ("turned by 90 degrees"); empty where it does not.
         hidden: what was destroyed, for looking again at the same picture.
     """
@@ -154,7 +154,7 @@ class CheckedPicture:
     faces_elsewhere: int = 0
     nobody_passed: bool = False
     policy: str = "report"
-    tries: tuple[Try, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
     moved: str = ""
     hidden: Any = field(default=None, repr=False, compare=False)
 
@@ -194,8 +194,8 @@ class CheckedPicture:
         counts = ((self.faces_lost, "lost"), (self.faces_new, "new"), (self.faces_elsewhere, "survived elsewhere"))
         if any(count for count, _ in counts):
             lines.append("faces " + ", ".join(f"{what}: {count}" for count, what in counts))
-        if self.tries:
-            lines.append(f"tries: {len(self.tries)}")
+        if self.attempts:
+            lines.append(f"tries: {len(self.attempts)}")
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
@@ -204,7 +204,7 @@ class CheckedPicture:
                 "verdict": self.verdict, "persons": [person.to_json() for person in self.persons],
                 "faces": {"lost": self.faces_lost, "new": self.faces_new, "elsewhere": self.faces_elsewhere},
                 "nobody_passed": self.nobody_passed, "policy": self.policy,
-                "tries": [one.to_json() for one in self.tries], "moved": self.moved or None}
+                "tries": [one.to_json() for one in self.attempts], "moved": self.moved or None}
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -215,7 +215,7 @@ class Report:
         pictures: one for each picture, in the batch's order.
         threshold: that decided.
         recogniser, detectors: that looked.
-        seed, anonymization_scale: of the sampling, where they are known; with tries, of the first.
+        seed, anonymization_scale: of the sampling, where they are known; with several attempts, of the first.
         recheck: (position in the batch, other pixels of the same picture) -> its verdicts by the same detectors,
             recogniser and threshold. It holds the embeddings of the originals; they are never printed or written.
         seal: see :meth:`sealed`.
@@ -225,14 +225,14 @@ class Report:
 
     pictures: tuple[CheckedPicture, ...]
     threshold: Threshold
-    recogniser: Tool
-    detectors: tuple[Tool, ...]
+    recogniser: ModelInfo
+    detectors: tuple[ModelInfo, ...]
     seed: int | None = None
     anonymization_scale: float | None = None
     recheck: Callable[[int, np.ndarray], CheckedPicture] | None = field(default=None)
     seal: str = ""
     skipped: tuple[int, ...] = ()
-    second: tuple[Tool, ...] = ()
+    second: tuple[ModelInfo, ...] = ()
 
     def sealed(self) -> Report:
         """This report with a seal that :meth:`check` accepts as long as nothing is changed."""
@@ -273,7 +273,7 @@ class Report:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader has to know besides, one sentence each."""
+        """What a reader must know besides, one sentence each."""
         return [f"The threshold is laxer than advised ({self.threshold.advised:.3f})."] if self.threshold.laxer else []
 
     def __repr__(self) -> str:
@@ -281,9 +281,9 @@ class Report:
 
     def __str__(self) -> str:
         """The verdict, then a list; reads the same as plain text and as Markdown."""
-        recognisers = ", ".join(tool.name for tool in (self.recogniser, *self.second))
+        recognisers = ", ".join(info.name for info in (self.recogniser, *self.second))
         lines = [f"threshold: {self.threshold}",
-                 f"recogniser: {recognisers}; detectors: {', '.join(tool.name for tool in self.detectors)}"]
+                 f"recogniser: {recognisers}; detectors: {', '.join(info.name for info in self.detectors)}"]
         if self.skipped:
             lines.append(f"left out, no face found (counted from 0 as they came): {', '.join(map(str, self.skipped))}")
         for index, picture in enumerate(self.pictures):
@@ -292,18 +292,18 @@ class Report:
 
     def to_json(self, index: int) -> dict[str, Any]:
         """What a manifest says of picture ``index``, as plain data; without the file and the models."""
-        kept = next((one for one in self.pictures[index].tries if one.kept), self)
+        kept = next((one for one in self.pictures[index].attempts if one.kept), self)
         return {"format": MANIFEST_FORMAT, "version": MANIFEST_VERSION, "software": f"camouflage {VERSION}",
                 "checked": self.pictures[index].to_json(), "threshold": self.threshold.to_json(),
-                "recogniser": self.recogniser.to_json(), "second_recognisers": [tool.to_json() for tool in self.second],
-                "notes": self.notes, "detectors": [tool.to_json() for tool in self.detectors],
+                "recogniser": self.recogniser.to_json(), "second_recognisers": [info.to_json() for info in self.second],
+                "notes": self.notes, "detectors": [info.to_json() for info in self.detectors],
                 "sampling": {"seed": kept.seed, "anonymization_scale": kept.anonymization_scale}}
 
     def _seal(self) -> str:
         said = [self.to_json(index) for index in range(len(self.pictures))]
         exact = [repr(picture) for picture in self.pictures]  # JSON rounds
-        tools = repr((self.threshold, self.recogniser, self.detectors, self.second))
-        text = json.dumps([said, exact, tools, self.seed, self.anonymization_scale, self.skipped, id(self.recheck)],
+        models = repr((self.threshold, self.recogniser, self.detectors, self.second))
+        text = json.dumps([said, exact, models, self.seed, self.anonymization_scale, self.skipped, id(self.recheck)],
                           sort_keys=True)
         return hmac.new(_SECRET, text.encode(), hashlib.sha256).hexdigest()
 

@@ -92,7 +92,7 @@ class Scene:
         return (share, nearest if self.places else None, distance) if share <= foreign else (foreign, None, distance)
 
     def to_hide(self, i: int) -> list[Place]:
-        """Everything that has to go to hide person ``i``: their place, the faces there, and theirs elsewhere."""
+        """Everything that must go to hide person ``i``: their place, the faces there, and theirs elsewhere."""
         here = self._rows_at(i)
         found = [(face.box_ltrb, face.turn) for row, face in self._faces()
                  if row in here or not self.shares[row, i] > 1]
@@ -104,7 +104,7 @@ class Scene:
         """To the recogniser a speck may look like any fill; that what is left of a region is near to one says nothing.
         """
         specks = [i for i, face in enumerate(self.originals)
-                  if not face.sure and min(face.box_ltrb[2] - face.box_ltrb[0],
+                  if not face.confident and min(face.box_ltrb[2] - face.box_ltrb[0],
                                            face.box_ltrb[3] - face.box_ltrb[1]) < SPECK]
         rows = sorted(number for number in self.hidden.persons if number < len(self.places))
         if not specks or not rows:
@@ -190,13 +190,13 @@ def doubt(before: FoundFace, now: Sequence[FoundFace], pixels: np.ndarray, detec
         smallest_face: px of the shorter side, in the original and in the result.
         like: of the place.
     """
-    sure = {name for face in now for name in face.sure}
-    if not sure:
+    confident = {name for face in now for name in face.confident}
+    if not confident:
         return "no face is found there any more, so nothing can be compared"
     if any(min(box[2] - box[0], box[3] - box[1]) < smallest_face
            for box in (before.box_ltrb, *(face.box_ltrb for face in now))):
         return f"the face is smaller than {smallest_face} px"
-    if missing := [name for name in before.detectors if name not in sure]:
+    if missing := [name for name in before.detectors if name not in confident]:
         return f"the detectors disagree: none found by {', '.join(missing)}"
     if like is not None and like.faded:
         return "the face has lost the original's colours or light, so that nothing can be compared"
@@ -214,5 +214,5 @@ def doubt(before: FoundFace, now: Sequence[FoundFace], pixels: np.ndarray, detec
 def stands(pixels: np.ndarray, face: FoundFace, detectors: Sequence[Detector]) -> bool:
     """Whether a face is found again, upright, in a crop of its own."""
     crop, inside = upright_face(pixels, face.box_ltrb, face.turn)
-    return any(again.sure and not again.turn and same_face(again.box_ltrb, inside)
+    return any(again.confident and not again.turn and same_face(again.box_ltrb, inside)
                for again in find_faces(detectors, crop))

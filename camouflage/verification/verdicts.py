@@ -31,9 +31,9 @@ def judged(scene: Scene, pixels: np.ndarray, detectors: Sequence[Detector], smal
         persons.append(_judge_area(scene, len(persons), height, width))
     return CheckedPicture(
         height, width, pixels_sha256(pixels), tuple(persons),
-        faces_lost=sum(i not in hidden.persons and not any(face.sure for face in scene.faces_at(i))
+        faces_lost=sum(i not in hidden.persons and not any(face.confident for face in scene.faces_at(i))
                        for i in numbers),
-        faces_new=sum(bool(scene.found[k].sure) for k in scene.strangers()),
+        faces_new=sum(bool(scene.found[k].confident) for k in scene.strangers()),
         faces_elsewhere=sum(not scene.elsewhere(i)[0] > 1 for i in numbers),
         moved=scene.moved, hidden=hidden)
 

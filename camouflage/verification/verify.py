@@ -78,7 +78,7 @@ class Verifier:
         smallest_face: px; of a face whose box has a shorter side, in the original or in the result, no embedding is
             trusted to say "another person" (our choice: 32).
         pause: called about ten times a second; may raise to stop.
-        second: another recogniser with its threshold, which has to agree before anybody is safe; None: there is none.
+        second: another recogniser with its threshold, which must agree before anybody is safe; None: there is none.
     """
 
     detectors: tuple[Detector, ...]
@@ -90,11 +90,11 @@ class Verifier:
 
     def __post_init__(self) -> None:
         if not self.detectors:
-            raise CamouflageError("A verification wants at least one face detector.")
+            raise CamouflageError("A verification needs at least one face detector.")
         for recogniser, threshold in self.recognisers:
-            demand_recogniser(threshold, recogniser.tool.name)
-            if threshold.sha256 and threshold.sha256 != recogniser.tool.sha256:
-                raise CamouflageError(f"The calibration was made with other weights of '{recogniser.tool.name}' than "
+            demand_recogniser(threshold, recogniser.info.name)
+            if threshold.sha256 and threshold.sha256 != recogniser.info.sha256:
+                raise CamouflageError(f"The calibration was made with other weights of '{recogniser.info.name}' than "
                                       "those that are installed, so its rates do not hold. Calibrate again, or install "
                                       "those weights.")
 
@@ -139,7 +139,7 @@ class Verifier:
                mode: str = "solid", redacted: Mapping[int, str] | Hidden | None = None,
                checked: CheckedPicture | None = None,
                others: Sequence[Originals] = ()) -> tuple[np.ndarray, CheckedPicture]:
-        """Judges a result and does what the policy wants with persons that are not settled.
+        """Judges a result and does what the policy says with persons that are not settled.
 
         Args:
             originals: of :meth:`originals`.
@@ -197,7 +197,7 @@ class Verifier:
                           f"pictures out; if somebody is, draw a box and connect it as 'boxes'.{originals.remark}")
 
     def _more(self, scene: Scene, hidden: Hidden, person: Person, mode: str, attempt: int, first: int) -> Hidden:
-        """What has to be destroyed besides, to hide one more person; ``first`` is the number of the first stranger."""
+        """What must be destroyed besides, to hide one more person; ``first`` is the number of the first stranger."""
         if person.kind == "area":
             return hidden.with_area(scene.faceless) if scene.faceless is not None else hidden
         if person.kind == "new":
@@ -217,7 +217,7 @@ class Verifier:
         found = tuple(face for face in find_faces(self.detectors, pixels, self.pause)
                       if not hidden.is_fill(pixels, face.box_ltrb, face.turn)
                       and (not hidden.encoded or any(together(face, place) for place in places)
-                           or (face.sure and stands(pixels, face, self.detectors))))
+                           or (face.confident and stands(pixels, face, self.detectors))))
         proved = tuple(hidden.proves(pixels, number, place) for number, place in enumerate(places))
         shares, distances, foreign = self._compared(originals, others, pixels, places, found, proved)
         like = self._like(originals, pixels, places, found, proved, hidden)
@@ -234,7 +234,7 @@ class Verifier:
 
     def _lost(self, places: Sequence[Place], found: Sequence[FoundFace], like: Mapping[int, likeness.Found]) -> bool:
         """Whether somebody's face is neither found at their place nor looks like it any more."""
-        return any(one.likeness < 1 and not any(face.sure and together(face, places[number]) for face in found)
+        return any(one.likeness < 1 and not any(face.confident and together(face, places[number]) for face in found)
                    for number, one in like.items())
 
     def _compared(self, originals: Originals, others: Sequence[Originals], pixels: np.ndarray,
@@ -273,7 +273,7 @@ class Verifier:
                 continue
             self.pause()
             like[number] = likeness.compare(originals.templates[number], pixels, *place)
-            if like[number].likeness < 1 and not any(face.sure and together(face, place) for face in found):
+            if like[number].likeness < 1 and not any(face.confident and together(face, place) for face in found):
                 traced = likeness.compare(originals.templates[number], pixels, *place, likeness.AROUND)
                 like[number] = max(like[number], traced, key=lambda one: one.likeness)
         return like
@@ -331,9 +331,9 @@ def make_report(verifier: Verifier, originals: Sequence[Originals], pictures: Se
             {person.number: person.redaction for person in before.persons
              if person.redaction is not None and person.kind == "original"})
         after = verifier.verify(of_batch(originals, index), pixels, replace(hidden, encoded=True), originals)
-        return replace(after, policy=before.policy, nobody_passed=before.nobody_passed, tries=before.tries)
+        return replace(after, policy=before.policy, nobody_passed=before.nobody_passed, attempts=before.attempts)
 
-    second = tuple(recogniser.tool for recogniser, _ in verifier.recognisers[1:])
-    return Report(tuple(pictures), verifier.threshold, verifier.recogniser.tool,
-                  tuple(detector.tool for detector in verifier.detectors), seed, anonymization_scale,
+    second = tuple(recogniser.info for recogniser, _ in verifier.recognisers[1:])
+    return Report(tuple(pictures), verifier.threshold, verifier.recogniser.info,
+                  tuple(detector.info for detector in verifier.detectors), seed, anonymization_scale,
                   recheck, skipped=tuple(skipped), second=second).sealed()

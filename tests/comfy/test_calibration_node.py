@@ -33,9 +33,9 @@ def text(host):
 
 def written(host, impostor):
     """JSON of a calibration of dlib's ResNet."""
-    tool = host.module("camouflage.verification.model_info").Tool("dlib ResNet", "1", "CC0-1.0")
+    info = host.module("camouflage.verification.model_info").ModelInfo("dlib ResNet", "1", "CC0-1.0")
     return host.module("camouflage.verification.calibration").measure(
-        np.full(10, 0.3), impostor, recogniser=tool, metric="Euclidean", persons=12, photos=100).to_json()
+        np.full(10, 0.3), impostor, recogniser=info, metric="Euclidean", persons=12, photos=100).to_json()
 
 
 @pytest.fixture

@@ -193,9 +193,9 @@ def test_retinaface_takes_any_array_and_says_what_it_is(detectors, host):
     view = pixels[:, ::-1]
     view.setflags(write=False)
     assert detector.detect(view) == detector.detect(view.copy()) != []
-    assert detector.tool.name == "RetinaFace" and detector.tool.licence == "MIT" and detector.sure == 0.5
-    assert detector.tool.version == "pyfacer 0.0.5"
-    assert list(detector.tool.sha256) == [host.module("camouflage.comfy.weights").digest_of(
+    assert detector.info.name == "RetinaFace" and detector.info.licence == "MIT" and detector.confident == 0.5
+    assert detector.info.version == "pyfacer 0.0.5"
+    assert list(detector.info.sha256) == [host.module("camouflage.comfy.weights").digest_of(
         Path(folder_paths.get_full_path("camouflage", RETINAFACE)))]
 
 
@@ -208,7 +208,7 @@ def test_centerface_and_retinaface_find_one_face_once(detectors, host):
     photo = data.astronaut()[:256, 96:352]  # the face is in the middle, where RetinaFace's stand-in sees one
     alone, = detection.find_faces([centerface], photo)
     face, = detection.find_faces([centerface, retinaface], photo)
-    assert face.box_ltrb == alone.box_ltrb and face.detectors == ("CenterFace", "RetinaFace") == face.sure
+    assert face.box_ltrb == alone.box_ltrb and face.detectors == ("CenterFace", "RetinaFace") == face.confident
     face, = detection.find_faces([retinaface, centerface], photo)
     assert face.box_ltrb == max(retinaface.detect(photo), key=lambda found: found.score).box_ltrb != alone.box_ltrb
     nobody = np.full((64, 64, 3), 90, np.uint8)
@@ -248,10 +248,10 @@ def test_a_missing_or_another_file_is_named(detectors, weights_folder, name):
 def test_yunet_and_sface_are_loaded_once_a_file(detectors, weights_folder):
     yunet, sface = load(detectors, "YuNet"), load(detectors, "SFace")
     assert load(detectors, "YuNet") is yunet and load(detectors, "SFace") is sface
-    assert sface._yunet is yunet and sface.tool.sha256[1:] == yunet.tool.sha256
+    assert sface._yunet is yunet and sface.info.sha256[1:] == yunet.info.sha256
     from testing.miniature import recognition
 
     recognition.sface(weights_folder.parent, 1)
     vouch_for(weights_folder, SFACE)
     other = load(detectors, "SFace")
-    assert other is not sface and other.tool.sha256 != sface.tool.sha256 and load(detectors, "YuNet") is yunet
+    assert other is not sface and other.info.sha256 != sface.info.sha256 and load(detectors, "YuNet") is yunet

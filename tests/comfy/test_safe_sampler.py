@@ -79,9 +79,9 @@ def test_it_tries_until_nobody_is_recognised(run, scripted, faces):
     assert [call[:2] for call in calls] == [(11, 1.25), (12, 1.5), (13, 1.75)]
     assert len({call[2] for call in calls}) == 3, "another seed is other noise"
     (picture,) = report.pictures
-    assert [(one.seed, one.anonymization_scale) for one in picture.tries] == [call[:2] for call in calls]
-    assert [[str(v) for v in one.verdicts] for one in picture.tries] == [["recognisable"]] * 2 + [["safe"]]
-    assert [one.kept for one in picture.tries] == [False, False, True]
+    assert [(one.seed, one.anonymization_scale) for one in picture.attempts] == [call[:2] for call in calls]
+    assert [[str(v) for v in one.verdicts] for one in picture.attempts] == [["recognisable"]] * 2 + [["safe"]]
+    assert [one.kept for one in picture.attempts] == [False, False, True]
     assert picture.verdict == "safe" and picture.passes and verdict.startswith("verdict: safe")
     assert difference(image, (faces["stranger"] * 255).round() / 255) == 0 and latent["samples"].unique() == 1
     assert guider.anonymization_scale == 1.25, "the guider itself is not touched"
@@ -109,8 +109,8 @@ def test_the_scale_stays_within_bounds_and_the_rest_is_redacted(run, scripted, f
     report = run(guider, Vae(faces["same"]), faces["original"], **settings)[1]
     assert [call[1] for call in calls] == scales
     (picture,) = report.pictures
-    assert picture.verdict == "redacted" and picture.passes and len(picture.tries) == len(scales)
-    assert [one.kept for one in picture.tries] == [True] + [False] * (len(scales) - 1), "the earliest of equal tries"
+    assert picture.verdict == "redacted" and picture.passes and len(picture.attempts) == len(scales)
+    assert [one.kept for one in picture.attempts] == [True] + [False] * (len(scales) - 1), "the earliest of equal tries"
 
 
 def test_what_never_becomes_safe_is_blocked(run, scripted, faces, host):
@@ -149,7 +149,7 @@ def test_each_picture_of_a_batch_keeps_its_own_best(run, scripted, faces):
     vae = Vae(faces["same"], faces["stranger"])
     image, report, _, latent = run(guider, vae, faces["original"], batch=2, tries=5)
     assert len(calls) == 2
-    assert [[one.kept for one in picture.tries] for picture in report.pictures] == [[True, False], [False, True]]
+    assert [[one.kept for one in picture.attempts] for picture in report.pictures] == [[True, False], [False, True]]
     assert [picture.verdict for picture in report.pictures] == ["safe", "safe"] and len(image) == 2
     assert latent["samples"][:, 0, 0, 0].tolist() == [1, 1]
 
@@ -241,4 +241,4 @@ def test_one_try_equals_the_stock_sampler(host, sd, scene, faces):
                                       policy="report")
     assert difference(ours["samples"], stock) == 0.0
     assert difference(image, (decoded.clamp(0, 1) * 255).round() / 255) == 0.0
-    assert report.pictures[0].tries[0].anonymization_scale == 1.25
+    assert report.pictures[0].attempts[0].anonymization_scale == 1.25

@@ -126,7 +126,7 @@ def test_notes_second_recognisers_and_more_come_through():
     jsonschema.validate(found, SCHEMA[2])
     assert found["notes"] == ["The threshold is laxer than advised (0.600)."]
     assert found["threshold"]["laxer_than_advised"] is True
-    assert [tool["name"] for tool in found["second_recognisers"]] == ["dlib ResNet"]
+    assert [info["name"] for info in found["second_recognisers"]] == ["dlib ResNet"]
     assert found["more"] == {"bodies": {"count": 1}}
 
 
@@ -135,25 +135,25 @@ def test_notes_second_recognisers_and_more_come_through():
 
 @pytest.mark.parametrize("version", [3, 2**60])
 def test_a_newer_version_is_refused(version):
-    with pytest.raises(CamouflageError, match=rf"wants version 1 or 2, but got {version}. It was made by a newer "
+    with pytest.raises(CamouflageError, match=rf"must have version 1 or 2, but got {version}. It was made by a newer "
                                               "version of this pack: update the pack"):
         read(edited(SECOND, "version", version))
 
 
 @pytest.mark.parametrize("version", [0, -1, True, 2.0, "2", None, [2]])
 def test_what_is_no_version_is_refused(version):
-    with pytest.raises(CamouflageError, match="wants version 1 or 2, but got .* was changed after it was written"):
+    with pytest.raises(CamouflageError, match="must have version 1 or 2, but got .* was changed after it was written"):
         read(edited(SECOND, "version", version))
 
 
 @pytest.mark.parametrize(("text", "error"), [
-    (b"{}", "wants a text, but got a bytes"), ("", "no valid JSON"), ("{", "no valid JSON"),
+    (b"{}", "must be a text, but got a bytes"), ("", "no valid JSON"), ("{", "no valid JSON"),
     ("[]", r"format 'camouflage-manifest', but got \[\]"), ("null", "but got None"),
     ("{}", "but got the format None"), ('{"format": "camouflage-faces"}', "the format 'camouflage-faces'"),
     ('{"format": {"a": []}}', "the format {'a'"), ("[" * 100_000, "nested too deep"),
     (json.dumps(SECOND).replace('"lost": 0', '"lost": 0, "lost": 0'), "the key 'lost' twice"),
     (json.dumps(SECOND).replace("0.71", "NaN"), "contains NaN"),
-    (json.dumps(SECOND).replace("0.71", "1e999"), r"persons\[0\].distance wants a number from 0 on, but got inf"),
+    (json.dumps(SECOND).replace("0.71", "1e999"), r"persons\[0\].distance must be a number from 0 on, but got inf"),
     (json.dumps(SECOND).replace('"lost": 0', f'"lost": {"9" * 5000}'), "integers of at most 20 digits")])
 def test_hostile_text_is_refused(text, error):
     with pytest.raises(CamouflageError, match=error):
@@ -185,7 +185,7 @@ def test_whatever_the_schema_refuses_the_reader_refuses(first):
                 assert allowed, f"{path} = {other}"
             except CamouflageError as error:
                 refused += 1
-                assert "wants" in str(error) or "save the picture again" in str(error).lower(), f"{path}: {error}"
+                assert "must " in str(error) or "save the picture again" in str(error).lower(), f"{path}: {error}"
                 contradicts = path.endswith(("verdict", "pixels_sha256", "persons"))
                 assert not allowed or contradicts, f"{path} = {other}: {error}"
     assert refused > 500 and taken > 50
@@ -195,19 +195,19 @@ def test_whatever_the_schema_refuses_the_reader_refuses(first):
     (SECOND, "checked.verdict", "safe", "verdict is 'safe', but the worst of its persons is 'redacted'"),
     (SECOND, "checked.persons", [], "verdict is 'redacted', but the worst of its persons is 'nobody'"),
     (SECOND, "file.pixels_sha256", "f" * 64, "checked on other pixels than those of its file"),
-    (SECOND, "checked.persons.0.verdict", "recognisable", r"persons\[0\].verdict wants one of safe, redacted, but got"),
-    (SECOND, "checked.persons.1.kind", "dog", r"persons\[1\].kind wants one of original, new, area, but got 'dog'"),
-    (SECOND, "checked.moved", "mirrored", "checked.moved wants null, but got 'mirrored'"),
-    (SECOND, "file.name", "../a_00001.png", "file.name wants a picture's name with its number and no folder"),
-    (SECOND, "file.name", "a_00001.png\n", "file.name wants a picture's name"),
-    (SECOND, "more", [], r"The manifest.more wants an object, but got \[\]"),
-    (SECOND, "source", "jane.jpg", "The manifest wants an object with exactly the keys"),
+    (SECOND, "checked.persons.0.verdict", "recognisable", r"persons\[0\].verdict must be one of safe, redacted, but got"),
+    (SECOND, "checked.persons.1.kind", "dog", r"persons\[1\].kind must be one of original, new, area, but got 'dog'"),
+    (SECOND, "checked.moved", "mirrored", "checked.moved must be null, but got 'mirrored'"),
+    (SECOND, "file.name", "../a_00001.png", "file.name must be a picture's name with its number and no folder"),
+    (SECOND, "file.name", "a_00001.png\n", "file.name must be a picture's name"),
+    (SECOND, "more", [], r"The manifest.more must be an object, but got \[\]"),
+    (SECOND, "source", "jane.jpg", "The manifest must be an object with exactly the keys"),
     (FIRST, "more", {}, "is of version 1, which has no 'more'"),
     (FIRST, "notes", ["x"], "The manifest is of version 1, which has no notes"),
     (FIRST, "checked.persons.0.kind", "new", r"persons\[0\] is of version 1, which has no kind"),
     (FIRST, "threshold.laxer_than_advised", True, "threshold is of version 1, which has no laxer_than_advised"),
-    (FIRST, "checked", None, "checked wants an object, but got None"),
-    (FIRST, "checked.persons", {}, "persons wants a list"), (FIRST, "threshold", [], "threshold wants an object")])
+    (FIRST, "checked", None, "checked must be an object, but got None"),
+    (FIRST, "checked.persons", {}, "persons must be a list"), (FIRST, "threshold", [], "threshold must be an object")])
 def test_the_error_names_the_place(manifest, path, value, error):
     with pytest.raises(CamouflageError, match=error):
         read(edited(manifest, path, value))

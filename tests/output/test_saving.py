@@ -120,7 +120,7 @@ def test_a_good_report_vouches(pixels):
 
 @pytest.mark.parametrize("other", [None, {}, "safe", 1])
 def test_no_report_no_picture(pixels, other):
-    with pytest.raises(CamouflageError, match="'report' wants the report of .*not verified is not saved"):
+    with pytest.raises(CamouflageError, match="'report' must be the report of .*not verified is not saved"):
         saving.vouch(other, [pixels])
 
 

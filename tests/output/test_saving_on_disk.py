@@ -39,7 +39,7 @@ def note(name: str) -> dict:
     "NUL", "aux.txt", "COM1", "a/lpt9/b", "com¹", "nul .a", "x" * 101, "ü" * 101, "\U0001f600" * 60, "a<b", "a>b",
     'a"b', "a|b", "a?b", "a*b", "%date%", "100%", None, 5, Path("x")])
 def test_bad_prefixes_are_refused(tmp_path, prefix):
-    with pytest.raises(CamouflageError, match="'filename_prefix' wants a name"):
+    with pytest.raises(CamouflageError, match="'filename_prefix' must be a name"):
         saving.save(tmp_path / "output", prefix, ".png", b"data")
     assert list(tmp_path.iterdir()) == []
 

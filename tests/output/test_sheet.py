@@ -14,9 +14,9 @@ from camouflage.output import sheet as drawing
 from camouflage.output import sheet_drawing
 from camouflage.output.sheet import ALARM, COLOURS, NOT_SHOWN, ORIGINAL, PLATE, UNPROVED, report_sheet, report_sheets
 from camouflage.output.sheet_drawing import PAPER
-from camouflage.verification.model_info import Tool
+from camouflage.verification.model_info import ModelInfo
 from camouflage.verification.recognition import Threshold
-from camouflage.verification.report import CheckedPicture, Person, Report, Try, Verdict, pixels_sha256
+from camouflage.verification.report import Attempt, CheckedPicture, Person, Report, Verdict, pixels_sha256
 
 SAFE, REDACTED, UNVERIFIABLE, RECOGNISABLE = Verdict
 INFINITE = float("inf")
@@ -36,8 +36,8 @@ def report_of(*persons: Person, pictures: tuple[np.ndarray, ...] = (plain(GREEN)
               rate: float | None = None, **checked) -> Report:
     done = tuple(CheckedPicture(*picture.shape[:2], pixels_sha256(picture), persons, **checked)
                  for picture in pictures)
-    return Report(done, Threshold(threshold, "R", rate), Tool("R", "r 1", "MIT"), (Tool("A detector", "d 2", "BSD"),),
-                  3, 1.25).sealed()
+    return Report(done, Threshold(threshold, "R", rate), ModelInfo("R", "r 1", "MIT"),
+                  (ModelInfo("A detector", "d 2", "BSD"),), 3, 1.25).sealed()
 
 
 def pixels(report: Report, *pictures: np.ndarray | None, show_failing: bool = False) -> np.ndarray:
@@ -156,8 +156,8 @@ def test_the_threshold_says_its_rate_or_that_there_is_none(texts):
 
 
 def test_counts_tries_and_tools(texts):
-    tries = (Try(2**64 - 1, None, (), INFINITE), Try(None, 1.5, (SAFE, RECOGNISABLE), 0.4321, kept=True))
-    report_sheet(report_of(person(0, SAFE, 0.7), tries=tries, faces_lost=11, faces_new=12, faces_elsewhere=13), 0)
+    tries = (Attempt(2**64 - 1, None, (), INFINITE), Attempt(None, 1.5, (SAFE, RECOGNISABLE), 0.4321, kept=True))
+    report_sheet(report_of(person(0, SAFE, 0.7), attempts=tries, faces_lost=11, faces_new=12, faces_elsewhere=13), 0)
     assert {"11", "12", "13", "Tries: 2"} <= set(texts)
     start = texts.index("verdicts") + 2
     assert texts[start:start + 12] == ["0", "18446744073709551615", "none", "none", "nobody", "",
@@ -225,7 +225,7 @@ def test_the_footer_names_who_had_to_agree_and_what_was_left_out(texts):
     report = report_of(person(0, SAFE, 0.7))
     pixels(report)
     assert "Second recogniser" not in " ".join(texts) and "Left out" not in " ".join(texts)
-    pixels(replace(report, second=(Tool("S", "s 3", "BSD"),), skipped=(1, 40)).sealed())
+    pixels(replace(report, second=(ModelInfo("S", "s 3", "BSD"),), skipped=(1, 40)).sealed())
     assert "Second recogniser: S (s 3; licence BSD)" in texts
     assert "Left out, no face found (counted from 0 as they came): 1, 40" in texts
 

@@ -140,7 +140,7 @@ def test_the_verdict_is_shown_and_the_manifest_says_the_same(ran):
     assert person["distance"] is None and ": redacted, nothing to compare; " in verdict, "our own fill proves itself"
     assert told["threshold"]["distance"] == 0.6 and told["threshold"]["false_accept_rate"] is None
     assert told["recogniser"]["name"] == "dlib ResNet"
-    assert [tool["name"] for tool in told["detectors"]] == ["CenterFace", "dlib HOG"]
+    assert [info["name"] for info in told["detectors"]] == ["CenterFace", "dlib HOG"]
     picture = pixels(ran.one(".png"))
     digest = hashlib.sha256(f"{picture.shape[1]}x{picture.shape[0]} RGB8\n".encode() + picture.tobytes()).hexdigest()
     assert told["file"]["pixels_sha256"] == told["checked"]["pixels_sha256"] == digest

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.ndimage import find_objects, label
 
 from camouflage.verification.detection import Detection
-from camouflage.verification.model_info import Tool
+from camouflage.verification.model_info import ModelInfo
 from camouflage.verification.recognition import Threshold
 from camouflage.verification.redaction import head
 from camouflage.verification.report import Verdict
@@ -29,10 +29,10 @@ Colour = tuple[float, float, float]
 class Eyes:
     """A detector: sees all rectangles but those of ``blind`` persons; of ``doubts`` it is not sure."""
 
-    sure = 0.5
+    confident = 0.5
 
     def __init__(self, name: str = "eyes", blind: tuple[int, ...] = (), doubts: tuple[int, ...] = ()):
-        self.tool, self.blind, self.doubts, self.looks = Tool(name, "1", "none"), blind, doubts, 0
+        self.info, self.blind, self.doubts, self.looks = ModelInfo(name, "1", "none"), blind, doubts, 0
 
     def detect(self, pixels: np.ndarray) -> list[Detection]:
         self.looks += 1
@@ -48,7 +48,7 @@ class Eyes:
 class Memory:
     """A recogniser: 0 for the same face, else ``strangers``; ``nothing`` where no face is."""
 
-    tool = Tool("memory", "1", "none")
+    info = ModelInfo("memory", "1", "none")
     threshold = Threshold(LIMIT, "memory")
     metric = "scripted"
 

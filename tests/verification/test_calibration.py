@@ -13,7 +13,7 @@ from camouflage.errors import CamouflageError
 from camouflage.verification.calibration import (
     RATES,
     Calibration,
-    Share,
+    ErrorRate,
     det_points,
     errors_at,
     measure,
@@ -21,11 +21,11 @@ from camouflage.verification.calibration import (
     pairs_for,
     supported,
 )
-from camouflage.verification.model_info import Tool
+from camouflage.verification.model_info import ModelInfo
 from camouflage.verification.recognition import ADVICE, Threshold, held_to
 
-TOOL = Tool("test ResNet", "1.0", "CC0-1.0", ("0" * 64, "ab" * 32))
-DLIB = Tool("dlib ResNet", "1.0", "CC0-1.0", ("0" * 64,))
+INFO = ModelInfo("test ResNet", "1.0", "CC0-1.0", ("0" * 64, "ab" * 32))
+DLIB = ModelInfo("dlib ResNet", "1.0", "CC0-1.0", ("0" * 64,))
 D, SPREAD = 8, 0.35  # dimensions of the synthetic embeddings, deviation of one person's photos; that of persons is 1
 
 
@@ -53,7 +53,7 @@ def independent_pairs(seed: int, genuine: int = 2000, impostor: int = 30000) -> 
 
 
 def calibrated(genuine: Any, impostor: Any, persons: int = 10, photos: int = 10**5,
-               recogniser: Tool = TOOL) -> Calibration:
+               recogniser: ModelInfo = INFO) -> Calibration:
     return measure(np.asarray(genuine), np.asarray(impostor), recogniser=recogniser, metric="Euclidean",
                    persons=persons, photos=photos)
 
@@ -80,7 +80,7 @@ def test_the_threshold_is_the_quantile_of_the_strangers(rate):
     threshold = calibrated([], impostor).threshold(rate)
     assert true_far(threshold.distance) == pytest.approx(rate, rel=0.15)
     assert threshold == Threshold(threshold.distance, "test ResNet", rate, "calibrated: 10 persons, 300000 pairs",
-                                  TOOL.sha256)
+                                  INFO.sha256)
 
 
 def test_all_pairs_of_a_collection_are_compared():
@@ -106,13 +106,13 @@ def test_the_det_curve_has_every_distinct_distance_once():
 def test_the_threshold_is_the_largest_that_keeps_the_rate():
     impostor = np.arange(1, 301, dtype=np.float32)  # 300 pairs: 30 at FAR 0.1, 3 at 0.01
     tenth, hundredth = calibrated([30, 31, 31, 1], impostor).points
-    assert tenth.threshold == np.nextafter(np.float32(31), np.float32(0)) and tenth.false_accepts == Share(30, 300)
+    assert tenth.threshold == np.nextafter(np.float32(31), np.float32(0)) and tenth.false_accepts == ErrorRate(30, 300)
     assert hundredth.threshold == np.nextafter(np.float32(4), np.float32(0))
-    assert (tenth.false_rejects, hundredth.false_rejects) == (Share(2, 4), Share(3, 4))
+    assert (tenth.false_rejects, hundredth.false_rejects) == (ErrorRate(2, 4), ErrorRate(3, 4))
 
 
 def test_equal_counts_as_the_same_person():
-    assert errors_at(0.5, np.float32([0.4, 0.5, 0.75]), np.float32([0.5, 0.75])) == (Share(1, 2), Share(1, 3))
+    assert errors_at(0.5, np.float32([0.4, 0.5, 0.75]), np.float32([0.5, 0.75])) == (ErrorRate(1, 2), ErrorRate(1, 3))
 
 
 def test_of_tied_pairs_all_are_accepted_or_none():
@@ -120,9 +120,9 @@ def test_of_tied_pairs_all_are_accepted_or_none():
         return np.repeat(np.float32([0.25, 0.5, 1.0]), [below, tied, 300 - below - tied])
 
     point, _ = calibrated([], strangers(below=10, tied=20)).points
-    assert point.threshold > 0.5 and point.false_accepts == Share(30, 300), "all 30 are within the rate"
+    assert point.threshold > 0.5 and point.false_accepts == ErrorRate(30, 300), "all 30 are within the rate"
     point, _ = calibrated([], strangers(below=10, tied=21)).points
-    assert 0.49 < point.threshold < 0.5 and point.false_accepts == Share(10, 300), "all 31 would be too many"
+    assert 0.49 < point.threshold < 0.5 and point.false_accepts == ErrorRate(10, 300), "all 31 would be too many"
 
 
 def test_strangers_at_distance_0_leave_no_threshold():
@@ -155,7 +155,7 @@ def test_too_little_data_is_refused():
     with pytest.raises(CamouflageError, match=r"29 pairs of different persons; .* Even 0\.1 takes 30"):
         calibrated([0.3], [0.7] * 29)
     for bad in (float("nan"), -0.1, float("inf")):
-        with pytest.raises(CamouflageError, match="genuine distances want numbers from 0"):
+        with pytest.raises(CamouflageError, match="genuine distances must be numbers from 0"):
             calibrated([bad], [0.7] * 30)
 
 
@@ -167,7 +167,7 @@ def test_without_pairs_of_one_person_no_false_reject_rate_is_stated():
 @pytest.mark.parametrize(("count", "total", "low", "high"), [
     (0, 20, 0.0, 0.1684), (20, 20, 0.8316, 1.0), (10, 100, 0.0490, 0.1762), (1, 10, 0.0025, 0.4450)])  # tables
 def test_intervals_are_clopper_pearsons(count, total, low, high):
-    assert Share(count, total).interval == pytest.approx((low, high), abs=5e-5)
+    assert ErrorRate(count, total).interval == pytest.approx((low, high), abs=5e-5)
 
 
 # --- what is taken where nobody chose a rate --------------------------------------------------------------------
@@ -223,7 +223,7 @@ def test_a_calibration_made_by_hand_lets_nothing_through_by_itself():
     made = Calibration.from_json(json.dumps(data))
     assert made.automatic().distance == 0.6
     for rate in RATES[:3]:
-        with pytest.raises(CamouflageError, match=r"wants at least 0\.6 \(dlib's advice\), but got 0\.01 \(calibrated"):
+        with pytest.raises(CamouflageError, match=r"must be at least 0\.6 \(dlib's advice\), but got 0\.01 \(calibrated"):
             held_to(made.threshold(rate), ADVICE["dlib ResNet"], False)
 
 
@@ -242,33 +242,33 @@ def test_the_json_gives_an_equal_calibration_back(calibration):
     assert Calibration.from_json(nobody.to_json()) == nobody
     data = json.loads(text)
     assert (data["format"], data["version"], data["lowest_rate"]) == ("camouflage-calibration", 1, 0.001)
-    assert data["recogniser"] == TOOL.to_json() and data["pairs"] == {"same_person": 50, "different_persons": 4000}
+    assert data["recogniser"] == INFO.to_json() and data["pairs"] == {"same_person": 50, "different_persons": 4000}
     assert len(text) < 4000, "rates and counts only: nothing for each photo"
 
 
 HOSTILE = {
-    "format": ("camouflage-faces", "wants format 'camouflage-calibration'"),
+    "format": ("camouflage-faces", "must have format 'camouflage-calibration'"),
     "version": (True, "version 1"),
-    "recogniser": ([], "recogniser wants an object"),
-    "recogniser.name": ("a\nb", r"recogniser\.name wants 1 to 200 printable"),
-    "recogniser.sha256.0": ("zz", r"recogniser\.sha256\[0\] wants 64 hex"),
-    "metric": (1, "metric wants 1 to 200"),
+    "recogniser": ([], "recogniser must be an object"),
+    "recogniser.name": ("a\nb", r"recogniser\.name must be 1 to 200 printable"),
+    "recogniser.sha256.0": ("zz", r"recogniser\.sha256\[0\] must be 64 hex"),
+    "metric": (1, "metric must be 1 to 200"),
     "persons": (1, "at least 2 persons, but got 1"),
-    "photos": (5, r"photos wants a whole number from 10 to"),
-    "pairs.same_person": (51, r"points\[0\]\.false_rejects wants a share of 51"),
-    "pairs.different_persons": (30000, "points wants the rates that 30000 pairs"),
-    "lowest_rate": (0.0001, "lowest_rate wants 0.001"),
-    "points": ({}, "points wants a list"),
-    "points.0": (None, r"points\[0\] wants an object"),
-    "points.1.threshold": (-1, r"points\[1\]\.threshold wants a number from 0"),
-    "points.2.threshold": (0, r"points\[2\]\.threshold wants a distance above 0"),
-    "points.2.threshold ": (99.5, r"points\[2\]\.threshold wants at most"),
-    "points.1.false_accept_rate": (0.02, r"points wants the rates"),
-    "points.0.false_accepts.count": (1.0, r"points\[0\]\.false_accepts\.count wants a whole number"),
+    "photos": (5, r"photos must be a whole number from 10 to"),
+    "pairs.same_person": (51, r"points\[0\]\.false_rejects must be of 51"),
+    "pairs.different_persons": (30000, "points must have the rates that 30000 pairs"),
+    "lowest_rate": (0.0001, "lowest_rate must be 0.001"),
+    "points": ({}, "points must be a list"),
+    "points.0": (None, r"points\[0\] must be an object"),
+    "points.1.threshold": (-1, r"points\[1\]\.threshold must be a number from 0"),
+    "points.2.threshold": (0, r"points\[2\]\.threshold must be a distance above 0"),
+    "points.2.threshold ": (99.5, r"points\[2\]\.threshold must be at most"),
+    "points.1.false_accept_rate": (0.02, r"points must have the rates"),
+    "points.0.false_accepts.count": (1.0, r"points\[0\]\.false_accepts\.count must be a whole number"),
     "points.0.false_accepts.share": (0.5, r"points\[0\]\.false_accepts does not agree"),
     "points.0.false_rejects.interval_95": ([0, 1], r"points\[0\]\.false_rejects does not agree"),
-    "points.0.false_rejects": (None, r"points\[0\]\.false_rejects wants a share of 50 pairs, but got 0"),
-    "points.0.false_accepts": (Share(401, 4000).to_json(), r"wants at most 0\.1 of 4000 pairs, but got 401"),
+    "points.0.false_rejects": (None, r"points\[0\]\.false_rejects must be of 50 pairs, but got 0"),
+    "points.0.false_accepts": (ErrorRate(401, 4000).to_json(), r"must be at most 0\.1 of 4000 pairs, but got 401"),
 }
 
 

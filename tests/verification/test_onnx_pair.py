@@ -153,7 +153,7 @@ def test_a_head_comes_back_at_its_place_however_it_is_turned(own, monkeypatch, t
     level = [face.turn % 90 == 0 for face in found]
     assert np.abs(off[~np.array(level)]).max(initial=0) < 2 and all(level) == (abs((turn + 45) % 90 - 45) <= 25)
     best, = find_faces([own], upright_eyes.picture(600, 900, (312, 207), 80, turn))
-    assert abs((best.turn - turn + 180) % 360 - 180) <= 25 and best.sure == ("YuNet",)
+    assert abs((best.turn - turn + 180) % 360 - 180) <= 25 and best.confident == ("YuNet",)
 
 
 @pytest.mark.parametrize("x", [60, 1070, 1140, 1260, 1330, 2340])
@@ -234,8 +234,8 @@ def test_the_score_is_opencvs_of_the_right_colours_and_says_who_is_sure(yunet):
     best = [max(face.score for face in yunet.detect(pixels) if left <= face.box_ltrb[0] + 5 < left + 40)
             for left in (40, 200, 360)]
     assert np.allclose(best, [1.0, 0.6, 0.4], atol=0.01)
-    assert [face.sure for face in find_faces([yunet], pixels)][::2] == [("YuNet",), ()]
-    assert yunet.sure == 0.6
+    assert [face.confident for face in find_faces([yunet], pixels)][::2] == [("YuNet",), ()]
+    assert yunet.confident == 0.6
 
 
 def test_views_of_a_picture_are_as_good_as_copies(yunet, sface):
@@ -322,11 +322,11 @@ def test_they_verify_a_picture(yunet, sface):
 # --- files --------------------------------------------------------------------------------------------------------
 
 
-def test_tools_name_files_versions_and_licences(files, yunet, sface):
-    assert yunet.tool.name == "YuNet" and yunet.tool.licence == "MIT" and len(yunet.tool.sha256) == 1
-    assert sface.tool.name == "SFace" and sface.tool.licence == "Apache-2.0"
-    assert sface.tool.sha256[1:] == yunet.tool.sha256 != sface.tool.sha256[:1]
-    assert files.yunet.name in yunet.tool.version and cv2.__version__ in sface.tool.version
+def test_models_name_files_versions_and_licences(files, yunet, sface):
+    assert yunet.info.name == "YuNet" and yunet.info.licence == "MIT" and len(yunet.info.sha256) == 1
+    assert sface.info.name == "SFace" and sface.info.licence == "Apache-2.0"
+    assert sface.info.sha256[1:] == yunet.info.sha256 != sface.info.sha256[:1]
+    assert files.yunet.name in yunet.info.version and cv2.__version__ in sface.info.version
 
 
 def opened(kind: str, path: Path, yunet: YuNet) -> object:

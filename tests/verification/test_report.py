@@ -12,19 +12,19 @@ import pytest
 from camouflage.errors import CamouflageError
 from camouflage.verification import report as module
 from camouflage.verification.detection import FoundFace
-from camouflage.verification.model_info import Tool
+from camouflage.verification.model_info import ModelInfo
 from camouflage.verification.recognition import Threshold
-from camouflage.verification.report import CheckedPicture, Person, Report, Try, Verdict, pixels_sha256
+from camouflage.verification.report import Attempt, CheckedPicture, Person, Report, Verdict, pixels_sha256
 from camouflage.verification.scene import doubt
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
 PERSON = Person(0, (1.0, 2.0, 41.23456, 52.0), Verdict.SAFE, 0.7123456789, 0, "a face is there", ("D1", "D2"))
-TRY = Try(7, 1.25, (Verdict.SAFE,), 0.7, kept=True)
-PICTURE = CheckedPicture(4, 6, pixels_sha256(PIXELS), (PERSON,), policy="redact", tries=(TRY,))
+ATTEMPT = Attempt(7, 1.25, (Verdict.SAFE,), 0.7, kept=True)
+PICTURE = CheckedPicture(4, 6, pixels_sha256(PIXELS), (PERSON,), policy="redact", attempts=(ATTEMPT,))
 OTHER = np.zeros((4, 6, 3), np.uint8)
-RECOGNISER = Tool("R", "1", "CC0", ("aa",))
+RECOGNISER = ModelInfo("R", "1", "CC0", ("aa",))
 REPORT = Report((PICTURE, replace(PICTURE, pixels_sha256=pixels_sha256(OTHER))), Threshold(0.6, "R"), RECOGNISER,
-                (Tool("D1", "2", "MIT"), Tool("D2", "3", "MIT")), 7, 1.25).sealed()
+                (ModelInfo("D1", "2", "MIT"), ModelInfo("D2", "3", "MIT")), 7, 1.25).sealed()
 
 
 def with_person(**fields) -> tuple:
@@ -50,9 +50,9 @@ EDITS = {
             "kind": "new", "likeness": 0.5}.items()),
         *(with_picture(**{key: value}) for key, value in {
             "height": 6, "width": 4, "pixels_sha256": "0" * 64, "persons": (), "faces_lost": 1, "faces_new": 1,
-            "faces_elsewhere": 1, "nobody_passed": True, "policy": "block", "tries": (),
+            "faces_elsewhere": 1, "nobody_passed": True, "policy": "block", "attempts": (),
             "moved": "mirrored"}.items()),
-        *(with_picture(tries=(replace(TRY, **{key: value}),)) for key, value in {
+        *(with_picture(attempts=(replace(ATTEMPT, **{key: value}),)) for key, value in {
             "seed": 8, "anonymization_scale": 1.5, "verdicts": (Verdict.REDACTED,), "distance": 0.8,
             "kept": False}.items())],
     "threshold": [Threshold(0.5, "R"), Threshold(0.6, "S"), Threshold(0.6, "R", 0.1), Threshold(0.6, "R", None, "x"),
@@ -74,7 +74,7 @@ def test_an_edited_report_is_refused(field, value) -> None:
 
 @pytest.mark.parametrize(("field", "value"), [("seed", 8), ("anonymization_scale", 1.5)])
 def test_an_edited_sampling_is_refused(field, value) -> None:
-    sampled = replace(REPORT, pictures=(replace(PICTURE, tries=()),)).sealed()
+    sampled = replace(REPORT, pictures=(replace(PICTURE, attempts=()),)).sealed()
     sampled.check(0, PIXELS)
     with pytest.raises(CamouflageError, match="report was changed"):
         replace(sampled, **{field: value}).check(0, PIXELS)
@@ -171,7 +171,7 @@ def test_json_has_all_that_counts_and_no_embedding() -> None:
     assert data["threshold"] == {"distance": 0.6, "recogniser": "R", "false_accept_rate": None,
                                  "source": "set by hand", "laxer_than_advised": False}
     assert data["recogniser"] == {"name": "R", "version": "1", "licence": "CC0", "sha256": ["aa"]}
-    assert [tool["name"] for tool in data["detectors"]] == ["D1", "D2"]
+    assert [info["name"] for info in data["detectors"]] == ["D1", "D2"]
     assert data["sampling"] == {"seed": 7, "anonymization_scale": 1.25}
     assert set(data) == {"format", "version", "software", "checked", "threshold", "recogniser",
                          "second_recognisers", "notes", "detectors", "sampling"}
@@ -193,13 +193,13 @@ def test_json_says_what_is_new_in_version_2() -> None:
 
 
 def test_the_manifest_names_the_try_that_was_kept() -> None:
-    tries = (Try(7, 1.25, (Verdict.RECOGNISABLE,), 0.3), Try(9, 1.75, (Verdict.SAFE,), 0.7, kept=True))
-    assert replace(REPORT, pictures=with_picture(tries=tries)).to_json(0)["sampling"] == {
+    tries = (Attempt(7, 1.25, (Verdict.RECOGNISABLE,), 0.3), Attempt(9, 1.75, (Verdict.SAFE,), 0.7, kept=True))
+    assert replace(REPORT, pictures=with_picture(attempts=tries)).to_json(0)["sampling"] == {
         "seed": 9, "anonymization_scale": 1.75}
 
 
 def test_infinite_distances_are_null() -> None:
-    data = picture(Verdict.SAFE, tries=(replace(TRY, distance=float("inf")),)).to_json()
+    data = picture(Verdict.SAFE, attempts=(replace(ATTEMPT, distance=float("inf")),)).to_json()
     assert data["tries"][0]["distance"] is None
     nowhere = replace(PERSON, distance=float("inf"))
     assert nowhere.to_json()["distance"] is None and "safe, nothing to compare; " in str(nowhere)
@@ -229,8 +229,8 @@ def test_print() -> None:
         "- picture 0: faces lost: 1, new: 0, survived elsewhere: 2", "- picture 0: tries: 1",
         "- picture 1: person 0 (40 x 50 px at 1, 2): safe, distance 0.712; a face is there", "- picture 1: tries: 1"]
     laxer = Threshold(0.5, "R", advised=0.6)
-    more = replace(REPORT, pictures=with_picture(moved="mirrored", tries=()), threshold=laxer, skipped=(2, 5),
-                   second=(Tool("S", "1", "MIT"),))
+    more = replace(REPORT, pictures=with_picture(moved="mirrored", attempts=()), threshold=laxer, skipped=(2, 5),
+                   second=(ModelInfo("S", "1", "MIT"),))
     assert str(more).splitlines()[:7] == [
         "verdict: unverifiable", "",
         "- threshold: 0.500 (false-accept rate unknown: never calibrated; set by hand); LAXER THAN ADVISED (0.600)",

@@ -9,7 +9,7 @@ import pytest
 
 from camouflage.commands import calibrate
 from camouflage.errors import CamouflageError
-from camouflage.verification.model_info import Tool
+from camouflage.verification.model_info import ModelInfo
 from camouflage.verification.recognition import ADVICE, DlibRecogniser, Threshold, demand_recogniser, held_to
 
 DLIB, SFACE = ADVICE["dlib ResNet"], ADVICE["SFace"]
@@ -30,7 +30,7 @@ def test_a_threshold_below_the_advice_is_refused(advice, distance):
     with pytest.raises(CamouflageError) as told:
         held_to(wanted, advice, False)
     text = str(told.value)
-    assert text.startswith(f"The threshold wants at least {advice.distance:.6g} ({advice.source}), but got "
+    assert text.startswith(f"The threshold must be at least {advice.distance:.6g} ({advice.source}), but got "
                            f"{distance:.6g} (set by hand). A smaller distance lets more results through")
     assert f"at least {0.6 if advice is DLIB else 0.637:g} " in text
     for way_out in ("set 'threshold' to 0", "at 'auto' or a higher false-accept rate", "turn 'laxer_threshold' on"):
@@ -56,7 +56,7 @@ def test_the_advice_itself_and_stricter_ones_pass_unmarked(distance, allowed):
 
 def test_what_a_threshold_says_of_the_advice_itself_does_not_count():
     for claimed in (0.0, 0.001):
-        with pytest.raises(CamouflageError, match=r"wants at least 0\.6 "):
+        with pytest.raises(CamouflageError, match=r"must be at least 0\.6 "):
             held_to(Threshold(0.01, "dlib ResNet", advised=claimed), DLIB, False)
 
 
@@ -74,16 +74,16 @@ def test_where_no_advice_is_known_nothing_is_laxer():
 
 @pytest.mark.parametrize("bad", [-0.1, float("nan"), float("inf")])
 def test_an_advice_is_a_distance(bad):
-    with pytest.raises(CamouflageError, match="An advised distance has to be 0"):
+    with pytest.raises(CamouflageError, match="An advised distance must be 0"):
         replace(DLIB, advised=bad)
 
 
 def test_the_calibrate_command_marks_distances_below_the_advice():
-    tool = Tool("dlib ResNet", "1", "CC0-1.0")
+    info = ModelInfo("dlib ResNet", "1", "CC0-1.0")
     impostor = np.linspace(0.55, 1.05, 300, dtype=np.float32)
-    calibration = calibrate.measure(np.full(10, 0.3), impostor, recogniser=tool, metric="Euclidean", persons=12,
+    calibration = calibrate.measure(np.full(10, 0.3), impostor, recogniser=info, metric="Euclidean", persons=12,
                                     photos=100)
-    _, tenth, hundredth, *rest = calibrate.table(calibration, (0.6, calibrate.Share(30, 300), None))
+    _, tenth, hundredth, *rest = calibrate.table(calibration, (0.6, calibrate.ErrorRate(30, 300), None))
     assert "0.6002" in tenth and "LAXER" not in tenth
     assert "0.5550" in hundredth and hundredth.endswith("LAXER THAN ADVISED")
     assert not any("LAXER" in line for line in rest)

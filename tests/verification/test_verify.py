@@ -13,7 +13,7 @@ import skimage.data
 from camouflage.errors import CamouflageError
 from camouflage.verification import likeness
 from camouflage.verification.detection import Detection
-from camouflage.verification.model_info import Tool
+from camouflage.verification.model_info import ModelInfo
 from camouflage.verification.recognition import Threshold
 from camouflage.verification.report import Verdict, pixels_sha256
 from camouflage.verification.verify import Blocked, Verifier, make_report
@@ -542,7 +542,7 @@ def test_known_boxes_add_persons_that_are_never_safe() -> None:
     judge = verifier(Eyes(blind=(ANN,)))
     near = (44, 42, 84, 92)
     originals = judge.originals(scene({LEFT: ANN, RIGHT: BOB}), [(330.0, 45.0, 365.0, 95.0), near])
-    assert [(face.box_ltrb, face.detectors, face.sure) for face in originals.faces] == [
+    assert [(face.box_ltrb, face.detectors, face.confident) for face in originals.faces] == [
         (near, ("box",), ()), (RIGHT, ("eyes",), ("eyes",))], "where a face was found the box adds none"
     result = scene({LEFT: EVE, RIGHT: MAX})
     checked = judge.verify(originals, result)
@@ -610,7 +610,7 @@ def test_what_is_covered_of_an_area_is_not_covered_twice() -> None:
 class Other(Memory):
     """A second recogniser, to which some are one person."""
 
-    tool = Tool("other", "1", "none")
+    info = ModelInfo("other", "1", "none")
 
     def __init__(self, *alike: int):
         super().__init__()
@@ -639,7 +639,7 @@ def test_a_second_recogniser_has_to_agree() -> None:
     theirs = judge.originals(scene({MIDDLE: CID}))
     assert verdicts(judge.verify(judge.originals(before), scene({LEFT: EVE, RIGHT: MAX}), others=[theirs])) == [
         RECOGNISABLE, SAFE], "also about other originals"
-    assert [tool.name for tool in make_report(judge, [theirs], []).second] == ["other"]
+    assert [info.name for info in make_report(judge, [theirs], []).second] == ["other"]
     with pytest.raises(CamouflageError, match="distances of 'memory', but 'other' compares"):
         replace(verifier(), second=(Other(), Threshold(0.3, "memory")))
 

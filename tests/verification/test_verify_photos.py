@@ -36,38 +36,38 @@ STRANGERS = [(a, b) for a, b in itertools.combinations(PEOPLE, 2)
 class Remembering:
     """A detector or recogniser that looks at the same thing only once."""
 
-    def __init__(self, tool: Any):
-        self._tool, self._seen = tool, {}
+    def __init__(self, model: Any):
+        self._model, self._seen = model, {}
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._tool, name)
+        return getattr(self._model, name)
 
     def steps(self, pixels: np.ndarray) -> list[Callable[[], list[Detection]]]:
-        return [] if pixels_sha256(pixels) in self._seen else self._tool.steps(pixels)
+        return [] if pixels_sha256(pixels) in self._seen else self._model.steps(pixels)
 
     def joined(self, pixels: np.ndarray, found: Sequence[list[Detection]],
                pause: Callable[[], None] = nothing) -> list[Detection]:
         key = pixels_sha256(pixels)
         if key not in self._seen:
-            self._seen[key] = self._tool.joined(pixels, found, pause)
+            self._seen[key] = self._model.joined(pixels, found, pause)
         return self._seen[key]
 
     def embed(self, pixels: np.ndarray, boxes: Any) -> np.ndarray:
         keys = [(pixels_sha256(pixels), box) for box in boxes]
         if new := [key for key in dict.fromkeys(keys) if key not in self._seen]:
-            self._seen.update(zip(new, self._tool.embed(pixels, [box for _, box in new]), strict=True))
+            self._seen.update(zip(new, self._model.embed(pixels, [box for _, box in new]), strict=True))
         return np.array([self._seen[key] for key in keys]).reshape(len(keys), 128)
 
 
 @functools.cache
 def verifier(which: str = "both") -> Verifier:
-    tools = _tools()
-    detectors = {"both": tools[:2], "CenterFace": tools[:1], "dlib HOG": tools[1:2]}[which]
-    return Verifier(detectors, tools[2], tools[2].threshold)
+    models = _models()
+    detectors = {"both": models[:2], "CenterFace": models[:1], "dlib HOG": models[1:2]}[which]
+    return Verifier(detectors, models[2], models[2].threshold)
 
 
 @functools.cache
-def _tools() -> tuple:
+def _models() -> tuple:
     return Remembering(CenterFace()), Remembering(DlibHog()), Remembering(DlibRecogniser())
 
 
@@ -105,7 +105,8 @@ def with_face(pixels: np.ndarray, box, source: np.ndarray, source_box) -> np.nda
 @pytest.mark.parametrize("name", SOME)
 def test_both_detectors_find_everybody_and_agree(name) -> None:
     both = ("CenterFace", "dlib HOG")
-    assert [(face.detectors, face.sure) for face in originals(name).faces] == [(both, both)] * len(photos.PERSONS[name])
+    found = [(face.detectors, face.confident) for face in originals(name).faces]
+    assert found == [(both, both)] * len(photos.PERSONS[name])
 
 
 @pytest.mark.parametrize(("name", "change"), sampled(itertools.product(photos.NAMES, CHANGES), 5))
