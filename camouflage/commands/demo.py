@@ -24,7 +24,6 @@ from PIL import Image, ImageOps
 
 from ..comfy.installed import describe_missing, missing
 from ..errors import CamouflageError
-from ..progress import leave_politely
 from .contact_sheet import contact_sheet
 from .environments import cache_folder
 from .pipelines import (
@@ -299,7 +298,6 @@ def tell(pipelines: Sequence[Pipeline], results: dict[str, Results]) -> None:
 
 def main(options: Namespace) -> None:
     """Everything from the photo to the folder of results. Raises CamouflageError or ComfyError."""
-    leave_politely()
     warnings.simplefilter("ignore", FutureWarning)  # libraries speaking to their developers
     comfyui = default_comfyui()
     photo = load_photo(options.photo)

@@ -143,17 +143,41 @@ def pip(venv: Path, *arguments: str) -> None:
                       "index reachable, is the disk full?). pip said:\n" + "\n".join(lines[-30:]))
 
 
+def prepare(comfyui: Path | None, group: str | None) -> tuple[Path, Path, Path]:
+    """Everything that the commands of a group need: the cache, the ComfyUI and the environment; all are folders.
+
+    Args:
+        comfyui: the one that was chosen, if any.
+        group: None keeps the environment that this process runs in.
+
+    Raises:
+        CamouflageError: one of them cannot be had.
+    """
+    cache = cache_folder()
+    try:
+        host = find_host(comfyui) or fetch_host(cache)
+        return cache, host, environment(cache, host, group) if group else Path(sys.prefix)
+    except OSError as error:
+        raise CamouflageError(f"{error.strerror or error}: {error.filename or cache}. Is there room, and may you write "
+                              "there? The environment variable CAMOUFLAGE_CACHE moves the cache.") from error
+
+
 def requirement_texts(host: Path, group: str) -> list[str]:
     """The text of the host's requirements and of ours, for a group of commands: one environment, one resolution."""
     return [file.read_text(encoding="utf-8")
             for file in (host / "requirements.txt", *(ROOT / name for name in REQUIREMENTS[group]))]
 
 
+def environment_folder(cache: Path, group: str, texts: Sequence[str]) -> Path:
+    """Where the environment of this Python for a group of commands and these requirements stands."""
+    key = hashlib.sha256("\0".join([platform.python_version(), platform.machine(), *texts]).encode()).hexdigest()[:12]
+    return cache / f"venv-{group}-{key}"
+
+
 def environment(cache: Path, host: Path, group: str) -> Path:
     """Build, if need be, the environment that fits this Python, this host and a group of commands; give its folder."""
     texts = requirement_texts(host, group)
-    key = hashlib.sha256("\0".join([platform.python_version(), platform.machine(), *texts]).encode()).hexdigest()[:12]
-    venv = cache / f"venv-{group}-{key}"
+    venv = environment_folder(cache, group, texts)
     stamp = venv / "complete"
     if stamp.exists() and venv_python(venv).exists():
         return venv
@@ -167,7 +191,7 @@ def environment(cache: Path, host: Path, group: str) -> Path:
         try:
             install(venv, texts)
         except PipFailed as failure:
-            if OPTIONAL not in str(failure).lower():
+            if not re.search(rf"\b{OPTIONAL}(?![\w-])", str(failure), re.IGNORECASE):
                 raise
             print(f"The package index has no {OPTIONAL} that fits; going on without it. ComfyUI's audio nodes need "
                   "it, and ComfyUI 0.20 and newer do not start without it.", flush=True)

@@ -7,11 +7,14 @@ line again with its Python; that second process comes to the same place, finds i
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 
 from ..errors import CamouflageError
 from . import arguments as kinds
@@ -62,7 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
     calibrate.add_argument("--plot", type=kinds.file_with(".png"), metavar="FILE",
                            help="also draw the curve of detection error trade-off (DET) as PNG")
     calibrate.add_argument("--recogniser", choices=RECOGNISERS, default=RECOGNISERS[0],
-                           help=f"what compares the faces; SFace wants its files in ComfyUI's models (default: "
+                           help=f"what compares the faces; SFace needs its files in ComfyUI's models (default: "
                            f"{RECOGNISERS[0]})")
     training = commands.add_parser("train", allow_abbrev=False, help="train the Light adapter or the identity control",
                                 description="Prepare photos, train on them and export what was trained: prepare, then "
@@ -81,7 +84,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def check(options: argparse.Namespace) -> None:
     """What can be said before an environment is built. Raises CamouflageError."""
-    if options.command == "demo" and options.photo and not options.photo.iskinds.file_with():
+    if options.command == "demo" and options.photo and not options.photo.is_file():
         raise CamouflageError(f"There is no photo {options.photo}. Name a picture file (PNG, JPEG, WebP, ...).")
     if options.command == "calibrate" and not options.folder.is_dir():
         raise CamouflageError(f"There is no folder {options.folder}. Name one that has a sub-folder with photos for "
@@ -90,18 +93,33 @@ def check(options: argparse.Namespace) -> None:
         train.check(options)
 
 
-def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    """Run a command in its environment; ``arguments`` are what ``options`` were read from."""
+def run(options: argparse.Namespace) -> int:
+    """Run a command in its environment, which is built if need be."""
     check(options)
-    cache = environments.cache_folder()
-    host = environments.find_host(options.comfyui) or environments.fetch_host(cache)
-    if not train.launched():  # whoever has started several processes has chosen their Python, too
-        venv = environments.environment(cache, host, GROUPS[options.command])
-        if Path(sys.prefix).resolve() != venv.resolve():
-            return environments.hand_over(venv, arguments)
-    os.environ.update(CAMOUFLAGE_CACHE=str(cache), CAMOUFLAGE_COMFYUI=str(host))
+    # Whoever has started several processes has chosen their Python, too.
+    cache, host, venv = environments.prepare(options.comfyui, None if train.launched() else GROUPS[options.command])
+    # Processes that are started from here on find the same host, wherever they lie and run.
+    os.environ.update(CAMOUFLAGE_CACHE=str(cache), COMFYUI_PATH=str(host), CAMOUFLAGE_COMFYUI=str(host))
+    if Path(sys.prefix).resolve() != venv.resolve():
+        return environments.hand_over(venv, options.arguments)
     command = importlib.import_module(f".{options.command}", __package__)
-    return command.main(options) or 0
+    with signals_end_in_order():
+        return command.main(options) or 0
+
+
+@contextlib.contextmanager
+def signals_end_in_order() -> Iterator[None]:
+    """Inside, a closing terminal or a polite kill runs the cleanup as Ctrl-C does; the handlers before come back."""
+    def leave(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    known = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
+    before = {number: signal.signal(number, leave) for number in known}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)  # None: not set by Python
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -119,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         name = f"train {options.training}" if options.command == "train" else options.command
         parser.error(f"unknown arguments: {' '.join(options.rest)} (see run.py {name} --help)")
     try:
-        return run(options, arguments)
+        return run(options)
     except CamouflageError as error:
         print(error, file=sys.stderr)
         return error.exit_code

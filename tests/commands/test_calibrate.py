@@ -5,8 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +13,7 @@ import skimage.data
 from matplotlib.cbook import get_sample_data
 from PIL import Image, ImageEnhance, ImageOps
 
-import run
-from camouflage.commands import calibrate
+from camouflage.commands import calibrate, launch
 from camouflage.verification.calibration import Calibration
 from camouflage.verification.verify import Verifier
 
@@ -60,11 +57,11 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_folder_of_photos_becomes_a_calibration(people: Path, tmp_path: Path,
+def test_a_folder_of_photos_becomes_a_calibration(people: Path, tmp_path: Path, command,
                                                   capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--output", str(tmp_path / "c.json"), "--plot", str(tmp_path / "det.png"), "--", str(people)]
     (tmp_path / "c.json").write_text("mine")
-    assert calibrate.main(arguments) == 0
+    assert command("calibrate", *arguments) == 0
     said = capsys.readouterr().out
 
     assert (tmp_path / "c.json").read_text() == "mine", "never overwritten"
@@ -93,33 +90,33 @@ def test_a_folder_of_photos_becomes_a_calibration(people: Path, tmp_path: Path,
     assert "hidden" not in said and "notes" not in said and "0 [0, 0.12]" in said
 
 
-def test_what_cannot_be_used_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str],
+def test_what_cannot_be_used_is_said(tmp_path: Path, command, fake_comfyui, capsys: pytest.CaptureFixture[str],
                                      monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "a.jpg").touch()
-    assert calibrate.main(["--", str(tmp_path)]) == 2
-    assert "1 sub-folders, but a calibration wants a sub-folder for every person" in capsys.readouterr().err
+    assert command("calibrate", "--", str(tmp_path)) == 2
+    assert "1 sub-folders, but a calibration needs a sub-folder for every person" in capsys.readouterr().err
     (tmp_path / "two").mkdir()
     (tmp_path / "two" / "b.jpg").touch()
-    assert calibrate.main(["--output", str(tmp_path / "c.json"), "--", str(tmp_path)]) == 2
+    assert command("calibrate", "--output", str(tmp_path / "c.json"), "--", str(tmp_path)) == 2
     told = capsys.readouterr()
     assert "cannot be read as a picture (2)" in told.out and "at least 2 persons, but got 0" in told.err
-    assert calibrate.main(["--output", str(tmp_path / "none" / "c.json"), "--", str(tmp_path)]) == 2
+    assert command("calibrate", "--output", str(tmp_path / "none" / "c.json"), "--", str(tmp_path)) == 2
     assert f"There is no folder {tmp_path / 'none'}" in capsys.readouterr().err
-    monkeypatch.setenv("CAMOUFLAGE_COMFYUI", str(tmp_path))
-    assert calibrate.main(["--recogniser", "SFace", "--", str(tmp_path)]) == 2
+    monkeypatch.setenv("COMFYUI_PATH", str(fake_comfyui("ComfyUI")))
+    assert command("calibrate", "--recogniser", "SFace", "--", tmp_path) == 2
     assert "Weights for 'face" in capsys.readouterr().err
     assert not (tmp_path / "c.json").exists()
 
 
-def test_ctrl_c_leaves_nothing(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+def test_ctrl_c_leaves_nothing(people: Path, tmp_path: Path, command, monkeypatch: pytest.MonkeyPatch,
                                capsys: pytest.CaptureFixture[str]) -> None:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(calibrate, "embed_photo", stop)
-    assert calibrate.main(["--output", str(tmp_path / "c.json"), "--", str(people)]) == 130
-    assert "Stopped; nothing was written." in capsys.readouterr().err
+    assert command("calibrate", "--output", str(tmp_path / "c.json"), "--", str(people)) == 130
+    assert "Stopped." in capsys.readouterr().err
     assert not any(tmp_path.iterdir())
 
 
@@ -136,11 +133,5 @@ def test_files_are_numbered_and_whole(links: bool, tmp_path: Path, monkeypatch: 
 
 
 def test_the_command_line_and_the_command_know_the_same_recognisers() -> None:
-    assert tuple(calibrate.RECOGNISERS) == run.RECOGNISERS
+    assert tuple(calibrate.RECOGNISERS) == launch.RECOGNISERS
     assert inspect.signature(Verifier).parameters["smallest_face"].default == calibrate.SMALLEST_FACE
-
-
-def test_it_starts_as_a_program(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-m", "camouflage.commands.calibrate", "--", str(tmp_path)], cwd=run.ROOT,
-                          capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and "photos in 0 sub-folders" in done.stderr and "Traceback" not in done.stderr

@@ -11,8 +11,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
-import run
-from camouflage.commands import demo
+from camouflage.commands import demo, launch
 from camouflage.commands.contact_sheet import contact_sheet
 from camouflage.commands.pipelines import (
     BEFORE,
@@ -72,11 +71,11 @@ def test_what_was_painted_is_told_from_the_kept_try_of_the_manifest() -> None:
 
 def test_the_choices_are_those_of_the_command_line() -> None:
     for choice, names in CHOICES.items():
-        assert run.make_parser().parse_args(["demo", "--pipeline", choice]).pipeline == choice
+        assert launch.make_parser().parse_args(["demo", "--pipeline", choice]).pipeline == choice
         assert set(names) <= set(PIPELINES)
     assert CHOICES["both"] == ("base", "light") and set(CHOICES["all"]) == set(PIPELINES)
     with pytest.raises(SystemExit):
-        run.make_parser().parse_args(["demo", "--pipeline", "none"])
+        launch.make_parser().parse_args(["demo", "--pipeline", "none"])
 
 
 def verify() -> dict:
@@ -117,14 +116,12 @@ def test_the_contact_sheet_colours_the_verdicts() -> None:
 
 
 def test_the_redaction_of_a_real_photo_from_one_end_to_the_other(
-        comfyui: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """It needs no weights: where they would be built, the test fails."""
     from testing import miniature
 
-    monkeypatch.setenv("CAMOUFLAGE_COMFYUI", str(comfyui))
-    monkeypatch.setattr(demo, "leave_politely", lambda: None)  # pytest keeps its signal handlers
     monkeypatch.setattr(miniature, "ensure", lambda *_, **__: pytest.fail("built weights"))
-    assert demo.main(["--pipeline", "redact", "--output", str(tmp_path / "out")]) == 0
+    assert command("demo", "--pipeline", "redact", "--output", str(tmp_path / "out")) == 0
     said = capsys.readouterr().out
     assert "The photo as it is: person 0 (94 x 118 px at 178, 60): recognisable, distance 0.000" in said
     assert ("As saved: person 0 (94 x 118 px at 178, 60): redacted, nothing to compare; the region was replaced "
@@ -142,12 +139,10 @@ def test_the_redaction_of_a_real_photo_from_one_end_to_the_other(
 
 
 def test_where_no_face_is_found_it_says_so_and_leaves_nothing(
-        comfyui: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     Image.fromarray(skimage.data.coffee()).save(tmp_path / "coffee.png")
-    monkeypatch.setenv("CAMOUFLAGE_COMFYUI", str(comfyui))
-    monkeypatch.setattr(demo, "leave_politely", lambda: None)  # pytest keeps its signal handlers
     photo = str(tmp_path / "coffee.png")
-    assert demo.main(["--pipeline", "redact", "--output", str(tmp_path / "out"), "--", photo]) == 2
+    assert command("demo", "--pipeline", "redact", "--output", str(tmp_path / "out"), "--", photo) == 2
     said = capsys.readouterr()
     assert "Redaction: nothing was saved." in said.err and "No face was found" in said.err
     assert "Name a photo in which a face can be seen" in said.err
@@ -156,13 +151,11 @@ def test_where_no_face_is_found_it_says_so_and_leaves_nothing(
 
 
 def test_where_one_pipeline_is_refused_the_others_results_stay(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     picture = tmp_path / "saved.png"
     Image.new("RGB", (64, 64)).save(picture)
     given = Results({"report": Image.new("RGB", (64, 64))}, {"verdict": VERDICT, "verdict_before": VERDICT},
                     {"anonymized_00001.png": picture.read_bytes(), "anonymized_00001.json": b"{}"})
-    monkeypatch.setenv("CAMOUFLAGE_COMFYUI", str(tmp_path))
-    monkeypatch.setattr(demo, "leave_politely", lambda: None)
     asked = []
 
     def run_pipelines(photo: Image.Image, options: object, pipelines: list, comfyui: Path) -> tuple[dict, dict]:
@@ -170,7 +163,7 @@ def test_where_one_pipeline_is_refused_the_others_results_stay(
         return {"redact": given}, {"base": "No face was found."}
 
     monkeypatch.setattr(demo, "run_pipelines", run_pipelines)
-    assert demo.main(["--pipeline", "base", "--output", str(tmp_path / "out")]) == 2
+    assert command("demo", "--pipeline", "base", "--output", str(tmp_path / "out")) == 2
     assert asked == ["redact", "base"], "with miniature weights the redaction runs, too, and first"
     assert "CAMOUFLaGE-Base: nothing was saved. No face was found." in capsys.readouterr().err
     assert (tmp_path / "out" / "redact" / "anonymized_00001.png").read_bytes() == picture.read_bytes()

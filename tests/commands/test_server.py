@@ -16,6 +16,7 @@ from camouflage.comfy import installed
 from camouflage.commands import client, demo
 from camouflage.commands.contact_sheet import contact_sheet
 from camouflage.commands.server import ComfyServer, ServerDied, place_pack
+from camouflage.errors import CamouflageError
 from camouflage.files import ROOT
 
 MAIN = """
@@ -79,7 +80,8 @@ def test_a_server_that_dies_shows_the_end_of_its_log(stand_in: Path, tmp_path: P
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_the_server_and_its_files_do_not_outlive_a_killed_parent(stand_in: Path) -> None:
     code = (f"import sys, time; sys.path.append({str(ROOT)!r})\nfrom pathlib import Path\n"
-            f"from tools.comfy import ComfyServer\nwith ComfyServer(Path({str(stand_in)!r})) as server:\n"
+            "from camouflage.commands.server import ComfyServer\n"
+            f"with ComfyServer(Path({str(stand_in)!r})) as server:\n"
             "    print(server.get('/system_stats')['pid'], server.run_folder, flush=True); time.sleep(60)")
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
@@ -164,7 +166,7 @@ def test_photos_are_upright_flat_and_bare(tmp_path: Path) -> None:
     assert demo.load_photo(tmp_path / "clear.png").getpixel((0, 0)) == (255, 255, 255)
     assert demo.load_photo(None).size == (512, 512)
     (tmp_path / "no.jpg").write_text("no picture")
-    with pytest.raises(demo.Problem, match=r"no\.jpg cannot be read as a picture"):
+    with pytest.raises(CamouflageError, match=r"no\.jpg cannot be read as a picture"):
         demo.load_photo(tmp_path / "no.jpg")
 
 

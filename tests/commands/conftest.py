@@ -1,0 +1,61 @@
+"""Commands in this process and as programs of their own, with this very environment in the place of the cache's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from camouflage.commands import environments, launch
+from camouflage.files import ROOT
+
+NAMES = ("CAMOUFLAGE_CACHE", "CAMOUFLAGE_COMFYUI", "COMFYUI_PATH", "WORLD_SIZE", "LOCAL_RANK")
+
+
+@pytest.fixture
+def fake_comfyui(tmp_path: Path) -> Callable[[str], Path]:
+    """Makes a folder that looks like a ComfyUI."""
+    def make(name: str) -> Path:
+        folder = tmp_path / name
+        (folder / "comfy").mkdir(parents=True)
+        (folder / "main.py").write_text("")
+        (folder / "requirements.txt").write_text("torch\ntorchaudio\nTorchaudio>=2\ntorchaudio-foo\naiohttp>=3\n")
+        return folder
+    return make
+
+
+@pytest.fixture
+def command(comfyui: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """``run.py`` with the given arguments, in this process; its exit code. COMFYUI_PATH names the real host."""
+    host = str(comfyui)
+    cache = os.environ.get("CAMOUFLAGE_CACHE")
+    for name in NAMES:
+        monkeypatch.setenv(name, "")  # whatever a command sets is undone in the end
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("COMFYUI_PATH", host)
+    if cache:
+        monkeypatch.setenv("CAMOUFLAGE_CACHE", cache)
+    monkeypatch.setattr(environments, "environment", lambda *_: Path(sys.prefix))
+    return lambda *arguments: launch.main(list(map(str, arguments)))
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """``run.py`` with the given arguments as a process of its own, on a host; options as of ``subprocess.run``."""
+    def run(host: Path, *arguments: object, python: str = sys.executable, script: Path = ROOT / "run.py",
+            environment: dict[str, str] | None = None, **options: object) -> subprocess.CompletedProcess[str]:
+        cache = tmp_path / "cache"
+        for group in environments.REQUIREMENTS:
+            texts = environments.requirement_texts(host, group)
+            place = environments.environment_folder(cache, group, texts)
+            place.parent.mkdir(exist_ok=True)
+            if not place.is_symlink():
+                place.symlink_to(sys.prefix)
+        clean = {name: value for name, value in os.environ.items() if name not in NAMES}
+        return subprocess.run([python, str(script), *map(str, arguments)], text=True, capture_output=True, check=False,
+                              env={**clean, "CAMOUFLAGE_CACHE": str(cache), **(environment or {})}, **options)
+    return run
