@@ -6,9 +6,9 @@ from comfy_api.latest import io
 
 from ..camouflage.comfy.messages import show
 from ..camouflage.comfy.saving import save_pictures
-from ..camouflage.output.saving import FORMATS
+from ..camouflage.output.encoding import FORMATS
 from ..camouflage.verification.report import Report
-from .common import VERIFY, one_of
+from .common import VERIFY
 from .types import ReportType
 
 
@@ -50,7 +50,6 @@ class CamouflageSaveImage(io.ComfyNode):
     @classmethod
     def execute(cls, image: io.Image.Type, report: Report, filename_prefix: str, format: str, quality: int,
                 manifest: bool) -> io.NodeOutput:
-        one_of(format, list(FORMATS), "format")
         hidden = cls.hidden  # the prompt is only looked through for model files
         files = save_pictures(image, report, filename_prefix, format, quality, manifest,
                               getattr(hidden, "prompt", None), getattr(hidden, "unique_id", None))

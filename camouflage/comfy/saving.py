@@ -14,7 +14,8 @@ import torch
 
 from ..errors import CamouflageError
 from ..images import as_rgb
-from ..output.saving import SUFFIXES, checked_prefix, encoded, manifest, save, vouch
+from ..output.encoding import SUFFIXES, encoded, manifest, vouch
+from ..output.publishing import checked_prefix, save
 from .annotators.common import to_uint8
 from .weights import digest_of
 
@@ -29,9 +30,9 @@ def save_pictures(images: torch.Tensor, report: object, prefix: str, format: str
 
     Args:
         images: B x H x W x C, 0..1.
-        report: a :class:`~..camouflage.verification.report.Report` of exactly these pictures.
+        report: a :class:`~camouflage.verification.report.Report` of exactly these pictures.
         prefix: see :func:`checked_prefix`.
-        format, quality: see :func:`~..camouflage.verification.saving.encode`.
+        format, quality: see :func:`~camouflage.output.encoding.encode`.
         with_manifest: also write a JSON file beside every picture.
         prompt, node_id: the host's prompt and the saving node in it; model files are read off it, nothing else.
 

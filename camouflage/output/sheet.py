@@ -21,6 +21,7 @@ from ..verification.report import KINDS, Attempt, CheckedPicture, Person, Report
 from ..verification.verify import of_batch
 from .sheet_drawing import (
     ALARM,
+    COLOURS,
     FAINT,
     GAP,
     INK,
@@ -50,9 +51,6 @@ _LARGE = 4096 * 4096  # pixels; a larger picture is brought down by whole areas 
 
 PLATE = (206, 206, 210)
 SAME, OTHER = (250, 224, 222), (221, 238, 226)  # ground of the scale: up to the threshold, and beyond
-COLOURS: dict[str, tuple[int, int, int]] = {
-    "safe": (27, 122, 72), "redacted": (36, 96, 172), "unverifiable": (150, 88, 0), "recognisable": (176, 32, 48),
-    "nobody": (88, 88, 94)}
 ORIGINAL = "CONTAINS ORIGINAL PIXELS - DO NOT PUBLISH"
 UNPROVED = "NOT PROVED ANONYMIZED - DO NOT PUBLISH"
 NOT_SHOWN = "NOT SHOWN: this picture does not pass"

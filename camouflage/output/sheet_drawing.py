@@ -14,6 +14,10 @@ INNER = WIDTH - 2 * MARGIN
 
 PAPER, INK, FAINT, LINE = (250, 250, 248), (28, 28, 30), (96, 96, 102), (222, 222, 218)
 ALARM = (214, 0, 0)
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "safe": (27, 122, 72), "redacted": (36, 96, 172), "unverifiable": (150, 88, 0), "recognisable": (176, 32, 48),
+    "nobody": (88, 88, 94)}
+"""Of the verdicts, by name."""
 
 
 def block(height: int, width: int = WIDTH) -> tuple[Image.Image, ImageDraw.ImageDraw]:

@@ -120,7 +120,7 @@ def test_the_manifest_is_of_the_file_and_names_the_models(host, save, make, fold
         (folders.models / key / name).write_bytes(key.encode())
     image = pictures(1, 2)
     save(PROMPT, image=image, report=make(image), filename_prefix="a/b")
-    schema = json.loads(host.module("camouflage.output.saving").MANIFEST_SCHEMA.read_text(encoding="utf-8"))
+    schema = json.loads(host.module("camouflage.output.encoding").MANIFEST_SCHEMA.read_text(encoding="utf-8"))
     sha256 = host.module("camouflage.verification.report").pixels_sha256
     for index in (0, 1):
         name = f"b_0000{index + 1}"
@@ -158,7 +158,7 @@ def refused(save, folders, text: str, **inputs: object) -> None:
 def test_what_is_not_vouched_for_leaves_no_file(save, make, folders):
     image = pictures(1, 2)
     good = make(image)
-    refused(save, folders, "'report' wants the report", image=image, report=None)
+    refused(save, folders, "'report' must be the report", image=image, report=None)
     refused(save, folders, "but got dict", image=image, report={"verdict": "safe"})
     refused(save, folders, "'image' has 1 pictures, but 'report' is of 2", image=image[:1], report=good)
     refused(save, folders, "'image' has 3 pictures", image=pictures(1, 3), report=good)

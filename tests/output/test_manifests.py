@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from camouflage.errors import CamouflageError
-from camouflage.output import manifests, saving
+from camouflage.output import encoding, manifests
 from camouflage.output.manifests import SCHEMAS, read
 from camouflage.verification import report as reports
 from camouflage.verification.recognition import Threshold
@@ -44,7 +44,7 @@ def written(*verdicts: str, **changed) -> dict[str, Any]:
     """A manifest as it is saved now."""
     pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
     made = report_of(reports, [pixels], verdicts or ("safe", "redacted"), **changed)
-    return saving.manifest(made, 0, saving.encoded(made, 0, pixels, "PNG", 95), "camouflage_00001.png",
+    return encoding.manifest(made, 0, encoding.encoded(made, 0, pixels, "PNG", 95), "camouflage_00001.png",
                            [("model.safetensors", SHA)])
 
 
@@ -87,7 +87,7 @@ def test_what_is_saved_is_read_as_it_is(verdicts, changed):
 def test_a_picture_with_nobody_in_it_is_read():
     pixels = np.zeros((8, 8, 3), np.uint8)
     made = report_of(reports, [pixels], (), nobody_passed=True)
-    manifest = saving.manifest(made, 0, saving.encoded(made, 0, pixels, "PNG", 95), "a_00001.png")
+    manifest = encoding.manifest(made, 0, encoding.encoded(made, 0, pixels, "PNG", 95), "a_00001.png")
     assert read(json.dumps(manifest))["checked"]["verdict"] == "nobody"
     with pytest.raises(CamouflageError, match="names nobody of the original, and nobody chose"):
         read(edited(manifest, "checked.nobody_passed", False))
@@ -195,7 +195,7 @@ def test_whatever_the_schema_refuses_the_reader_refuses(first):
     (SECOND, "checked.verdict", "safe", "verdict is 'safe', but the worst of its persons is 'redacted'"),
     (SECOND, "checked.persons", [], "verdict is 'redacted', but the worst of its persons is 'nobody'"),
     (SECOND, "file.pixels_sha256", "f" * 64, "checked on other pixels than those of its file"),
-    (SECOND, "checked.persons.0.verdict", "recognisable", r"persons\[0\].verdict must be one of safe, redacted, but got"),
+    (SECOND, "checked.persons.0.verdict", "recognisable", r"persons\[0\].verdict must be one of safe, redacted, but "),
     (SECOND, "checked.persons.1.kind", "dog", r"persons\[1\].kind must be one of original, new, area, but got 'dog'"),
     (SECOND, "checked.moved", "mirrored", "checked.moved must be null, but got 'mirrored'"),
     (SECOND, "file.name", "../a_00001.png", "file.name must be a picture's name with its number and no folder"),

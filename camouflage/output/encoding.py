@@ -1,23 +1,12 @@
-"""Saving verified pictures: pixels only, never over another file, whole or not at all (beyond the paper; our choice).
-
-A picture gets a name with a number, ``<prefix>_00001.png``, and its manifest the same one, ``<prefix>_00001.json``.
-Everything is first written to a hidden file of the same folder, ``.camouflage-….tmp``, and brought to the disk; only
-then does it get its name. Who saves reserves the number by creating such a hidden file exclusively, so that any
-number of processes can save at once, and no number ever belongs to two pictures. What a killed process leaves behind
-is hidden, and the next saving removes it once it is an hour old.
-"""
+"""Files that hold the pixels of a verified picture and nothing else, and manifests (beyond the paper; our choice)."""
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 import io
-import json
-import os
-import re
-import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,11 +24,6 @@ SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "WebP": ".webp"}
 FORMATS = tuple(SUFFIXES)
 MANIFEST_SCHEMA = Path(__file__).with_name("manifest.schema.json")
 _LONGEST_SIDE = {"JPEG": 65500, "WebP": 16383}  # px: libjpeg's limit and the format's
-_LONGEST_PART = 100
-_RESERVED = {"con", "prn", "aux", "nul", "conin$", "conout$", *(f"{device}{number}" for device in ("com", "lpt")
-                                                                for number in "123456789¹²³")}
-_HIDDEN, _TEMPORARY = ".camouflage-", ".tmp"
-_LEFTOVER = 3600.0  # seconds
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
@@ -216,188 +200,8 @@ def manifest(report: Report, index: int, picture: Encoded, name: str,
         name: of the file, without a folder.
         models: name and SHA-256 of every model file.
     """
-    import hashlib
-
     return {**report.to_json(index), "checked": picture.checked.to_json(),
             "file": {"name": name, "format": picture.format, "quality": picture.quality,
                      "pixels_sha256": picture.checked.pixels_sha256,
                      "file_sha256": hashlib.sha256(picture.data).hexdigest()},
             "models": [{"file": file, "sha256": sha256} for file, sha256 in models]}
-
-
-def checked_prefix(text: object) -> PurePosixPath:
-    """What names begin with: a path inside the output folder, subfolders separated by "/".
-
-    "%" is refused rather than taken literally: other save nodes fill in sizes, times or other nodes' values there,
-    and what the person expects to be filled in would end up in the name, or say something of the source.
-
-    Raises:
-        CamouflageError: empty; absolute or with a drive; "." and ".."; a backslash, a control or unprintable
-            character or one of ``<>:"|?*%``; a part that begins with a dot or a space, ends with one, is longer than
-            100 characters (or 200 bytes), or is a device of Windows (CON, NUL, COM1, …).
-    """
-    wanted = ("'filename_prefix' must be a name such as 'camouflage', with subfolders if you like: "
-              "'holiday/camouflage'. It stays inside the output folder.")
-    if not isinstance(text, str) or not text:
-        raise CamouflageError(f"{wanted} It is empty.")
-    shown = repr(text if len(text) <= 60 else text[:60] + "…")
-    for character in text:
-        if not character.isprintable() or character in '<>:"|?*%\\':
-            raise CamouflageError(f"{wanted} {shown} has {character!r} in it, which is not allowed.")
-    for part in text.split("/"):
-        if not part:
-            why = "begins or ends with '/', or has two of them in a row"
-        elif part != part.strip(". "):
-            why = f"has the part '{part}', which begins or ends with a dot or a space"
-        elif len(part) > _LONGEST_PART or len(part.encode()) > 2 * _LONGEST_PART:
-            why = f"has a part of {len(part)} characters; {_LONGEST_PART} are the most (200 bytes)"
-        elif part.split(".")[0].rstrip(" ").lower() in _RESERVED:
-            why = f"has the part '{part}', which Windows keeps for a device"
-        else:
-            continue
-        raise CamouflageError(f"{wanted} {shown} {why}.")
-    return PurePosixPath(text)
-
-
-def save(folder: Path | str, prefix: str, suffix: str, data: bytes,
-         manifest: Callable[[str], Mapping[str, Any]] | None = None) -> Path:
-    """Saves a file under the next free number, and its manifest, if there is one, under the same.
-
-    The manifest gets its name first, so every picture that asked for one has one. A number is taken if a picture of
-    any format or a manifest has it.
-
-    Args:
-        folder: nothing is written outside of it; made if it is missing.
-        prefix: see :func:`checked_prefix`; subfolders are made.
-        suffix: of ``SUFFIXES``.
-        data: the whole file.
-        manifest: the file's name -> what its manifest says.
-
-    Returns:
-        The file's path, without symbolic links.
-
-    Raises:
-        CamouflageError: a bad prefix, a subfolder that leads out of ``folder``, or a disk that is full, read-only or
-            away; then neither picture nor manifest is there.
-    """
-    inside = checked_prefix(prefix)
-    try:
-        home = _subfolder(Path(folder), inside.parent)
-        with _temporary(home, data) as picture:
-            _remove_leftovers(home, now=picture.stat().st_mtime)
-            number = _next_number(home, inside.name)
-            while True:
-                stem = f"{inside.name}_{number:05d}"
-                with _reserved(home, stem) as ours, contextlib.suppress(FileExistsError):
-                    if ours and not any(os.path.lexists(home / (stem + end)) for end in (*SUFFIXES.values(), ".json")):
-                        path = home / (stem + suffix)
-                        _publish_with(manifest, picture, path)
-                        return path
-                number += 1
-    except OSError as error:
-        raise CamouflageError(f"A picture with the prefix '{prefix}' could not be saved in the output folder "
-                              f"({error.strerror or type(error).__name__}); nothing of it was left there. See whether "
-                              "the disk is full or write-protected, then run again.") from error
-
-
-def _subfolder(folder: Path, inside: PurePosixPath) -> Path:
-    """The real path of a subfolder, made if it is missing; looked at before and after, as links may lead away."""
-    folder.mkdir(parents=True, exist_ok=True)
-    root = folder.resolve()
-    _real(root, inside).mkdir(parents=True, exist_ok=True)
-    return _real(root, inside)
-
-
-def _real(root: Path, inside: PurePosixPath) -> Path:
-    """The path without symbolic links, if it stays below ``root``."""
-    try:
-        path = (root / inside).resolve()
-    except RuntimeError:  # links in a circle, before Python 3.13
-        path = None
-    if path is None or not path.is_relative_to(root):
-        raise CamouflageError(f"The subfolder '{inside}' is a link that leads out of the output folder. Choose another "
-                              "'filename_prefix', or remove the link.")
-    return path
-
-
-@contextlib.contextmanager
-def _temporary(folder: Path, data: bytes) -> Iterator[Path]:
-    """A hidden file with this content, on the disk; gone afterwards."""
-    path = folder / f"{_HIDDEN}{secrets.token_hex(8)}{_TEMPORARY}"
-    try:
-        with open(path, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        yield path
-    finally:
-        _remove(path)
-
-
-@contextlib.contextmanager
-def _reserved(folder: Path, stem: str) -> Iterator[bool]:
-    """Whether nobody else saves under this stem as long as this is entered."""
-    path = folder / f"{_HIDDEN}{stem}{_TEMPORARY}"
-    try:
-        open(path, "xb").close()
-    except FileExistsError:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        _remove(path)
-
-
-def _publish_with(manifest: Callable[[str], Mapping[str, Any]] | None, picture: Path, path: Path) -> None:
-    """Gives the picture its name, and its manifest before it; both or none."""
-    if manifest is None:
-        _publish(picture, path)
-        return
-    text = json.dumps(manifest(path.name), indent=2, allow_nan=False) + "\n"
-    beside = path.with_name(path.stem + ".json")
-    with _temporary(path.parent, text.encode()) as temporary:
-        _publish(temporary, beside)
-    try:
-        _publish(picture, path)
-    except BaseException:
-        _remove(beside)
-        raise
-
-
-def _publish(temporary: Path, path: Path) -> None:
-    """Gives a complete file its name; a name that is there stays what it is (FileExistsError).
-
-    A hard link appears whole, and only where the name is free. Where the file system has no hard links the file is
-    renamed, which appears whole too. Windows then refuses a name that exists; elsewhere it is looked up first, and
-    the reservation keeps every other saver of ours away in between.
-    """
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        raise
-    except OSError:
-        if os.path.lexists(path):
-            raise FileExistsError(path) from None
-        os.rename(temporary, path)
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        path.unlink()
-
-
-def _remove_leftovers(folder: Path, now: float) -> None:
-    """Removes hidden files of killed processes; ``now`` is the file system's own time, in seconds."""
-    for path in folder.glob(f"{_HIDDEN}*{_TEMPORARY}"):
-        with contextlib.suppress(OSError):
-            if now - path.lstat().st_mtime > _LEFTOVER:
-                path.unlink()
-
-
-def _next_number(folder: Path, name: str) -> int:
-    """One more than the highest number there; upper and lower case count as the same, as on some file systems."""
-    ends = "|".join(re.escape(end) for end in (*SUFFIXES.values(), ".json"))
-    numbered = re.compile(rf"{re.escape(name)}_([0-9]{{5,}})(?:{ends})", re.IGNORECASE)
-    found = (numbered.fullmatch(entry) for entry in os.listdir(folder))
-    return 1 + max((int(match[1]) for match in found if match), default=0)

@@ -15,11 +15,11 @@ from PIL import Image
 
 from camouflage import images
 from camouflage.errors import CamouflageError
-from camouflage.output import saving
+from camouflage.output import encoding
 from camouflage.verification import report as reports
 from saved import judged, report_of, traces
 
-SCHEMA = json.loads(saving.MANIFEST_SCHEMA.read_text(encoding="utf-8"))
+SCHEMA = json.loads(encoding.MANIFEST_SCHEMA.read_text(encoding="utf-8"))
 LOSSLESS = [("PNG", 95), ("WebP", 100)]
 LOSSY = [("JPEG", 95), ("JPEG", 100), ("WebP", 95), ("WebP", 99)]
 
@@ -34,15 +34,15 @@ def pixels() -> np.ndarray:
 
 @pytest.mark.parametrize(("format", "quality"), LOSSLESS + LOSSY)
 def test_a_file_holds_nothing_but_pixels(pixels, format, quality):
-    data = saving.encode(pixels, format, quality)
+    data = encoding.encode(pixels, format, quality)
     assert traces(data) == []
     assert Image.open(io.BytesIO(data)).format == format.upper()
-    shown = saving.decode(data)
+    shown = encoding.decode(data)
     assert shown.dtype == np.uint8 and shown.shape == pixels.shape
     assert np.array_equal(shown, pixels) == ((format, quality) in LOSSLESS)
 
 
-@pytest.mark.parametrize("format", saving.FORMATS)
+@pytest.mark.parametrize("format", encoding.FORMATS)
 def test_the_check_for_traces_sees_traces(pixels, format):
     exif = Image.Exif()
     exif.get_ifd(0x8825)[29] = "2024:05:17"  # GPSDateStamp
@@ -54,11 +54,11 @@ def test_the_check_for_traces_sees_traces(pixels, format):
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, format, exif=exif)
     assert {"secret '2024:05:17'", "secret 'jane.jpg'"} <= set(traces(file.getvalue(), "2024:05:17", "jane.jpg"))
-    assert traces(saving.encode(pixels, format) + b"more")
+    assert traces(encoding.encode(pixels, format) + b"more")
 
 
 def test_jpeg_keeps_the_full_resolution_of_colours(pixels):
-    with Image.open(io.BytesIO(saving.encode(pixels, "JPEG", 30))) as picture:
+    with Image.open(io.BytesIO(encoding.encode(pixels, "JPEG", 30))) as picture:
         assert [layer[1:3] for layer in picture.layer] == [(1, 1)] * 3
 
 
@@ -71,12 +71,12 @@ def test_jpeg_keeps_the_full_resolution_of_colours(pixels):
     ((8, 8, 4), "PNG", 95, "height x width x 3"), ((0, 8, 3), "PNG", 95, "height x width x 3")])
 def test_what_a_format_cannot_hold(shape, format, quality, text):
     with pytest.raises(CamouflageError, match=text):
-        saving.encode(np.broadcast_to(np.uint8(0), shape), format, quality)
+        encoding.encode(np.broadcast_to(np.uint8(0), shape), format, quality)
 
 
 def test_the_limits_themselves_can_be_saved():
     for shape, format in (((1, 16383, 3), "WebP"), ((65500, 1, 3), "JPEG"), ((1, 65600, 3), "PNG")):
-        assert saving.decode(saving.encode(np.zeros(shape, np.uint8), format)).shape == shape
+        assert encoding.decode(encoding.encode(np.zeros(shape, np.uint8), format)).shape == shape
 
 
 @pytest.mark.parametrize(("format", "quality"), [("PNG", 95), ("JPEG", 95), ("WebP", 100)])
@@ -85,27 +85,27 @@ def test_100_megapixels_come_back_without_a_warning(format, quality):
     large[-1, -1] = 255
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        shown = saving.decode(saving.encode(large, format, quality))
+        shown = encoding.decode(encoding.encode(large, format, quality))
     assert shown.shape == large.shape and shown[-1, -1].min() > 100 and shown[:-8].max() == 0
     assert before == Image.MAX_IMAGE_PIXELS, "Pillow's own protection stays as it is for everybody else"
 
 
-@pytest.mark.parametrize("format", saving.FORMATS)
+@pytest.mark.parametrize("format", encoding.FORMATS)
 def test_what_cannot_be_read_again_is_said(monkeypatch, pixels, format):
-    data = saving.encode(pixels, format)
+    data = encoding.encode(pixels, format)
     for broken in (data[:40], data[:8], b"nothing", b""):
         with pytest.raises(CamouflageError, match="cannot be read again"):
-            saving.decode(broken)
-    monkeypatch.setattr(saving, "MAX_PIXELS", 48 * 64 - 1)
+            encoding.decode(broken)
+    monkeypatch.setattr(encoding, "MAX_PIXELS", 48 * 64 - 1)
     with pytest.raises(CamouflageError, match="cannot be read again .*64 x 48 px"):
-        saving.decode(data)
+        encoding.decode(data)
 
 
-@pytest.mark.parametrize("format", saving.FORMATS)
+@pytest.mark.parametrize("format", encoding.FORMATS)
 def test_a_file_is_read_as_pillow_reads_it(monkeypatch, pixels, format):
-    data = saving.encode(pixels, format, 50)
+    data = encoding.encode(pixels, format, 50)
     monkeypatch.setattr(images, "BAND", 64 * 5)
-    assert np.array_equal(saving.decode(data), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+    assert np.array_equal(encoding.decode(data), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
 
 
 # --- only what is vouched for -----------------------------------------------------------------------------------
@@ -114,14 +114,14 @@ def test_a_file_is_read_as_pillow_reads_it(monkeypatch, pixels, format):
 def test_a_good_report_vouches(pixels):
     for verdicts in (("safe",), ("redacted", "safe", "redacted")):
         made = report_of(reports, [pixels, 255 - pixels], verdicts)
-        assert saving.vouch(made, [pixels, 255 - pixels]) is made
-    assert saving.vouch(report_of(reports, [pixels], (), nobody_passed=True), [pixels])
+        assert encoding.vouch(made, [pixels, 255 - pixels]) is made
+    assert encoding.vouch(report_of(reports, [pixels], (), nobody_passed=True), [pixels])
 
 
 @pytest.mark.parametrize("other", [None, {}, "safe", 1])
 def test_no_report_no_picture(pixels, other):
     with pytest.raises(CamouflageError, match="'report' must be the report of .*not verified is not saved"):
-        saving.vouch(other, [pixels])
+        encoding.vouch(other, [pixels])
 
 
 def test_a_report_of_other_pixels_is_refused(pixels):
@@ -130,10 +130,10 @@ def test_a_report_of_other_pixels_is_refused(pixels):
     changed[20, 30, 1] ^= 1
     for batch in ([changed, 255 - pixels], [255 - pixels, pixels], [pixels.swapaxes(0, 1), 255 - pixels]):
         with pytest.raises(CamouflageError, match=r"not of picture 0 .* pixels were changed"):
-            saving.vouch(made, batch)
+            encoding.vouch(made, batch)
     for batch in ([pixels], [pixels, 255 - pixels, pixels]):
         with pytest.raises(CamouflageError, match=f"'image' has {len(batch)} pictures, but 'report' is of 2"):
-            saving.vouch(made, batch)
+            encoding.vouch(made, batch)
 
 
 def test_an_edited_report_is_refused(pixels):
@@ -143,40 +143,40 @@ def test_an_edited_report_is_refused(pixels):
                    dataclasses.replace(report_of(reports, [pixels]), threshold=reports.Threshold(0.1, "dlib ResNet")),
                    dataclasses.replace(report_of(reports, [pixels]), seal="")):
         with pytest.raises(CamouflageError, match="report was changed after the verification"):
-            saving.vouch(edited, [pixels])
+            encoding.vouch(edited, [pixels])
 
 
 @pytest.mark.parametrize("verdict", ["unverifiable", "recognisable"])
 def test_whoever_is_not_settled_is_named_by_number_and_box(pixels, verdict):
     with pytest.raises(CamouflageError, match=r"Nothing was saved.*person 1 \(16 x 20 px at 24, 5\): " + verdict) as e:
-        saving.vouch(report_of(reports, [pixels], ("safe", verdict)), [pixels])
+        encoding.vouch(report_of(reports, [pixels], ("safe", verdict)), [pixels])
     assert "person 0" not in str(e.value)
     for verdicts in ((), ("new redacted",)):
         with pytest.raises(CamouflageError, match="No face was found in the original"):
-            saving.vouch(report_of(reports, [pixels], verdicts), [pixels])
+            encoding.vouch(report_of(reports, [pixels], verdicts), [pixels])
 
 
 def test_a_moved_picture_is_refused_whatever_its_persons_are(pixels):
     with pytest.raises(CamouflageError, match="Nothing was saved.*shows the original upside down; connect an"):
-        saving.vouch(report_of(reports, [pixels], ("safe",), moved="upside down"), [pixels])
+        encoding.vouch(report_of(reports, [pixels], ("safe",), moved="upside down"), [pixels])
 
 
 @pytest.mark.parametrize(("format", "quality"), LOSSY)
 def test_a_lossy_file_is_verified_again(pixels, format, quality):
     made = report_of(reports, [pixels, 255 - pixels], after=("redacted", "safe"))
-    ready = saving.encoded(made, 1, 255 - pixels, format, quality)
-    shown = saving.decode(ready.data)
+    ready = encoding.encoded(made, 1, 255 - pixels, format, quality)
+    shown = encoding.decode(ready.data)
     assert ready.checked.pixels_sha256 == reports.pixels_sha256(shown) != reports.pixels_sha256(255 - pixels)
     assert [str(person.verdict) for person in ready.checked.persons] == ["redacted", "safe"]
-    written = saving.manifest(made, 1, ready, "x_00001.jpg")
+    written = encoding.manifest(made, 1, ready, "x_00001.jpg")
     assert written["checked"] == ready.checked.to_json() and written["checked"]["pixels_sha256"] == (
         written["file"]["pixels_sha256"])
 
     worse = report_of(reports, [pixels], after=("safe", "recognisable"))
     with pytest.raises(CamouflageError, match=rf"{format} at quality {quality} .*person 1 \(16 x 20 px.*Choose PNG"):
-        saving.encoded(worse, 0, pixels, format, quality)
+        encoding.encoded(worse, 0, pixels, format, quality)
     with pytest.raises(CamouflageError, match="cannot verify the changed ones. Choose PNG"):
-        saving.encoded(report_of(reports, [pixels]), 0, pixels, format, quality)
+        encoding.encoded(report_of(reports, [pixels]), 0, pixels, format, quality)
 
 
 def test_the_second_look_has_to_be_at_the_file(pixels):
@@ -186,7 +186,7 @@ def test_the_second_look_has_to_be_at_the_file(pixels):
         (), ("safe", "safe"), ("area redacted",), ("safe", "new redacted")))
     for made in (other, short, more, area, covered):
         with pytest.raises(CamouflageError, match="second look was at another picture"):
-            saving.encoded(made, 0, pixels, "JPEG", 95)
+            encoding.encoded(made, 0, pixels, "JPEG", 95)
 
 
 @pytest.mark.parametrize("verdict", ["unverifiable", "recognisable"])
@@ -195,31 +195,31 @@ def test_a_face_that_the_encoder_brought_to_light_is_named(pixels, verdict):
     made = report_of(reports, [pixels], before, after=("safe", "new redacted", f"new {verdict}", "area redacted"))
     with pytest.raises(CamouflageError, match=rf"JPEG at quality 95 changes picture 0 .*new face 2 .*: {verdict}, "
                                               r"nothing to compare; a reason\. Choose PNG"):
-        saving.encoded(made, 0, pixels, "JPEG", 95)
-    assert saving.encoded(report_of(reports, [pixels], before, after=before), 0, pixels, "JPEG", 95).checked.passes
+        encoding.encoded(made, 0, pixels, "JPEG", 95)
+    assert encoding.encoded(report_of(reports, [pixels], before, after=before), 0, pixels, "JPEG", 95).checked.passes
 
 
 def test_a_large_picture_is_compared_in_little_memory(monkeypatch):
     large = np.zeros((4096, 4096, 3), np.uint8)
     decoded = large.copy()
     made = report_of(reports, [large], after=("safe", "recognisable"))
-    monkeypatch.setattr(saving, "decode", lambda data: decoded)
-    monkeypatch.setattr(saving, "encode", lambda *_: b"")
+    monkeypatch.setattr(encoding, "decode", lambda data: decoded)
+    monkeypatch.setattr(encoding, "encode", lambda *_: b"")
     tracemalloc.start()
     try:
-        assert saving.encoded(made, 0, large, "PNG", 95).checked == made.pictures[0]
+        assert encoding.encoded(made, 0, large, "PNG", 95).checked == made.pictures[0]
         assert tracemalloc.get_traced_memory()[1] < large.nbytes / 4
     finally:
         tracemalloc.stop()
     decoded[-1, -1, 2] = 1
     with pytest.raises(CamouflageError, match="does not pass any more"):
-        saving.encoded(made, 0, large, "PNG", 95)
+        encoding.encoded(made, 0, large, "PNG", 95)
 
 
 @pytest.mark.parametrize(("format", "quality"), LOSSLESS)
 def test_a_lossless_file_needs_no_second_look(pixels, format, quality):
     made = report_of(reports, [pixels])
-    assert saving.encoded(made, 0, pixels, format, quality).checked == made.pictures[0]
+    assert encoding.encoded(made, 0, pixels, format, quality).checked == made.pictures[0]
 
 
 # --- the manifest -----------------------------------------------------------------------------------------------
@@ -227,8 +227,8 @@ def test_a_lossless_file_needs_no_second_look(pixels, format, quality):
 
 def a_manifest(pixels: np.ndarray, **fields) -> dict:
     made = report_of(reports, [pixels], **fields)
-    ready = saving.encoded(made, 0, pixels, "PNG", 95)
-    return saving.manifest(made, 0, ready, "camouflage_00001.png", [("model.safetensors", "a" * 64)])
+    ready = encoding.encoded(made, 0, pixels, "PNG", 95)
+    return encoding.manifest(made, 0, ready, "camouflage_00001.png", [("model.safetensors", "a" * 64)])
 
 
 def objects(value):
@@ -248,7 +248,7 @@ def test_the_manifest_fits_its_schema(pixels):
         jsonschema.validate(written, SCHEMA)
     made = report_of(reports, [pixels])
     assert {key: value for key, value in a_manifest(pixels).items() if key not in ("file", "models")} == made.to_json(0)
-    data = saving.encode(pixels, "PNG")
+    data = encoding.encode(pixels, "PNG")
     assert a_manifest(pixels)["file"] == {
         "name": "camouflage_00001.png", "format": "PNG", "quality": None,
         "pixels_sha256": reports.pixels_sha256(pixels), "file_sha256": hashlib.sha256(data).hexdigest()}

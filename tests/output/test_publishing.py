@@ -3,31 +3,16 @@
 import errno
 import json
 import os
-import signal
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from camouflage.errors import CamouflageError
-from camouflage.output import saving
+from camouflage.output import publishing
+from savers import child, heard, hidden, note, visible
 
-ROOT = Path(__file__).resolve().parents[2]
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and limits of POSIX")
-
-
-def visible(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.name[0] != ".")
-
-
-def hidden(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.name[0] == "."]
-
-
-def note(name: str) -> dict:
-    return {"file": name}
 
 
 # --- names ------------------------------------------------------------------------------------------------------
@@ -40,13 +25,13 @@ def note(name: str) -> dict:
     'a"b', "a|b", "a?b", "a*b", "%date%", "100%", None, 5, Path("x")])
 def test_bad_prefixes_are_refused(tmp_path, prefix):
     with pytest.raises(CamouflageError, match="'filename_prefix' must be a name"):
-        saving.save(tmp_path / "output", prefix, ".png", b"data")
+        publishing.save(tmp_path / "output", prefix, ".png", b"data")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("prefix", ["camouflage", "a/b/c", "Ünïcode 人", "x" * 100, "console", "a.b", "x-1_2", "~x"])
 def test_good_prefixes(tmp_path, prefix):
-    path = saving.save(tmp_path / "output", prefix, ".png", b"data", note)
+    path = publishing.save(tmp_path / "output", prefix, ".png", b"data", note)
     assert path == (tmp_path / "output").resolve() / f"{prefix}_00001.png" and path.read_bytes() == b"data"
     assert json.loads(path.with_suffix(".json").read_text()) == {"file": path.name}
     assert hidden(tmp_path) == []
@@ -61,26 +46,26 @@ def test_links_cannot_lead_out(tmp_path):
     (output / "circle").symlink_to("circle")
     for prefix in ("out/x", "out/new/x", "real/up/x", "real/up/outside/x", "circle/x"):
         with pytest.raises(CamouflageError):
-            saving.save(output, prefix, ".png", b"data")
+            publishing.save(output, prefix, ".png", b"data")
     assert visible(outside) == [] and visible(output / "real") == ["up"]
     (output / "in").symlink_to("real", target_is_directory=True)
-    assert saving.save(output, "in/x", ".png", b"data") == output.resolve() / "real" / "x_00001.png"
+    assert publishing.save(output, "in/x", ".png", b"data") == output.resolve() / "real" / "x_00001.png"
     (tmp_path / "link").symlink_to(output, target_is_directory=True)
-    assert saving.save(tmp_path / "link", "x", ".png", b"data") == output.resolve() / "x_00001.png"
+    assert publishing.save(tmp_path / "link", "x", ".png", b"data") == output.resolve() / "x_00001.png"
 
 
 def test_a_number_belongs_to_one_picture(tmp_path):
-    names = [saving.save(tmp_path, "x", end, b"data", manifest).name
+    names = [publishing.save(tmp_path, "x", end, b"data", manifest).name
              for end, manifest in ((".png", note), (".jpg", None), (".webp", note), (".png", None))]
     assert names == ["x_00001.png", "x_00002.jpg", "x_00003.webp", "x_00004.png"]
     (tmp_path / "x_00005.json").write_text("{}")
     (tmp_path / "x_99999.jpg").symlink_to("nowhere")
     (tmp_path / "xy_777777.png").write_bytes(b"")
     (tmp_path / "x_12345678_.png").write_bytes(b"")
-    assert saving.save(tmp_path, "x", ".png", b"data").name == "x_100000.png"
-    assert saving.save(tmp_path, "xy", ".png", b"data").name == "xy_777778.png"
+    assert publishing.save(tmp_path, "x", ".png", b"data").name == "x_100000.png"
+    assert publishing.save(tmp_path, "xy", ".png", b"data").name == "xy_777778.png"
     (tmp_path / "Y_00050.JPG").write_bytes(b"")  # one name with y_00050.jpg on some file systems
-    assert saving.save(tmp_path, "y", ".png", b"data").name == "y_00051.png"
+    assert publishing.save(tmp_path, "y", ".png", b"data").name == "y_00051.png"
     assert (tmp_path / "x_00005.json").read_text() == "{}" and (tmp_path / "x_99999.jpg").is_symlink()
 
 
@@ -98,10 +83,10 @@ def without_links(monkeypatch) -> None:
 def test_threads_never_share_a_number(tmp_path, monkeypatch, links):
     if not links:
         without_links(monkeypatch)
-    monkeypatch.setattr(saving, "_next_number", lambda *_: 1)  # all begin with the same number
+    monkeypatch.setattr(publishing, "_next_number", lambda *_: 1)  # all begin with the same number
     contents = [bytes([i]) * 5000 for i in range(48)]
     with ThreadPoolExecutor(8) as pool:
-        paths = list(pool.map(lambda i: saving.save(tmp_path, "x", (".png", ".jpg", ".webp")[i % 3], contents[i],
+        paths = list(pool.map(lambda i: publishing.save(tmp_path, "x", (".png", ".jpg", ".webp")[i % 3], contents[i],
                                                     note if i % 2 else None), range(48)))
     assert [path.read_bytes() for path in paths] == contents
     assert len({path.stem for path in paths}) == 48 and hidden(tmp_path) == []
@@ -120,35 +105,10 @@ def test_a_name_taken_at_the_last_moment_stays_what_it_is(tmp_path, monkeypatch,
         link(source, target)
 
     monkeypatch.setattr(os, "link", taken_first)
-    assert saving.save(tmp_path, "x", ".png", b"data", note).name == "x_00002.png"
+    assert publishing.save(tmp_path, "x", ".png", b"data", note).name == "x_00002.png"
     assert visible(tmp_path) == ["x_00001.png", "x_00002.json", "x_00002.png"]
     assert (tmp_path / "x_00001.png").read_bytes() == b"a stranger's" and hidden(tmp_path) == []
     assert json.loads((tmp_path / "x_00002.json").read_text()) == {"file": "x_00002.png"}
-
-
-CHILD = """
-import sys, types
-pack = types.ModuleType("pack")
-pack.__path__ = [sys.argv[1]]
-sys.modules["pack"] = pack
-from pack.camouflage.errors import CamouflageError
-from pack.camouflage.verification import saving
-import io, os, time
-folder, task = sys.argv[2:4]
-def stop():
-    print("now", flush=True)
-    time.sleep(600)
-"""
-
-
-def child(folder: Path, task: str, code: str) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", CHILD + code, str(ROOT), str(folder), task], text=True,
-                            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-
-
-def heard(one: subprocess.Popen) -> str:
-    assert one.stdout
-    return one.stdout.readline()
 
 
 def test_two_processes_save_forty_files(tmp_path):
@@ -156,7 +116,7 @@ def test_two_processes_save_forty_files(tmp_path):
 print("ready", flush=True)
 sys.stdin.readline()
 for i in range(20):
-    saving.save(folder, "x", ".png", f"{task}{i:02d}".encode() * 50000, lambda name: {"by": f"{task}{i:02d}"})
+    publishing.save(folder, "x", ".png", f"{task}{i:02d}".encode() * 50000, lambda name: {"by": f"{task}{i:02d}"})
 """
     running = [child(tmp_path, task, code) for task in "ab"]
     for one in running:
@@ -177,61 +137,15 @@ for i in range(20):
 
 # --- whole or not at all ----------------------------------------------------------------------------------------
 
-KILLED = {
-    "half of the picture": """
-class Half(io.FileIO):
-    def write(self, data):
-        super().write(data[:len(data) // 2])
-        stop()
-saving.open = Half
-""",
-    "half of the manifest": """
-class Half(io.FileIO):
-    def write(self, data):
-        super().write(data if data[:1] == b"d" else data[:len(data) // 2])
-        if data[:1] != b"d":
-            stop()
-saving.open = Half
-""",
-    "manifest but no picture": """
-link = os.link
-os.link = lambda source, target: stop() if str(target).endswith(".png") else link(source, target)
-"""}
-
-
-@posix
-@pytest.mark.parametrize("moment", KILLED)
-def test_a_killed_process_leaves_nothing_half_written(tmp_path, moment):
-    killed = child(tmp_path, moment, KILLED[moment] + "saving.save(folder, 'x', '.png', b'd' * 100000, "
-                                                      "lambda name: {'file': name})")
-    assert heard(killed) == "now\n"
-    killed.send_signal(signal.SIGKILL)
-    killed.wait(timeout=60)
-    left = ["x_00001.json"] if moment == "manifest but no picture" else []
-    assert visible(tmp_path) == left and hidden(tmp_path), "killed where it should be"
-    assert all(json.loads((tmp_path / name).read_text()) == {"file": "x_00001.png"} for name in left)
-
-    path = saving.save(tmp_path, "x", ".png", b"data", note)
-    assert path.read_bytes() == b"data" and path.with_suffix(".json").exists()
-    young = hidden(tmp_path)
-    assert young, "they may still belong to somebody"
-    mine = tmp_path / ".mine.tmp"
-    mine.write_bytes(b"of another program")
-    for file in (*young, mine):
-        stat = file.stat()
-        os.utime(file, (stat.st_atime - 3700, stat.st_mtime - 3700))
-    saving.save(tmp_path, "x", ".png", b"data", note)
-    assert hidden(tmp_path) == [mine]
-
 
 @posix
 def test_a_full_disk(tmp_path):
     code = """
 import resource
 resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
-saving.save(folder, "x", ".png", b"d" * 20000)
+publishing.save(folder, "x", ".png", b"d" * 20000)
 try:
-    saving.save(folder, "x", ".png", b"d" * 20001, lambda name: {})
+    publishing.save(folder, "x", ".png", b"d" * 20001, lambda name: {})
 except CamouflageError as error:
     print(error, flush=True)
 """
@@ -256,16 +170,16 @@ def test_every_failure_leaves_nothing(tmp_path, monkeypatch, call, good, manifes
         return wrapped
 
     if call == "open":
-        monkeypatch.setattr(saving, "open", fails(open), raising=False)
+        monkeypatch.setattr(publishing, "open", fails(open), raising=False)
     else:
         monkeypatch.setattr(os, call, fails(getattr(os, call)))
         monkeypatch.setattr(os, "rename", fails(os.rename))
     if manifest is None and good and call != "open":  # a picture alone is written and linked once
-        saving.save(tmp_path, "x", ".png", b"data", manifest)
+        publishing.save(tmp_path, "x", ".png", b"data", manifest)
         assert visible(tmp_path) == ["x_00001.png"]
     else:
         with pytest.raises(CamouflageError, match="No space left on device"):
-            saving.save(tmp_path, "x", ".png", b"data", manifest)
+            publishing.save(tmp_path, "x", ".png", b"data", manifest)
         assert visible(tmp_path) == []
     assert hidden(tmp_path) == [] and calls
 
@@ -276,5 +190,5 @@ def test_a_stopped_saving_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "link", stopped)
     with pytest.raises(KeyboardInterrupt):
-        saving.save(tmp_path, "x", ".png", b"data", note)
+        publishing.save(tmp_path, "x", ".png", b"data", note)
     assert list(tmp_path.iterdir()) == []
