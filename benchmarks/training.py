@@ -26,7 +26,7 @@ from camouflage.method.faces import ATTRIBUTES, Face, Picture
 from camouflage.training import config as configs
 from camouflage.training import cost, identity, light, loop
 from camouflage.training.dataset import Dataset
-from camouflage.training.shards import CELL, TOKENS, Info, Sample, Shard
+from camouflage.training.shards import CELL, TOKENS, DatasetInfo, Sample, ShardWriter
 
 WARM_UP = 10
 LAYERS = [320, 320, 640, 640, 1280, 1280, 1280, 1280, 1280, 640, 640, 640, 320, 320, 320, 1280]  # cross-attention
@@ -36,8 +36,8 @@ def dataset(folder: Path, size: int, count: int, base_model: str) -> Dataset:
     """Random pictures of one person each."""
     rng, cells = random.Random(0), size // CELL
     keypoints = tuple((x * size, y * size) for x, y in ((.4, .4), (.6, .4), (.5, .5), (.4, .6), (.6, .6)))
-    with Shard(folder) as shard:
-        shard.start(Info(resolution=size, base_model=base_model, vae="", image_encoder="", caption={}, faces={},
+    with ShardWriter(folder) as shard:
+        shard.start(DatasetInfo(resolution=size, base_model=base_model, vae="", image_encoder="", caption={}, faces={},
                          text_width=CONTEXT, image_width=EMBEDDING, empty_text=torch.randn(TOKENS, CONTEXT).half()))
         for _ in range(count):
             face = Face((0.3 * size, 0.3 * size, 0.7 * size, 0.7 * size), 1.0, keypoints,

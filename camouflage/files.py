@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
+import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,6 +50,67 @@ def write_whole(path: Path, content: bytes) -> None:
     """Writes a file that is there whole or not at all, see :func:`whole`."""
     with whole(path) as temporary:
         temporary.write_bytes(content)
+
+
+def first_free(wanted: Path, make: Callable[[Path], object]) -> Path:
+    """Makes ``wanted``, or else ``wanted-2``, ``wanted-3``, …: the first where ``make`` raises no FileExistsError."""
+    for number in itertools.count(1):
+        path = wanted if number == 1 else wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}")
+        with contextlib.suppress(FileExistsError):
+            make(path)
+            return path
+    raise AssertionError  # itertools.count has no end
+
+
+def write_new(wanted: Path, content: bytes) -> Path:
+    """Writes a file in one piece under the first free name, see :func:`first_free`: nothing is overwritten."""
+    def publish(path: Path) -> None:
+        try:
+            os.link(temporary, path)  # fails where there is one; the file is whole from the first moment on
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links
+            path.touch(exist_ok=False)
+            os.replace(temporary, path)
+
+    descriptor, name = tempfile.mkstemp(dir=wanted.parent, prefix=f".{wanted.name}-")
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        temporary.write_bytes(content)
+        os.chmod(temporary, 0o644)
+        return first_free(wanted, publish)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class OwnedFolder:
+    """A temporary folder that goes with its process: one whose owner was killed is removed by the next owner.
+
+    A locked file in it says that the owner lives. The system drops the lock with the process, however that ends.
+
+    Attributes:
+        path: the folder; nobody but this user can read it.
+    """
+
+    MARK = "owner.lock"
+
+    def __init__(self, prefix: str) -> None:
+        for abandoned in Path(tempfile.gettempdir()).glob(f"{prefix}*/{self.MARK}"):
+            with contextlib.suppress(OSError), open(abandoned, "r+b") as mark:
+                if try_lock(mark.fileno()):
+                    shutil.rmtree(abandoned.parent, ignore_errors=os.name != "nt")
+        while True:
+            self.path = Path(tempfile.mkdtemp(prefix=prefix))
+            self._mark = open(self.path / self.MARK, "wb")  # noqa: SIM115 - as long as the folder
+            if try_lock(self._mark.fileno()) and (self.path / self.MARK).exists():
+                return
+            self._mark.close()  # a sweep was faster than we
+
+    def remove(self) -> None:
+        """Removes the folder. May be called twice."""
+        self._mark.close()
+        shutil.rmtree(self.path, ignore_errors=True)
 
 
 def to_disk(path: Path) -> None:

@@ -38,7 +38,7 @@ def as_rgb(images: torch.Tensor, socket: str) -> torch.Tensor:
         CamouflageError: not a batch of pictures, no pictures, or NaN/infinite pixels.
     """
     if images.ndim != 4 or images.shape[-1] not in (1, 3, 4):
-        raise CamouflageError(f"'{socket}' wants pictures (batch x height x width x 1, 3 or 4 channels), "
+        raise CamouflageError(f"'{socket}' must be pictures (batch x height x width x 1, 3 or 4 channels), "
                               f"but got a tensor of shape {tuple(images.shape)}.")
     if images.numel() == 0:
         raise CamouflageError(f"'{socket}' is empty: {tuple(images.shape)}. Connect at least one picture.")

@@ -1,6 +1,7 @@
-"""V3 schemas: input checks and one call down, never tensor maths."""
+"""V3 schemas and one call down, never tensor maths; what a schema does not allow is refused here, for every node."""
 
 from . import annotate, calibration, control, faces, guide, light, report, save, verify
+from .common import checked
 
-NODES = [*annotate.NODES, *control.NODES, *guide.NODES, *faces.NODES, *light.NODES, *verify.NODES, *save.NODES,
-         *report.NODES, *calibration.NODES]
+NODES = [checked(node) for module in (annotate, control, guide, faces, light, verify, save, report, calibration)
+         for node in module.NODES]

@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..camouflage.comfy.annotators import controlnet_aux_models, transformers_models
 from ..camouflage.comfy.prepare import prepare
 from ..camouflage.comfy.weights import model_folders
-from .common import ANNOTATE, image_input, one_of, resolution_input
+from .common import ANNOTATE, FileInput, image_input, resolution_input
 
 _FITS = ["crop", "stretch"]
 _LINEART_STYLES = ["fine", "coarse", "standard"]
@@ -41,7 +41,7 @@ class CamouflagePrepareImage(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: io.Image.Type, size: int, fit: str) -> io.NodeOutput:
-        prepared = prepare(image, size, crop=one_of(fit, _FITS, "fit") == "crop")
+        prepared = prepare(image, size, crop=fit == "crop")
         return io.NodeOutput(prepared, prepared.shape[2], prepared.shape[1], prepared.shape[0])
 
 
@@ -56,9 +56,9 @@ class CamouflageDepthMap(io.ComfyNode):
                         "range. For the ControlNet control_v11f1p_sd15_depth.",
             inputs=[
                 image_input("to look at"), resolution_input(),
-                io.Combo.Input("model", options=model_folders("depth"),
-                               tooltip="Folder in models/camouflage/depth with a transformers depth model "
-                                       "(config.json, safetensors)."),
+                FileInput("model", options=model_folders("depth"),
+                          tooltip="Folder in models/camouflage/depth with a transformers depth model "
+                                  "(config.json, safetensors)."),
             ],
             outputs=[io.Image.Output("IMAGE", display_name="depth map",
                                      tooltip="One map a picture, grey, at the picture's size.")])
@@ -97,10 +97,10 @@ class CamouflageSegmentationMap(io.ComfyNode):
                         "control_v11p_sd15_seg.",
             inputs=[
                 image_input("to look at"), resolution_input(),
-                io.Combo.Input("model", options=model_folders("segmentation"),
-                               tooltip="Folder in models/camouflage/segmentation with a transformers model trained on "
-                                       "ADE20K (UperNet, SegFormer, Mask2Former or OneFormer; config.json, "
-                                       "safetensors)."),
+                FileInput("model", options=model_folders("segmentation"),
+                          tooltip="Folder in models/camouflage/segmentation with a transformers model trained on "
+                                  "ADE20K (UperNet, SegFormer, Mask2Former or OneFormer; config.json, "
+                                  "safetensors)."),
             ],
             outputs=[io.Image.Output("IMAGE", display_name="segmentation map",
                                      tooltip="One map a picture at the picture's size, palette colours only.")])
@@ -156,8 +156,7 @@ class CamouflageLineartMap(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: io.Image.Type, resolution: int, style: str) -> io.NodeOutput:
-        return io.NodeOutput(controlnet_aux_models.lineart_maps(image, resolution,
-                                                                one_of(style, _LINEART_STYLES, "style")))
+        return io.NodeOutput(controlnet_aux_models.lineart_maps(image, resolution, style))
 
 
 class CamouflageCaption(io.ComfyNode):
@@ -171,9 +170,9 @@ class CamouflageCaption(io.ComfyNode):
                         "connect it to 'Encode Captions', which gives every picture its own.",
             inputs=[
                 image_input("to describe"),
-                io.Combo.Input("model", options=model_folders("caption"),
-                               tooltip="Folder in models/camouflage/caption with a BLIP captioning model (config.json, "
-                                       "safetensors)."),
+                FileInput("model", options=model_folders("caption"),
+                          tooltip="Folder in models/camouflage/caption with a BLIP captioning model (config.json, "
+                                  "safetensors)."),
                 io.String.Input("prefix", default="", multiline=False,
                                 tooltip="Words that the caption starts with, for instance 'a photo of'. Empty: none."),
                 io.Int.Input("max_tokens", default=40, min=5, max=75, step=1,

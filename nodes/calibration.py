@@ -8,7 +8,7 @@ from ..camouflage.comfy import calibrations
 from ..camouflage.comfy.messages import show, warn
 from ..camouflage.comfy.weights import FOLDER
 from ..camouflage.verification.calibration import AUTOMATIC_RATE, RATES
-from .common import VERIFY, one_of
+from .common import VERIFY, FileInput
 from .types import CalibrationType
 
 _NONE = "no calibration yet"
@@ -27,10 +27,10 @@ class CamouflageCalibration(io.ComfyNode):
                         "how often two strangers look like one person to it. The file comes from `python run.py "
                         "calibrate FOLDER`, run on your own photos. Without a calibration no rate is known.",
             inputs=[
-                io.Combo.Input("file", options=calibrations.names() or [_NONE],
-                               tooltip=f"File in models/{FOLDER}/{calibrations.UNDER}, written by `python run.py "
-                                       "calibrate FOLDER`. It holds counts and rates: no names, pictures or "
-                                       "embeddings. New files appear after a reload of the page."),
+                FileInput("file", options=calibrations.names() or [_NONE],
+                          tooltip=f"File in models/{FOLDER}/{calibrations.UNDER}, written by `python run.py "
+                                  "calibrate FOLDER`. It holds counts and rates: no names, pictures or "
+                                  "embeddings. New files appear after a reload of the page."),
                 io.Combo.Input("false_accept_rate", options=_RATES, default=_AUTO,
                                tooltip="Share of pairs of strangers, 0.0001 to 0.1, that count as the same person: at "
                                        "0.001 it is 1 in 1000. For anonymization the higher rate is the stricter one: "
@@ -51,9 +51,9 @@ class CamouflageCalibration(io.ComfyNode):
 
     @classmethod
     def execute(cls, file: str, false_accept_rate: str) -> io.NodeOutput:
-        choice = one_of(false_accept_rate, _RATES, "false_accept_rate")
         calibration = calibrations.read(file)
-        threshold = calibration.automatic() if choice == _AUTO else calibration.threshold(float(choice))
+        threshold = (calibration.automatic() if false_accept_rate == _AUTO
+                     else calibration.threshold(float(false_accept_rate)))
         if threshold.laxer:
             warn(f"Threshold {threshold}. 'Verify' and 'Safe Sampler' refuse it unless 'laxer_threshold' is on. Choose "
                  f"'{_AUTO}' or a higher rate.")

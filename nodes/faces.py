@@ -16,7 +16,7 @@ from ..camouflage.method.attribute_map import MAX_GROW, MAX_LATENT, MAX_RADIUS, 
 from ..camouflage.method.attributes import PRESETS, edit
 from ..camouflage.method.faces import Faces
 from ..camouflage.method.known import without_face
-from .common import LIGHT, image_input, one_of
+from .common import LIGHT, image_input
 from .types import AttributeMapType, FacesType, boxes_input
 
 _AS_WRITTEN = "as in the edits"
@@ -115,7 +115,6 @@ class CamouflageEditAttributes(io.ComfyNode):
 
     @classmethod
     def execute(cls, faces: Faces, preset: str, edits: str) -> io.NodeOutput:
-        one_of(preset, [*PRESETS, _AS_WRITTEN], "preset")
         if preset == _AS_WRITTEN:
             return io.NodeOutput(edit(faces, edits))
         # The edits are read on their own first: `edit` checks them, and names their own preset if they have one.
@@ -149,8 +148,6 @@ class CamouflageFacePreview(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: io.Image.Type, faces: Faces, attributes: int) -> io.NodeOutput:
-        if not 0 <= attributes <= 40:
-            raise CamouflageError(f"'attributes' is {attributes}, but must lie between 0 and 40.")
         if not faces.count:
             show("No face to draw.")
         return io.NodeOutput(preview(image, faces, attributes).to(mm.intermediate_device()))
@@ -198,7 +195,6 @@ class CamouflageAttributeMap(io.ComfyNode):
     @classmethod
     def execute(cls, faces: Faces, width: int, height: int, region: str, grow: float, keypoint_radius: float,
                 latent: io.Latent.Type | None = None) -> io.NodeOutput:
-        one_of(region, list(REGIONS), "region")
         rows, columns = (height // 8, width // 8) if latent is None else latent["samples"].shape[-2:]
         if latent is None and (height % 8 or width % 8):
             raise CamouflageError(f"'width' and 'height' are {width} x {height} px, but must be multiples of 8 px.")

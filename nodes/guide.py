@@ -6,7 +6,6 @@ from comfy_api.latest import io
 
 from ..camouflage.comfy.guidance import IdentityGuidance
 from ..camouflage.comfy.messages import warn
-from ..camouflage.errors import CamouflageError
 from .common import GUIDE
 
 _FORMULA = "D = D_identity + a_s * (D_text - D_identity)"
@@ -38,8 +37,6 @@ def _identity_input() -> io.Conditioning.Input:
 
 def _guidance(identity: list, anonymization_scale: float, start_percent: float, end_percent: float,
               mask: io.Mask.Type | None) -> IdentityGuidance:
-    if not 0.0 <= anonymization_scale <= 3.0:
-        raise CamouflageError(f"'anonymization_scale' is {anonymization_scale}, but must lie between 0 and 3.")
     if anonymization_scale < 1.0:
         warn(f"Anonymization scale {anonymization_scale:g} is below 1: the result moves TOWARDS the original, persons "
              "can be recognised. Use more than 1 (the paper: 1.25).")

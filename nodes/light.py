@@ -12,9 +12,8 @@ from ..camouflage.comfy.image_prompt import load as load_image_prompt
 from ..camouflage.comfy.light_adapter import LightAdapter
 from ..camouflage.comfy.light_adapter import apply as apply_light_adapter
 from ..camouflage.comfy.light_adapter import load as load_light_adapter
-from ..camouflage.errors import CamouflageError
 from ..camouflage.method.light_adapter import SIGNED
-from .common import LIGHT, one_of
+from .common import LIGHT, FileInput
 from .types import AttributeMapType, ImagePromptType, LightAdapterType
 
 _REFUSE = "refuse"
@@ -31,12 +30,6 @@ def _percents(what: str) -> list:
     ]
 
 
-def _within(value: float, low: float, high: float, name: str) -> float:
-    if not low <= value <= high:
-        raise CamouflageError(f"'{name}' is {value}, but must lie between {low:g} and {high:g}.")
-    return value
-
-
 class CamouflageLightAdapterLoader(io.ComfyNode):
     """Loads the adapter that reads attribute maps."""
 
@@ -47,9 +40,9 @@ class CamouflageLightAdapterLoader(io.ComfyNode):
             description="Loads a T2I-Adapter that reads the 41-channel attribute map: diffusers' layout, .safetensors. "
                         "Everything else is refused. Levels and widths are read from the file.",
             inputs=[
-                io.Combo.Input("adapter", options=names(LIGHT_ADAPTER),
-                               tooltip="File in models/camouflage/light. None can be downloaded: the paper's weights "
-                                       "are not public, the adapter has to be trained (README, Training)."),
+                FileInput("adapter", options=names(LIGHT_ADAPTER),
+                          tooltip="File in models/camouflage/light. None can be downloaded: the paper's weights "
+                                  "are not public, the adapter has to be trained (README, Training)."),
                 io.Combo.Input("encoding", options=_ENCODINGS, default=SIGNED.name,
                                tooltip="Which encoding of the map to take for granted when the file's metadata does "
                                        f"not say: '{SIGNED.name}' is ours, version {SIGNED.version}; '{_REFUSE}' loads "
@@ -60,7 +53,7 @@ class CamouflageLightAdapterLoader(io.ComfyNode):
 
     @classmethod
     def execute(cls, adapter: str, encoding: str) -> io.NodeOutput:
-        assumed = None if one_of(encoding, _ENCODINGS, "encoding") == _REFUSE else SIGNED
+        assumed = None if encoding == _REFUSE else SIGNED
         return io.NodeOutput(load_light_adapter(find(LIGHT_ADAPTER, adapter), assumed))
 
 
@@ -91,7 +84,6 @@ class CamouflageApplyLightAdapter(io.ComfyNode):
     @classmethod
     def execute(cls, conditioning: io.Conditioning.Type, light_adapter: LightAdapter,
                 map: torch.Tensor, strength: float, start_percent: float, end_percent: float) -> io.NodeOutput:
-        strength = _within(strength, 0, 10, "strength")
         return io.NodeOutput(apply_light_adapter(conditioning, light_adapter, map, strength, start_percent,
                                                  end_percent))
 
@@ -105,9 +97,9 @@ class CamouflageImagePromptLoader(io.ComfyNode):
             node_id="CamouflageImagePromptLoader", display_name="Load Image Prompt", category=LIGHT,
             description="Loads an IP-Adapter for SD 1.5 in the published layout, .safetensors. Plus, full-face and "
                         "FaceID adapters are other networks and are refused.",
-            inputs=[io.Combo.Input("adapter", options=names(IMAGE_PROMPT),
-                                   tooltip="File in models/ipadapter. ip-adapter_sd15.safetensors is the public one; "
-                                           "it wants the image encoder CLIP-H.")],
+            inputs=[FileInput("adapter", options=names(IMAGE_PROMPT),
+                              tooltip="File in models/ipadapter. ip-adapter_sd15.safetensors is the public one; "
+                                      "it needs the image encoder CLIP-H.")],
             outputs=[ImagePromptType.Output("IMAGE_PROMPT", display_name="image_prompt",
                                             tooltip="For 'Apply Image Prompt'.")])
 
@@ -148,7 +140,6 @@ class CamouflageApplyImagePrompt(io.ComfyNode):
     def execute(cls, model: io.Model.Type, image_prompt: ImagePromptAdapter,
                 clip_vision_output: io.ClipVisionOutput.Type, weight: float, start_percent: float, end_percent: float,
                 mask: io.Mask.Type | None = None) -> io.NodeOutput:
-        weight = _within(weight, 0, 3, "weight")
         return io.NodeOutput(apply_image_prompt(model, image_prompt, clip_vision_output, weight, start_percent,
                                                 end_percent, mask))
 

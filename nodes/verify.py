@@ -23,7 +23,7 @@ from ..camouflage.verification.recognition import Threshold
 from ..camouflage.verification.redaction import MODES
 from ..camouflage.verification.report import Report, Verdict
 from ..camouflage.verification.verify import NOBODY, POLICIES, Verifier
-from .common import VERIFY, one_of
+from .common import VERIFY
 from .types import CalibrationType, RedactionType, ReportType, boxes_input
 
 _LARGEST_HEAD = 3.0
@@ -119,7 +119,7 @@ def _last_inputs() -> list:
 def _outputs() -> list:
     return [
         io.Image.Output("IMAGE", display_name="image",
-                        tooltip="The pictures that were verified, on 256 levels, redacted where the policy wants it. "
+                        tooltip="The pictures that were verified, on 256 levels, redacted where the policy says so. "
                                 "Connect them as they are to 'Save Anonymized'."),
         ReportType.Output("REPORT", display_name="report",
                           tooltip="The proof, for exactly these pixels: for 'Save Anonymized' and 'Verification "
@@ -131,21 +131,9 @@ def _outputs() -> list:
 
 def _verifier(threshold: float, detectors: str, recogniser: str, smallest_face: int, calibration: Threshold | None,
               laxer_threshold: bool) -> Verifier:
-    one_of(detectors, list(DETECTORS), "detectors")
-    one_of(recogniser, list(RECOGNISERS), "recogniser")
-    if not 0.0 <= threshold <= 2.0:
-        raise CamouflageError(f"'threshold' is {threshold}, but must lie between 0 and 2.")
-    if not 0 <= smallest_face <= 512:
-        raise CamouflageError(f"'smallest_face' is {smallest_face} px, but must lie between 0 and 512.")
     if calibration is not None and not isinstance(calibration, Threshold):
-        raise CamouflageError("'calibration' wants the output of 'Load Calibration'.")
+        raise CamouflageError("'calibration' must be the output of 'Load Calibration'.")
     return make_verifier(detectors, recogniser, threshold, smallest_face, calibration, laxer_threshold)
-
-
-def _check_policy(policy: str, redaction: str, no_face: str) -> None:
-    one_of(policy, list(POLICIES), "policy")
-    one_of(redaction, list(MODES), "redaction")
-    one_of(no_face, list(NOBODY), "no_face")
 
 
 def _say(report: Report) -> None:
@@ -195,7 +183,6 @@ class CamouflageVerify(io.ComfyNode):
                 guider: io.Guider.Type | None = None, noise: io.Noise.Type | None = None, boxes: object = None,
                 person_mask: io.Mask.Type | None = None, laxer_threshold: bool = False,
                 one_original: bool = False) -> io.NodeOutput:
-        _check_policy(policy, redaction, no_face)
         verifier = _verifier(threshold, detectors, recogniser, smallest_face, calibration, laxer_threshold)
         wanted = Wanted(policy, no_face, redaction, one_original, boxes, person_mask)
         images, report = verify(original, anonymized, verifier, wanted, redacted, getattr(noise, "seed", None),
@@ -249,11 +236,6 @@ class CamouflageSafeSampler(io.ComfyNode):
                 recogniser: str, smallest_face: int, calibration: Threshold | None = None, boxes: object = None,
                 person_mask: io.Mask.Type | None = None, laxer_threshold: bool = False,
                 one_original: bool = False) -> io.NodeOutput:
-        _check_policy(policy, redaction, no_face)
-        for name, value, low, high in (("tries", tries, 1, 100), ("scale_step", scale_step, 0, 2),
-                                       ("largest_scale", largest_scale, 0, 3)):
-            if not low <= value <= high:
-                raise CamouflageError(f"'{name}' is {value}, but must lie between {low} and {high}.")
         verifier = _verifier(threshold, detectors, recogniser, smallest_face, calibration, laxer_threshold)
         wanted = Wanted(policy, no_face, redaction, one_original, boxes, person_mask)
         images, samples, report = sample_safely(Sampling(noise, guider, sampler, sigmas, latent, vae), original,
@@ -290,11 +272,6 @@ class CamouflageRedact(io.ComfyNode):
     @classmethod
     def execute(cls, image: io.Image.Type, redaction: str, size: float, no_face: str, detectors: str,
                 boxes: object = None, person_mask: io.Mask.Type | None = None) -> io.NodeOutput:
-        one_of(redaction, list(MODES), "redaction")
-        one_of(no_face, list(NOBODY), "no_face")
-        one_of(detectors, list(DETECTORS), "detectors")
-        if not 1.0 <= size <= _LARGEST_HEAD:
-            raise CamouflageError(f"'size' is {size}, but must lie between 1 and {_LARGEST_HEAD:g}.")
         images, redacted = redact_everybody(image, detectors, redaction, size, no_face, boxes, person_mask)
         left_out = [str(index) for index in range(redacted.count) if index not in redacted.kept]
         show(f"Redacted: {', '.join(str(len(regions)) for regions in redacted.regions)}"

@@ -1,4 +1,4 @@
-"""Draws ``docs/verdicts.png``, what each verdict looks like, with drawn persons: ``python -m tools.draw_verdicts``.
+"""Draws ``docs/verdicts.png``, what each verdict looks like, with drawn persons: ``python -m scripts.draw_verdicts``.
 
 The verdicts are put in by hand, for no recogniser knows drawn faces; the covering is the pack's own.
 """

@@ -56,7 +56,8 @@ import numpy as np
 from PIL import Image
 
 from camouflage.errors import CamouflageError
-from camouflage.method.faces import ATTRIBUTES, Face, Faces, Picture, clip_box, show
+from camouflage.method.faces import ATTRIBUTES, Face, Faces, Picture, clip_box
+from camouflage.validation import show
 from testing.drawn_person import BOTTOM, FINE, HAIR, LEFT, RIGHT, RIM, TOP, Pen, Person, hue, ring
 
 Look = Mapping[str, bool]  # attribute name -> on; what is not named is off
@@ -82,12 +83,12 @@ def resolve(look: Look) -> dict[str, bool]:
         CamouflageError: no mapping, an unknown attribute, a value that is not True or False.
     """
     if not isinstance(look, Mapping):
-        raise CamouflageError(f"A look wants a mapping of attribute names to True or False, but got {show(look)}.")
+        raise CamouflageError(f"A look must be a mapping of attribute names to True or False, but got {show(look)}.")
     for name, value in look.items():
         if name not in ATTRIBUTES:
             raise CamouflageError(f"A look has the unknown attribute {show(name)}. Known: {', '.join(ATTRIBUTES)}.")
         if not isinstance(value, (bool, np.bool_)):
-            raise CamouflageError(f"A look wants True or False for {name}, but got {show(value)}.")
+            raise CamouflageError(f"A look must be True or False for {name}, but got {show(value)}.")
     whole = {name: bool(look.get(name, False)) for name in ATTRIBUTES}
     for winner, losers in WINS.items():
         if whole[winner]:
@@ -213,7 +214,7 @@ def _face(person: Person, image: Image.Image, look: dict[str, bool]) -> Face:
 
 def _whole(name: str, value: object, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise CamouflageError(f"{name} wants a whole number from {low} to {high}, but got {show(value)}.")
+        raise CamouflageError(f"{name} must be a whole number from {low} to {high}, but got {show(value)}.")
     return value
 
 

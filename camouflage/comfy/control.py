@@ -10,7 +10,8 @@ import torch
 from comfy.controlnet import ControlBase, ControlLora
 from comfy.sd import VAE
 
-from ...nodes import ControlNetApplyAdvanced
+from nodes import ControlNetApplyAdvanced
+
 from ..errors import CamouflageError
 from ..images import ASPECT_TOLERANCE, as_rgb
 from .messages import warn
@@ -83,7 +84,7 @@ def apply_identity(conditioning: list, control_net: ControlBase, image: torch.Te
         latent_format = comfy.latent_formats.SDXL if _context_width(control_net) == 2048 else comfy.latent_formats.SD15
         image, vae = latent_format().process_in(latent).movedim(1, -1), None
     elif channels != 3:
-        raise CamouflageError(f"'control_net' wants a hint of {channels} channels; an identity control has 3 (it sees "
+        raise CamouflageError(f"'control_net' takes a hint of {channels} channels; an identity control has 3 (it sees "
                               "the picture, like the public tile ControlNet) or 4 (it sees the VAE encoding).")
     return ControlNetApplyAdvanced().apply_controlnet(conditioning, [], control_net, image, strength, 0.0, 1.0,
                                                       vae=vae)[0]

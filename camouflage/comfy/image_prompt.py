@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import comfy.utils
 import torch
 from comfy.ldm.modules.attention import SpatialTransformer, optimized_attention
 from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import CallbacksMP
 
 from ..errors import CamouflageError
 from ..images import ASPECT_TOLERANCE
@@ -35,6 +38,16 @@ class Layer:
     index: int
     width: int
     context: int
+
+    @property
+    def whole(self) -> tuple[str, int]:
+        """The host's key of the block."""
+        return self.block, self.number
+
+    @property
+    def exact(self) -> tuple[str, int, int]:
+        """The host's key of this transformer in the block; the host looks for it first, then for the block's."""
+        return self.block, self.number, self.index
 
 
 class ImagePromptNet(torch.nn.Module):
@@ -119,19 +132,37 @@ class ImagePrompt:
         return self._moved[key]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class LayerPatch:
     """The host's ``attn2`` replacement of one layer: text attention, or whatever stood there before, plus the image.
 
-    It is immutable, so the host's deep copies of a MODEL's options share it.
+    Nodes that patch the layer later and add to what stands there (IPAdapter_plus and its relatives) call :meth:`add`.
+    Every copy of a MODEL has patches of its own, so that what is added to one is not added to the others; tensors and
+    networks are shared.
     """
 
     prompt: ImagePrompt
     layer: int
     previous: Callable | None = None
+    added: tuple[tuple[Callable, dict[str, Any]], ...] = ()
 
     def __deepcopy__(self, memo: dict) -> LayerPatch:
-        return self
+        return replace(self)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"The image prompt replaces this cross-attention and has no {name!r}. A node that needs it "
+                             "has to be applied before the image prompt.")
+
+    def add(self, callback: Callable, **settings: Any) -> None:
+        """Adds what another node's attention returns.
+
+        Args:
+            callback: called with the result so far, q, k, v, the host's options and ``settings``; returns what is
+                added.
+            settings: of the callback; ``sigma_start`` and ``sigma_end`` are the first and last noise level at which
+                it is called, without them at all.
+        """
+        self.added = (*self.added, (callback, settings))
 
     def to(self, target: torch.device | torch.dtype) -> LayerPatch:
         """The host's call when it moves patches; ours follow the queries, an older foreign one may hold tensors."""
@@ -142,7 +173,13 @@ class LayerPatch:
     def __call__(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, options: dict) -> torch.Tensor:
         out = (self.previous or _attention)(q, k, v, options)
         image = self.prompt.attend(q, self.layer, options)
-        return out if image is None else out + image
+        if image is not None:
+            out = out + image
+        for callback, settings in self.added:
+            sigma = float(options["sigmas"][0]) if "sigmas" in options else math.inf
+            if settings.get("sigma_end", -math.inf) <= sigma <= settings.get("sigma_start", math.inf):
+                out = (out + callback(out, q, k, v, options, **settings)).to(q.dtype)
+        return out
 
 
 def load(path: Path) -> ImagePromptAdapter:
@@ -213,15 +250,57 @@ def apply(model: ModelPatcher, adapter: ImagePromptAdapter, clip_vision_output: 
     device = adapter.net.proj.weight.device
     tokens = adapter.net.tokens(torch.cat([embeds, torch.zeros_like(embeds[:1])]).to(device, torch.float32))
     prompt = ImagePrompt(adapter.net, tokens.to(mm.intermediate_device()), weight, sigmas, _mask(mask))
-    present = model.model_options["transformer_options"].get("patches_replace", {}).get("attn2", {})
-    for place, layer in enumerate(layers):
-        key = (layer.block, layer.number, layer.index)
-        patch = LayerPatch(prompt, place, present.get(key, present.get(key[:2])))
-        model.set_model_attn2_replace(patch, *key)
+    _attach(model, prompt, layers)
     loaded = model.get_additional_models_with_key(_MODELS)
     if not any(patcher.is_clone(adapter.patcher) for patcher in loaded):
         model.set_additional_models(_MODELS, [*loaded, adapter.patcher])
     return model
+
+
+def _attach(model: ModelPatcher, prompt: ImagePrompt, layers: list[Layer]) -> None:
+    """Puts a patch where the host looks for each layer.
+
+    That is the block's key if the block has one transformer: other nodes use it and find ours there. Where something
+    stands under the transformer's own key, which the host prefers, ours stands under both.
+    """
+    present, transformers = dict(_replacements(model)), Counter(layer.whole for layer in layers)
+    for place, layer in enumerate(layers):
+        patch = LayerPatch(prompt, place, _standing(present, layer))
+        if transformers[layer.whole] == 1:
+            model.set_model_attn2_replace(patch, *layer.whole)
+        else:
+            _replacements(model).pop(layer.whole, None)  # it acts as the previous one of every transformer
+        if transformers[layer.whole] > 1 or layer.exact in present:
+            model.set_model_attn2_replace(patch, *layer.exact)
+    model.add_callback_with_key(CallbacksMP.ON_PRE_RUN, _MODELS, partial(_check_attached, prompt, layers))
+
+
+def _check_attached(prompt: ImagePrompt, layers: list[Layer], model: ModelPatcher) -> None:
+    """The host's call before sampling: a node applied later must not have pushed the image prompt aside."""
+    present = _replacements(model)
+    for layer in layers:
+        patch = _standing(present, layer)
+        while isinstance(patch, LayerPatch) and patch.prompt is not prompt:
+            patch = patch.previous
+        if not isinstance(patch, LayerPatch):
+            raise CamouflageError(f"A node after the image prompt has replaced the cross-attention of {layer.block} block "
+                                  f"{layer.number}, where the image would no longer act. Apply that node before the "
+                                  "image prompt, or do without one of them.")
+
+
+def _replacements(model: ModelPatcher) -> dict[tuple, Callable]:
+    """What replaces cross-attention in a model, by the host's keys."""
+    return model.model_options["transformer_options"].get("patches_replace", {}).get("attn2", {})
+
+
+def _standing(present: Mapping[tuple, Callable], layer: Layer) -> Callable | None:
+    """What the host calls for a layer; refuses two patches of which it would ignore one."""
+    exact, whole = present.get(layer.exact), present.get(layer.whole)
+    if exact is not None and whole is not None and exact is not whole:
+        raise CamouflageError(f"Two nodes have replaced the cross-attention of {layer.block} block {layer.number} in "
+                              "'model', and ComfyUI uses only one of them. Apply the image prompt after them, or do "
+                              "without one of them.")
+    return whole if exact is None else exact
 
 
 def _attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, options: dict) -> torch.Tensor:

@@ -83,7 +83,7 @@ def find_folder(role: str, name: str) -> Path:
         for folder in _subfolders(Path(root, role)):
             if folder.name == name:
                 if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
-                    raise CamouflageError(f"The model folder {folder} wants config.json and a .safetensors file. "
+                    raise CamouflageError(f"The model folder {folder} must have config.json and a .safetensors file. "
                                           "Pickled weights (.bin) of models that the registry does not know are not "
                                           "loaded.")
                 return folder

@@ -6,10 +6,7 @@ stay in memory and end with the process. What is written holds counts, distances
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
-import tempfile
 import warnings
 from argparse import Namespace
 from collections import defaultdict
@@ -21,7 +18,9 @@ import numpy as np
 
 from ..comfy.installed import default_comfyui, first_file, model_folders
 from ..errors import CamouflageError
-from ..progress import ProgressLine
+from ..files import write_new
+from ..photos import Unreadable, decode
+from ..progress import progress
 from ..verification.calibration import (
     RATES,
     Calibration,
@@ -38,7 +37,6 @@ from ..verification.onnx_pair import DETECTOR, RECOGNISER, SFace, YuNet
 from ..verification.recognition import DlibRecogniser, Recogniser
 from ..verification.report import pixels_sha256
 from ..weights import of_role
-from .demo import load_photo
 
 SMALLEST_FACE = 32  # px, as in the verification
 LISTED = 20  # photos of one kind that are named; the rest is counted
@@ -98,8 +96,8 @@ def embed_photo(path: Path, detectors: Sequence[Detector], recogniser: Recognise
     A face counts from 32 px on, where a detector is confident: smaller ones are often none, and cannot be compared.
     """
     try:
-        pixels = np.array(load_photo(path))
-    except Exception:  # broken pictures raise whatever they like, and none is worth the others' work
+        pixels = np.array(decode(path))
+    except Unreadable:
         return "cannot be read as a picture"
     digest = pixels_sha256(pixels)
     if digest in seen:
@@ -126,8 +124,7 @@ def read(folder: Path, detectors: Sequence[Detector], recogniser: Recogniser) ->
     persons, collection, seen = find_photos(folder), Collection(), set()
     total = sum(map(len, persons))
     print(f"Reading {total} files of {len(persons)} persons.", flush=True)
-    line, done = ProgressLine(total, "photos"), 0
-    try:
+    with progress(total, "photos") as bar:
         for person, paths in enumerate(persons):
             for path in paths:
                 result = embed_photo(path, detectors, recogniser, seen)
@@ -136,10 +133,7 @@ def read(folder: Path, detectors: Sequence[Detector], recogniser: Recogniser) ->
                 else:
                     collection.embeddings.append(result)
                     collection.persons.append(person)
-                done += 1
-                line(done)
-    finally:
-        line.close()
+                bar.update()
     return collection
 
 
@@ -217,31 +211,6 @@ def plot(calibration: Calibration, genuine: np.ndarray, impostor: np.ndarray) ->
     return buffer.getvalue()
 
 
-def save_new(wanted: Path, content: bytes) -> Path:
-    """Write a file in one piece, with the next free number if it exists: results are never overwritten."""
-    with tempfile.NamedTemporaryFile(dir=wanted.parent, prefix=".calibrate-", delete=False) as file:
-        temporary = Path(file.name)
-    try:
-        temporary.write_bytes(content)
-        temporary.chmod(0o644)
-        number = 1
-        while True:
-            path = wanted if number == 1 else wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}")
-            try:
-                os.link(temporary, path)  # fails where there is one; the file is whole from the first moment on
-                return path
-            except FileExistsError:
-                number += 1
-            except OSError:  # a file system without links
-                with contextlib.suppress(FileExistsError):
-                    path.touch(exist_ok=False)
-                    os.replace(temporary, path)
-                    return path
-                number += 1
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def main(options: Namespace) -> None:
     """Everything from the folder to the files. Raises CamouflageError."""
     warnings.simplefilter("ignore")  # libraries speaking to their developers, Pillow about odd pictures
@@ -258,9 +227,9 @@ def main(options: Namespace) -> None:
     advised = recogniser.threshold.distance
     print(*table(calibration, (advised, *errors_at(advised, genuine, impostor))), sep="\n")
     try:
-        written = save_new(options.output, calibration.to_json().encode())
+        written = write_new(options.output, calibration.to_json().encode())
         if options.plot and len(genuine):
-            print(f"The DET curve is in {save_new(options.plot, plot(calibration, genuine, impostor))}")
+            print(f"The DET curve is in {write_new(options.plot, plot(calibration, genuine, impostor))}")
         elif options.plot:
             print("No DET curve: no person has two photos that count.")
     except OSError as error:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ..output.sheet import COLOURS, wrap
+from ..output.sheet_drawing import COLOURS, wrap
 
 WIDTH, MARGIN, GAP, LABEL = 1360, 32, 16, 22
 PAPER, INK, FAINT = (250, 250, 248), (28, 28, 30), (110, 110, 116)

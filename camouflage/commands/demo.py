@@ -11,8 +11,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import shutil
-import sys
 import time
 import warnings
 from argparse import Namespace
@@ -20,10 +18,13 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from PIL import Image, ImageOps
+from PIL import Image
+from tqdm import tqdm
 
 from ..comfy.installed import describe_missing, missing
 from ..errors import CamouflageError
+from ..files import first_free
+from ..photos import Unreadable, decode
 from .contact_sheet import contact_sheet
 from .environments import cache_folder
 from .pipelines import (
@@ -42,22 +43,11 @@ from .pipelines import (
 from .server import ComfyError, ComfyServer, NodeFailed, Progress, default_comfyui
 
 MINIATURE = {"size": 256, "steps": 4}  # what a CPU does in half a minute; pictures are meaningless at any size
-
-
+ADAPTER = ("light adapter",)
 BYPASSED = 4  # the frontend's number for what Ctrl+B does to a node
-UNTRAINED = ("The miniature weights are untrained random numbers, so the painted picture is no photograph and has no "
-             "face in it. There is nothing to compare then, and the policy covers the place. The redaction shows what "
-             'is said of a real photo. README section "Weights" says how to get the real weights; then run this with '
-             "--weights installed.")
-
-
-def plain(image: Image.Image) -> Image.Image:
-    """The pixels alone, on white where the picture is transparent: no EXIF, no profile, no workflow."""
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("RGB")
-    return Image.frombytes("RGB", image.size, image.tobytes())
+UNTRAINED = ("This was a check of the wiring. The miniature weights are untrained random numbers, so what is painted is "
+             "noise, not a result: it is no photograph and has no face in it. There is nothing to compare then, and "
+             "the policy covers the place. `python run.py demo` without --check-wiring shows what the pack does.")
 
 
 def load_photo(path: Path | None) -> Image.Image:
@@ -66,29 +56,55 @@ def load_photo(path: Path | None) -> Image.Image:
         from skimage.data import astronaut
 
         return Image.fromarray(astronaut())
-    if not path.is_file():
-        raise CamouflageError(f"There is no photo {path}. Name a picture file (PNG, JPEG, WebP, ...).")
     try:
-        with Image.open(path) as image:
-            return plain(ImageOps.exif_transpose(image))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise CamouflageError(f"{path} cannot be read as a picture ({error}). Name a picture file (PNG, JPEG, WebP, "
+        return decode(path)
+    except Unreadable as error:
+        raise CamouflageError(f"{path} cannot be read as a picture: {error}. Name a picture file (PNG, JPEG, WebP, "
                               "...).") from error
 
 
 def new_folder(wanted: Path) -> Path:
     """Make the output folder, with the next free number if it exists: results are never overwritten."""
-    number = 1
-    while True:
-        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
-        try:
-            folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:
-            number += 1
-        except OSError as error:
-            raise CamouflageError(f"The output folder {folder} cannot be made ({error.strerror}). Name another one "
-                                  "with --output DIR.") from error
+    try:
+        return first_free(wanted, lambda path: path.mkdir(parents=True))
+    except OSError as error:
+        raise CamouflageError(f"The output folder {wanted} cannot be made ({error.strerror}). Name another one "
+                              "with --output DIR.") from error
+
+
+def choose(options: Namespace, comfyui: Path) -> tuple[list[str], str]:
+    """Which pipelines run, and what the person is told of one that does not.
+
+    Raises:
+        CamouflageError: the weights of a pipeline that was asked for are not there; lists them.
+    """
+    asked, told = options.pipeline, ""
+    if options.weights == "miniature":  # these networks paint no face: show the verification on the photo as well
+        names = {*CHOICES["all" if asked == "auto" else asked], "redact"}
+    elif asked == "auto":
+        name, told = best(comfyui)
+        names = {name}
+    else:
+        names = {*CHOICES[asked]}
+        absent = [weight for name in CHOICES[asked] for weight in missing(comfyui, pipeline=name)]
+        if absent:
+            raise CamouflageError(describe_missing(list(dict.fromkeys(absent)), comfyui))
+        if "light" in names and missing(comfyui, roles=ADAPTER):
+            told = "There is no trained Light adapter, so Light ran without it: attributes kept nobody apart."
+    return [name for name in PIPELINES if name in names], told
+
+
+def best(comfyui: Path) -> tuple[str, str]:
+    """The pipeline that shows most with what is there, and what would show more."""
+    ready = [name for name, roles in (("base", ()), ("light", ADAPTER)) if not missing(comfyui, name, roles)]
+    if ready and accelerator():
+        return ready[0], ""
+    if ready:
+        return "redact", (f"{PIPELINES[ready[0]].title} replaces the persons by others. Its weights are there, but no "
+                          f"GPU: python run.py demo --pipeline {ready[0]} runs it on the CPU, which takes long.")
+    return "redact", ("With a GPU and real weights the demo replaces the persons by others. python run.py demo "
+                      f"--pipeline base lists the {len(missing(comfyui, 'base'))} files to download, and where to put "
+                      "them.")
 
 
 def set_input(prompt: dict[str, Any], kind: str, name: str, value: object) -> None:
@@ -151,36 +167,6 @@ def look_before(prompt: dict[str, Any]) -> None:
     prompt["looked"] = {"class_type": BEFORE[0], "inputs": {"source": ["look", 2]}, "_meta": {"title": BEFORE[1]}}
 
 
-class ProgressLine:
-    """Shows progress: one line that changes on a terminal, elsewhere a line a node and at most one a second."""
-
-    def __init__(self) -> None:
-        self.terminal, self.node, self.shown_at, self.pending = sys.stdout.isatty(), "", 0.0, ""
-
-    def __call__(self, progress: Progress) -> None:
-        steps = f"  {progress.value:g}/{progress.maximum:g}" if progress.maximum > 1 else ""
-        line = f"  {progress.title}{steps}"
-        if line == self.pending and progress.node_id == self.node:
-            return
-        self.pending = line
-        now, wait = time.monotonic(), 0.1 if self.terminal else 1.0
-        if progress.node_id != self.node or progress.value >= progress.maximum or now - self.shown_at >= wait:
-            self.node, self.shown_at = progress.node_id, now
-            self._show()
-
-    def _show(self) -> None:
-        if self.terminal:
-            width = shutil.get_terminal_size().columns - 1
-            print("\r" + self.pending[:width].ljust(width), end="", flush=True)
-        else:
-            print(self.pending, flush=True)
-
-    def close(self) -> None:
-        """Leave the terminal's line."""
-        if self.terminal and self.pending:
-            print(flush=True)
-
-
 def fetch(server: ComfyServer, pipeline: Pipeline, prompt: dict[str, Any], entry: dict[str, Any]) -> Results:
     """The pictures, texts and files of a finished run."""
     outputs = entry["outputs"]
@@ -237,6 +223,7 @@ def run_pipelines(photo: Image.Image, options: Namespace, pipelines: Sequence[Pi
     results: dict[str, Results] = {}
     refused: dict[str, str] = {}
     with ComfyServer(comfyui, models=models, cpu=cpu) as server:
+        server.check_loaded(SAVED[0])
         print(f"ComfyUI is up after {time.monotonic() - started:.0f} s.", flush=True)
         picture = server.run_folder / "photo.png"  # neither the file's name nor its metadata goes along
         photo.save(picture)
@@ -246,9 +233,8 @@ def run_pipelines(photo: Image.Image, options: Namespace, pipelines: Sequence[Pi
             prompt = make_prompt(server, pipeline, name, options)
             for place in (*pipeline.pictures.values(), *pipeline.texts.values()):
                 titled(prompt, *place)
-            line = ProgressLine()
             try:
-                entry = server.run(prompt, line)
+                entry = followed(server, prompt)
             except NodeFailed as error:
                 said = refusal(error)
                 if said is None:
@@ -257,10 +243,17 @@ def run_pipelines(photo: Image.Image, options: Namespace, pipelines: Sequence[Pi
                 if not pipeline.samples:
                     break  # nobody is found in the photo: spare the sampling
                 continue
-            finally:
-                line.close()
             results[pipeline.name] = fetch(server, pipeline, prompt, entry)
     return results, refused
+
+
+def followed(server: ComfyServer, prompt: dict[str, Any]) -> dict[str, Any]:
+    """Run a workflow; on a terminal a line shows the node that runs. Gives the history entry."""
+    def show(at: Progress) -> None:
+        line.set_description_str(f"{at.title} {at.value:g}/{at.maximum:g}" if at.maximum > 1 else at.title)
+
+    with tqdm(bar_format="  {desc}", leave=False, disable=None) as line:
+        return server.run(prompt, show)
 
 
 def write(folder: Path, photo: Image.Image, pipeline: Pipeline, results: Results, redacted: Image.Image | None,
@@ -298,19 +291,10 @@ def tell(pipelines: Sequence[Pipeline], results: dict[str, Results]) -> None:
 
 def main(options: Namespace) -> None:
     """Everything from the photo to the folder of results. Raises CamouflageError or ComfyError."""
-    warnings.simplefilter("ignore", FutureWarning)  # libraries speaking to their developers
+    warnings.simplefilter("ignore")  # libraries speaking to their developers
     comfyui = default_comfyui()
     photo = load_photo(options.photo)
-    names = list(CHOICES[options.pipeline])
-    if options.weights == "installed":
-        absent = [weight for name in names for weight in missing(comfyui, pipeline=name)]
-        if absent:
-            raise CamouflageError(describe_missing(list(dict.fromkeys(absent)), comfyui))
-        if "light" in names and missing(comfyui, roles=("light adapter",)):
-            print("There is no trained Light adapter, so Light runs without it: attributes keep nobody apart.")
-    elif "redact" not in names:
-        names.append("redact")  # untrained networks paint no face: show the verification on the photo as well
-    names.sort(key="redact".__ne__)  # first, for it takes seconds and tells whether a face is found at all
+    names, told = choose(options, comfyui)
     folder = new_folder(options.output)
     try:
         results, refused = run_pipelines(photo, options, [PIPELINES[name] for name in names], comfyui)
@@ -327,11 +311,12 @@ def main(options: Namespace) -> None:
     if results:
         tell([PIPELINES[name] for name in results], results)
         if options.weights == "miniature" and any(PIPELINES[name].samples for name in results):
-            print(UNTRAINED)
-        print(f"The results are in {folder}")
+            told = UNTRAINED
+        print(f"The results are in {folder}", *filter(None, [told]), sep="\n")
     else:
         folder.rmdir()
     if refused:
         said = (f"{PIPELINES[name].title}: nothing was saved. {why}" for name, why in refused.items())
         raise CamouflageError("\n".join(said) + "\nThe demo lets nothing pass that was not verified. Name a "
-                              "photo in which a face can be seen well, or raise --size.")
+                              "photo in which a face can be seen well"
+                              f"{', or raise --size' if any(PIPELINES[name].samples for name in refused) else ''}.")

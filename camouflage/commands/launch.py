@@ -12,6 +12,7 @@ import importlib
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -37,12 +38,18 @@ def make_parser() -> argparse.ArgumentParser:
                                "picture with its manifest, the report and a contact sheet to a new folder.")
     demo.add_argument("photo", nargs="?", type=kinds.path, metavar="PHOTO",
                       help="a picture file (default: NASA's public-domain portrait of Eileen Collins)")
-    demo.add_argument("--pipeline", choices=("base", "light", "redact", "both", "all"), default="base",
-                      help="which workflow; redact only covers the heads and needs no weights; both is base and light, "
-                      "all is every one (default: base). With miniature weights redact always runs, too")
-    demo.add_argument("--weights", choices=("miniature", "installed"), default="miniature",
-                      help="miniature: small untrained networks made here, which show that everything runs; "
-                      "installed: the real ones in ComfyUI's models folders (default: miniature)")
+    demo.add_argument("--pipeline", choices=("auto", "base", "light", "redact", "both", "all"), default="auto",
+                      help="which workflow. redact only covers the heads and needs no weights; both is base and light, "
+                      "all is every one; auto is base where its weights and a GPU are there, else light where its "
+                      "weights, a trained adapter and a GPU are there, else redact (default: auto)")
+    weights = demo.add_mutually_exclusive_group()
+    weights.add_argument("--weights", choices=("miniature", "installed"), default="installed",
+                         help="installed: the real ones in ComfyUI's models folders; miniature: see --check-wiring "
+                         "(default: installed)")
+    weights.add_argument("--check-wiring", dest="weights", action="store_const", const="miniature",
+                         help="the same as --weights miniature: run base, light and redact, or the --pipeline that is "
+                         "given and redact, with small untrained networks made here. This shows that everything runs; "
+                         "what it paints is noise, not a result")
     demo.add_argument("--output", type=kinds.path, default=kinds.path("camouflage-demo"), metavar="DIR",
                       help="folder for the results; a number is added if it exists (default: ./camouflage-demo)")
     demo.add_argument("--seed", type=kinds.whole(0, 2**64 - 1), default=0, metavar="N",
@@ -103,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
     if Path(sys.prefix).resolve() != venv.resolve():
         return environments.hand_over(venv, options.arguments)
     command = importlib.import_module(f".{options.command}", __package__)
-    with signals_end_in_order():
+    with signals_end_in_order(), warnings.catch_warnings():  # what a command changes ends with it
         return command.main(options) or 0
 
 

@@ -48,6 +48,8 @@ REPORT = {"report": ("PreviewImage", "Verification report")}
 VERDICT = {"verdict": ("PreviewAny", "Verdict")}
 PAINTED = ("As painted", "As saved", "Anonymized")
 PIPELINES = {
+    "redact": Pipeline("redact", "Redaction", "The photo as it is", "As saved", "The photo, redacted",
+                       REPORT, {**VERDICT, "verdict_before": BEFORE}, samples=False),
     "base": Pipeline("base", "CAMOUFLaGE-Base", *PAINTED, {
         "depth": ("PreviewImage", "Depth map"),
         "normal": ("PreviewImage", "Normal map"),
@@ -59,9 +61,8 @@ PIPELINES = {
         "faces": ("PreviewImage", "Face preview"),
         "map": ("PreviewImage", "Map preview"),
         **REPORT}, {**CAPTION, "attributes": ("PreviewAny", "Faces"), **VERDICT}),
-    "redact": Pipeline("redact", "Redaction", "The photo as it is", "As saved", "The photo, redacted",
-                       REPORT, {**VERDICT, "verdict_before": BEFORE}, samples=False),
 }
+"""In the order in which they run: first what takes seconds and tells whether a face is found at all."""
 CHOICES = {"base": ("base",), "light": ("light",), "redact": ("redact",), "both": ("base", "light"),
            "all": ("base", "light", "redact")}
 MEANING = {
@@ -101,7 +102,7 @@ def persons(verdict: str) -> list[str]:
 def before_the_policy(manifest: Mapping[str, Any]) -> str:
     """The verdicts on the picture as it was painted, from the manifest of what was saved; lines for :func:`persons`.
 
-    They stand in its tries, so that nobody has to see, or to paint again, a picture that was not verified.
+    They stand in its tries, so that nobody must see, or paint again, a picture that was not verified.
     """
     known = {person["number"]: person for person in manifest["checked"]["persons"]}
     (kept,) = [one for one in manifest["checked"]["tries"] if one["kept"]]
@@ -113,7 +114,8 @@ def before_the_policy(manifest: Mapping[str, Any]) -> str:
         if number in known and known[number]["kind"] == "original":  # the others may be numbered anew afterwards
             left, top, right, bottom = known[number]["box_ltrb"]
             place = f" ({right - left:.0f} x {bottom - top:.0f} px at {left:.0f}, {top:.0f})"
-        lines.append(f"{'person' if place else 'new face'} {number}{place}: {verdict}, {compared}")
+        counts = "no distance that counts" if verdict == "unverifiable" else compared
+        lines.append(f"{'person' if place else 'new face'} {number}{place}: {verdict}, {counts}")
     return "\n".join(lines) or "no face found in the original"
 
 

@@ -41,7 +41,8 @@ def main() -> None:
     threading.Thread(target=watch, args=(private, remove), name="parent watchdog", daemon=True).start()
     folder = os.path.dirname(os.path.abspath(arguments[0]))
     sys.argv = [os.path.join(folder, os.path.basename(arguments[0])), *arguments[1:]]
-    sys.path[0] = folder
+    here = os.path.dirname(os.path.abspath(__file__))  # first on the path, but with PYTHONSAFEPATH
+    sys.path[:] = [folder, *(path for path in sys.path if path != here)]
     os.chdir(folder)
     runpy.run_path(sys.argv[0], run_name="__main__")
 

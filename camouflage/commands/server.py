@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from ..comfy.installed import MODEL_FOLDERS, default_comfyui
-from ..files import ROOT
+from ..files import ROOT, OwnedFolder
 from .client import ComfyClient, ComfyError, Interrupted, NodeFailed, Progress, PromptRefused, ServerDied
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["ComfyClient", "ComfyError", "ComfyServer", "Interrupted", "NodeFailed",
            "Progress", "PromptRefused", "ServerDied", "place_pack"]
 
+PREFIX = "camouflage-"  # of the temporary folders
+_LOGGED = 40  # lines of the log that are shown
 _PORT_TAKEN = ("address already in use", "only one usage of each socket address", "error while attempting to bind")
 
 
@@ -59,7 +61,8 @@ class ComfyServer(ComfyClient):
     Args:
         comfyui: the folder with main.py; ``default_comfyui()`` if None.
         run_folder: base folder for inputs, outputs, previews and the log. If None, a temporary one that is deleted
-            in the end, whatever the end is.
+            in the end, whatever the end is: by this process, by the server when this process is gone, and where both
+            were killed by the next one that makes such a folder.
         models: models folders (each with checkpoints/, controlnet/, camouflage/, ...) to search.
         packs: custom node folders to load, by the name to load them under; this pack alone if None.
         arguments: further arguments for main.py.
@@ -73,8 +76,8 @@ class ComfyServer(ComfyClient):
                  environment: Mapping[str, str] | None = None, cpu: bool = True, timeout: float = 300) -> None:
         super().__init__("")
         self.comfyui = (comfyui or default_comfyui()).absolute()
-        self.temporary = run_folder is None
-        self.run_folder = Path(tempfile.mkdtemp(prefix="camouflage-")) if run_folder is None else run_folder.absolute()
+        self.temporary = OwnedFolder(PREFIX) if run_folder is None else None
+        self.run_folder = self.temporary.path if run_folder is None else run_folder.absolute()
         self.models = [path.absolute() for path in models]
         self.packs = {"camouflage": ROOT} if packs is None else dict(packs)
         self.arguments, self.environment = list(arguments), dict(environment or {})
@@ -148,7 +151,7 @@ class ComfyServer(ComfyClient):
         while not self._answers():
             self.check_alive()
             if time.monotonic() > deadline:
-                raise ServerDied(f"ComfyUI did not answer within {self.timeout:g} s. {self._tail()}")
+                raise ServerDied(f"ComfyUI did not answer within {self.timeout:g} s. {self.told()}")
             time.sleep(0.2)
 
     def _answers(self) -> bool:
@@ -160,14 +163,28 @@ class ComfyServer(ComfyClient):
         return arguments is None or str(self.run_folder) in arguments
 
     def check_alive(self) -> None:
-        """Raise ServerDied, with the tail of the log, if the process is gone."""
+        """Raise ServerDied, with the cause or the end of the log, if the process is gone."""
         if self.process is None or self.process.poll() is not None:
             code = "" if self.process is None else f" (exit code {self.process.returncode})"
-            raise ServerDied(f"The ComfyUI server is not running any more{code}. {self._tail()}")
+            raise ServerDied(f"The ComfyUI server is not running any more{code}. {self.told()}")
 
-    def _tail(self, lines: int = 30) -> str:
-        text = "\n".join(self.log().splitlines()[-lines:])
-        return f"The end of its log:\n{text}" if text else "Its log is empty."
+    def check_loaded(self, node: str) -> None:
+        """Raise ComfyError if the server runs without the custom nodes that ``node`` belongs to."""
+        if node not in self.object_info():
+            raise ComfyError(f"ComfyUI is up, but has not loaded {' and '.join(self.packs)}. {self.told()}")
+
+    def told(self) -> str:
+        """What the log says of a failure, for people: the module that is missing, else its last traceback or lines."""
+        lines = self.log().splitlines()
+        for line in reversed(lines[-5:]):
+            if found := re.match(r"ModuleNotFoundError: No module named '(\w+)", line):
+                package = {"yaml": "PyYAML", "PIL": "Pillow", "cv2": "opencv-python-headless"}.get(found[1], found[1])
+                return (f"It needs the Python module {found[1]}, which is not installed. Install it, then run the same "
+                        f"command again: {sys.executable} -m pip install {package}")
+        tracebacks = [number for number, line in enumerate(lines) if line.startswith("Traceback ")]
+        begin = tracebacks[-1] if tracebacks else max(0, len(lines) - _LOGGED)
+        text = "\n".join(lines[begin:begin + _LOGGED])
+        return f"From its log:\n{text}" if text else "Its log is empty."
 
     def _write_model_paths(self) -> Path:
         """The extra_model_paths file for ``models``; JSON is YAML."""
@@ -197,4 +214,4 @@ class ComfyServer(ComfyClient):
             self._stop()
         finally:
             if self.temporary:
-                shutil.rmtree(self.run_folder, ignore_errors=True)
+                self.temporary.remove()

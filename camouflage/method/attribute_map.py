@@ -28,7 +28,8 @@ import numpy as np
 import torch
 
 from ..errors import CamouflageError
-from .faces import ATTRIBUTES, Faces, Picture, Point, number, show
+from ..validation import number, show
+from .faces import ATTRIBUTES, Faces, Picture, Point
 
 ENCODING = "camouflage-signed"
 ENCODING_VERSION = 1
@@ -63,7 +64,7 @@ def attribute_map(faces: Faces, latent_height: int, latent_width: int, region: s
         CamouflageError: an argument outside its range, or ``faces`` of another type.
     """
     if not isinstance(faces, Faces):
-        raise CamouflageError(f"The attribute map wants faces, but got {show(faces)}.")
+        raise CamouflageError(f"The attribute map must be faces, but got {show(faces)}.")
     radius = number(keypoint_radius, 1.0, MAX_RADIUS, "keypoint_radius")
     maps = [_draw(picture, owners(picture, latent_height, latent_width, region, grow), radius, device, dtype)
             for picture in faces.pictures]
@@ -78,9 +79,9 @@ def owners(picture: Picture, latent_height: int, latent_width: int, region: str 
     """
     for name, side in (("latent_height", latent_height), ("latent_width", latent_width)):
         if isinstance(side, bool) or not isinstance(side, int) or not 1 <= side <= MAX_LATENT:
-            raise CamouflageError(f"{name} wants whole cells from 1 to {MAX_LATENT}, but got {show(side)}.")
+            raise CamouflageError(f"{name} must be whole cells from 1 to {MAX_LATENT}, but got {show(side)}.")
     if region not in REGIONS:
-        raise CamouflageError(f"region wants one of {', '.join(REGIONS)}, but got {show(region)}.")
+        raise CamouflageError(f"region must be one of {', '.join(REGIONS)}, but got {show(region)}.")
     grow = number(grow, 1.0, MAX_GROW, "grow") if region == "grown" else 1.0
     n = len(picture.faces)
     if not n:

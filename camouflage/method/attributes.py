@@ -22,7 +22,8 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import CamouflageError
-from .faces import ATTRIBUTES, Face, Faces, Picture, number, read_json, show
+from ..validation import number, read_json, show
+from .faces import ATTRIBUTES, Face, Faces, Picture
 
 DEMOGRAPHICS = frozenset(("Male", "Young", "Pale_Skin", "Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair"))
 STAND_INS = frozenset((
@@ -110,7 +111,7 @@ def nearest(name: str, known: tuple[str, ...]) -> list[str]:
 
 def _object(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise CamouflageError(f"{_WHAT}: {where} wants an object {{…}}, but got {show(value)}.")
+        raise CamouflageError(f"{_WHAT}: {where} must be an object {{…}}, but got {show(value)}.")
     return value
 
 
@@ -148,7 +149,7 @@ def _change(value: Any, where: str) -> str | float:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return number(value, 0.0, 1.0, f"{_WHAT}: {where}")
     if value not in ("keep", "forget"):
-        raise CamouflageError(f'{_WHAT}: {where} wants "keep", "forget" or a probability from 0 to 1, but got '
+        raise CamouflageError(f'{_WHAT}: {where} must be "keep", "forget" or a probability from 0 to 1, but got '
                               f"{show(value)}.")
     return value
 

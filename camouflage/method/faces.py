@@ -8,13 +8,11 @@ FACER's output (paper section 3.2); the types, their limits and the JSON layout 
 from __future__ import annotations
 
 import json
-import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from numbers import Real
-from typing import Any
 
 from ..errors import CamouflageError
+from ..validation import number, read_json, record, sequence, show
 
 # The 40 CelebA attributes in FACER's order (`FaRLFaceAttribute.labels`, the alphabetical order of list_attr_celeba).
 ATTRIBUTES: tuple[str, ...] = (
@@ -38,78 +36,6 @@ JSON_FORMAT, JSON_VERSION = "camouflage-faces", 1
 
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]
-
-
-def show(value: object) -> str:
-    """A short repr for error texts: of bounded length and depth, whatever ``value`` is."""
-    try:
-        return reprlib.repr(value)
-    except Exception:  # numbers too long to print, broken __repr__
-        return f"<{type(value).__name__}>"
-
-
-def read_json(text: object, what: str, limit: int) -> Any:
-    """Parses JSON from an untrusted source.
-
-    Args:
-        text: the text.
-        what: its name in error texts.
-        limit: most characters accepted.
-
-    Raises:
-        CamouflageError: not a text, too long, not JSON, NaN or Infinity, integers past 20 digits, a key twice in one
-            object, nested too deep.
-    """
-    if not isinstance(text, str):
-        raise CamouflageError(f"{what} wants a text, but got a {type(text).__name__}.")
-    if len(text) > limit:
-        raise CamouflageError(f"{what} is {len(text)} characters long; at most {limit} are accepted.")
-
-    def integer(digits: str) -> int:
-        if len(digits) > 20 or not digits[-1].isdigit():  # also called for NaN, Infinity and -Infinity
-            raise CamouflageError(f"{what} contains {digits[:24]}; only finite numbers are accepted, and integers "
-                                  "of at most 20 digits.")
-        return int(digits)
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in found:
-                raise CamouflageError(f"{what} has the key {show(key)} twice in one object. Remove one of them.")
-            found[key] = value
-        return found
-
-    try:
-        return json.loads(text, parse_constant=integer, parse_int=integer, object_pairs_hook=unique)
-    except RecursionError:
-        raise CamouflageError(f"{what} is nested too deep.") from None
-    except json.JSONDecodeError as error:
-        raise CamouflageError(f"{what} is no valid JSON: {error}.") from None
-
-
-def number(value: Any, low: float, high: float, where: str) -> float:
-    """``value`` as a float between ``low`` and ``high``, or a CamouflageError that names ``where``."""
-    # The range is checked before float(), which overflows on huge integers; NaN fails it too.
-    if isinstance(value, bool) or not issubclass(type(value), Real) or not low <= value <= high:
-        raise CamouflageError(f"{where} wants a number from {low:g} to {high:g}, but got {show(value)}.")
-    return float(value)
-
-
-def sequence(value: object, count: int | None, where: str) -> list[Any] | tuple[Any, ...]:
-    """``value`` if it is a list of ``count`` entries (None: any number), or a CamouflageError that names ``where``."""
-    if not isinstance(value, (list, tuple)):
-        raise CamouflageError(f"{where} wants a list, but got {show(value)}.")
-    if count is not None and len(value) != count:
-        raise CamouflageError(f"{where} wants {count} entries, but got {len(value)}.")
-    return value
-
-
-def record(value: object, keys: tuple[str, ...], where: str) -> dict[str, Any]:
-    """``value`` if it is an object with exactly these keys, or a CamouflageError that names ``where``."""
-    if not isinstance(value, dict) or value.keys() != set(keys):
-        got = f"the keys {show(sorted(value))}" if isinstance(value, dict) else show(value)
-        raise CamouflageError(f"{where} wants an object with exactly the keys {', '.join(keys)}, but got {got}.")
-    return value
 
 
 def _points(value: object, count: int, where: str) -> tuple[Point, ...]:
@@ -154,7 +80,7 @@ class Face:
         box = tuple(number(value, 0.0, MAX_SIDE, f"box_ltrb[{i}]")
                     for i, value in enumerate(sequence(self.box_ltrb, 4, "box_ltrb")))
         if not (box[0] < box[2] and box[1] < box[3]):
-            raise CamouflageError(f"box_ltrb wants left < right and top < bottom, but got {show(box)}.")
+            raise CamouflageError(f"box_ltrb must have left < right and top < bottom, but got {show(box)}.")
         values = zip(ATTRIBUTES, sequence(self.attributes, len(ATTRIBUTES), "attributes"), strict=True)
         attributes = tuple(None if p is None else number(p, 0.0, 1.0, f"attributes[{name!r}]") for name, p in values)
         object.__setattr__(self, "box_ltrb", box)
@@ -199,13 +125,13 @@ class Picture:
         for name in ("height", "width"):
             side = getattr(self, name)
             if isinstance(side, bool) or not isinstance(side, int) or not 1 <= side <= MAX_SIDE:
-                raise CamouflageError(f"{name} wants whole pixels from 1 to {MAX_SIDE}, but got {show(side)}.")
+                raise CamouflageError(f"{name} must be whole pixels from 1 to {MAX_SIDE}, but got {show(side)}.")
         faces = tuple(sequence(self.faces, None, "faces"))
         if len(faces) > MAX_FACES:
             raise CamouflageError(f"faces has {len(faces)} entries; at most {MAX_FACES} in one picture are accepted.")
         for i, face in enumerate(faces):
             if not isinstance(face, Face):
-                raise CamouflageError(f"faces[{i}] wants a Face, but got {show(face)}.")
+                raise CamouflageError(f"faces[{i}] must be a Face, but got {show(face)}.")
             if face.box_ltrb[2] > self.width or face.box_ltrb[3] > self.height:
                 raise CamouflageError(f"faces[{i}].box_ltrb {face.box_ltrb} leaves the picture of {self.width} x "
                                       f"{self.height} px. Clip it first, or take the faces of this very picture.")
@@ -242,10 +168,10 @@ class Faces:
     def __post_init__(self) -> None:
         pictures = tuple(sequence(self.pictures, None, "pictures"))
         if not 1 <= len(pictures) <= MAX_PICTURES:
-            raise CamouflageError(f"pictures wants 1 to {MAX_PICTURES} entries, but got {len(pictures)}.")
+            raise CamouflageError(f"pictures must have 1 to {MAX_PICTURES} entries, but got {len(pictures)}.")
         for i, picture in enumerate(pictures):
             if not isinstance(picture, Picture):
-                raise CamouflageError(f"pictures[{i}] wants a Picture, but got {show(picture)}.")
+                raise CamouflageError(f"pictures[{i}] must be a Picture, but got {show(picture)}.")
         object.__setattr__(self, "pictures", pictures)
 
     @property
@@ -281,7 +207,7 @@ class Faces:
         """
         data = record(read_json(text, "The faces JSON", MAX_JSON), ("format", "version", "pictures"), "The faces JSON")
         if (data["format"], data["version"]) != (JSON_FORMAT, JSON_VERSION) or type(data["version"]) is not int:
-            raise CamouflageError(f"The faces JSON wants format {JSON_FORMAT!r}, version {JSON_VERSION}, but got "
+            raise CamouflageError(f"The faces JSON must have format {JSON_FORMAT!r}, version {JSON_VERSION}, but got "
                                   f"{show(data['format'])}, {show(data['version'])}.")
         pictures, where = [], "the top"
         try:

@@ -17,7 +17,8 @@ import torch.nn.functional as F
 
 from ..errors import CamouflageError
 from ..images import ASPECT_TOLERANCE
-from .faces import MAX_FACES, Box, Faces, clip_box, number, show
+from ..validation import number, show
+from .faces import MAX_FACES, Box, Faces, clip_box
 
 Pixels = tuple[int, int, int, int]  # left, top, right, bottom; whole pixels, right and bottom not included
 
@@ -69,7 +70,7 @@ def boxes_of(value: object, count: int, socket: str) -> list[tuple[Box, ...]]:
 
 def _list(value: object, where: str) -> Sequence[object]:
     if not isinstance(value, (list, tuple)):
-        raise CamouflageError(f"{where} wants a box or a list of boxes, but got {show(value)}. {_BOX}")
+        raise CamouflageError(f"{where} must be a box or a list of boxes, but got {show(value)}. {_BOX}")
     return value
 
 
@@ -83,7 +84,7 @@ def _picture(value: object, where: str) -> tuple[Box, ...]:
 
 def _box(value: object, where: str) -> Box:
     if not isinstance(value, Mapping):
-        raise CamouflageError(f"{where} wants a box, but got {show(value)}. {_BOX}")
+        raise CamouflageError(f"{where} must be a box, but got {show(value)}. {_BOX}")
     if missing := [key for key in ("x", "y", "width", "height") if key not in value]:
         raise CamouflageError(f"{where} has no {', '.join(missing)}. {_BOX}")
     x, y, width, height = (_number(value[key], f"{where} {key}") for key in ("x", "y", "width", "height"))
@@ -136,7 +137,7 @@ def _masks(mask: object, count: int, socket: str) -> torch.Tensor:
     """B x h x w, float32, checked."""
     if not isinstance(mask, torch.Tensor) or mask.ndim not in (2, 3) or mask.is_complex() or not mask.numel():
         got = f"a tensor of shape {tuple(mask.shape)}" if isinstance(mask, torch.Tensor) else show(mask)
-        raise CamouflageError(f"'{socket}' wants a mask (batch x height x width), but got {got}. {_MASK}")
+        raise CamouflageError(f"'{socket}' must be a mask (batch x height x width), but got {got}. {_MASK}")
     masks = (mask[None] if mask.ndim == 2 else mask).detach().float().cpu()
     if len(masks) not in (1, count):
         raise CamouflageError(f"'{socket}' has {len(masks)} masks, but there are {count} pictures. {_MASK}")

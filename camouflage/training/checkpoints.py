@@ -1,6 +1,6 @@
 """Checkpoints that are there whole or not at all.
 
-A checkpoint is a folder ``step-00000500`` with the weights, their moving average, the optimiser and ``state.json``,
+A checkpoint is a folder ``step-00000500`` with the weights, their moving average (EMA), the optimiser and ``state.json``,
 which holds the SHA-256 of the others. It is written under another name, brought to the disk, and then renamed, so
 neither a kill nor a power cut leaves half of one under its name; and what does not match its sums is not loaded.
 """
@@ -21,9 +21,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ..errors import CamouflageError
-from ..files import file_sha256
+from ..files import file_sha256, to_disk
 
-WEIGHTS, AVERAGE, OPTIMIZER = "weights.safetensors", "ema.safetensors", "optimizer.pt"
+WEIGHTS, EMA, OPTIMIZER = "weights.safetensors", "ema.safetensors", "optimizer.pt"
 _STATE = "state.json"
 _NAME = re.compile(r"step-(\d{8})")
 _FORMAT = 1
@@ -47,7 +47,7 @@ class Checkpoint:
         return self.state["step"]
 
     def tensors(self, name: str) -> dict[str, torch.Tensor]:
-        """The tensors of ``WEIGHTS`` or ``AVERAGE``, on the CPU."""
+        """The tensors of ``WEIGHTS`` or ``EMA``, on the CPU."""
         return load_file(self.path / name)
 
     def optimizer(self) -> dict[str, Any]:
@@ -86,11 +86,11 @@ def save(folder: Path, step: int, tensors: Mapping[str, Mapping[str, torch.Tenso
                      "sha256": {name: file_sha256(partial / name) for name in files}}
         (partial / _STATE).write_text(json.dumps(described, indent=1, sort_keys=True), encoding="utf-8")
         for name in (*files, _STATE):
-            _to_disk(partial / name)
-        _to_disk(partial)
+            to_disk(partial / name)
+        to_disk(partial)
         shutil.rmtree(final, ignore_errors=True)  # one that was damaged, or a run that starts anew from further back
         os.replace(partial, final)
-        _to_disk(folder)
+        to_disk(folder)
     except (OSError, RuntimeError, SafetensorError) as error:  # torch reports a full disk as a RuntimeError
         shutil.rmtree(partial, ignore_errors=True)
         raise CamouflageError(f"The checkpoint of step {step} could not be written to {folder} ({error}). Make room "
@@ -108,11 +108,11 @@ def load(path: Path) -> Checkpoint:
         state = json.loads((path / _STATE).read_text(encoding="utf-8"))
         if state["format"] != _FORMAT:
             raise CamouflageError(f"{path} was written by another version of this training (format {state['format']}; "
-                                  f"wanted is {_FORMAT}).")
+                                  f"this one reads {_FORMAT}).")
         sums, found = state["sha256"], {name: file_sha256(path / name) for name in state["sha256"]}
         step = state["step"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CamouflageError(f"{path} is no whole checkpoint ({type(error).__name__}: {error}).") from error
+        raise CamouflageError(f"{path} is not a whole checkpoint ({type(error).__name__}: {error}).") from error
     wrong = [name for name in sums if found[name] != sums[name]]
     if wrong or not isinstance(step, int) or not {WEIGHTS, OPTIMIZER} <= sums.keys():
         raise CamouflageError(f"{path} is damaged: {', '.join(wrong) or _STATE} is not what was written.")
@@ -148,14 +148,3 @@ def prune(folder: Path, keep_last: int, keep_every: int) -> None:
             except OSError:
                 continue
             shutil.rmtree(doomed, ignore_errors=True)
-
-
-def _to_disk(path: Path) -> None:
-    """Asks the system to write a file or folder out before going on."""
-    if os.name == "nt" and path.is_dir():
-        return  # Windows does not open folders
-    descriptor = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

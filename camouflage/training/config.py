@@ -41,9 +41,9 @@ class Range:
 
 
 Count = Annotated[int, Range(1, MANY)]
-CountOrNone = Annotated[int, Range(0, MANY)]
+CountOrZero = Annotated[int, Range(0, MANY)]
 Seed = Annotated[int, Range(0, 2**63 - 1)]
-Share = Annotated[float, Range(0, 1)]
+Fraction = Annotated[float, Range(0, 1)]
 Decay = Annotated[float, Range(0, 1, below=True)]
 
 
@@ -60,10 +60,10 @@ class Map:
 class Dropout:
     """How probably a sample goes without its text, image prompt or map; and a face without each of its attributes."""
 
-    text: Share = 0.1
-    image: Share = 0.1
-    map: Share = 0.1
-    attribute: Share = 0.1
+    text: Fraction = 0.1
+    image: Fraction = 0.1
+    map: Fraction = 0.1
+    attribute: Fraction = 0.1
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,10 @@ class Optimizer:
     """AdamW, and the norm that gradients are clipped to."""
 
     kind: Literal["adamw", "adamw_fused", "adamw_8bit"] = "adamw"
-    learning_rate: Share = 1e-5
+    learning_rate: Fraction = 1e-5
     beta1: Decay = 0.9
     beta2: Decay = 0.999
-    weight_decay: Share = 0.01
+    weight_decay: Fraction = 0.01
     epsilon: Annotated[float, Range(1e-16, 1)] = 1e-8
     max_grad_norm: Annotated[float, Range(0, MANY)] = 1.0
 
@@ -93,7 +93,7 @@ class Schedule:
     """The learning rate over the steps."""
 
     kind: Literal["constant", "cosine"] = "constant"
-    warmup: CountOrNone = 500
+    warmup: CountOrZero = 500
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,9 @@ class Ema:
 class Validation:
     """What is measured and sampled on pictures that are never trained on."""
 
-    every: CountOrNone = 1000
-    held_out: CountOrNone = 16
-    pictures: CountOrNone = 4
+    every: CountOrZero = 1000
+    held_out: CountOrZero = 16
+    pictures: CountOrZero = 4
     sampler_steps: Annotated[int, Range(1, 1000)] = 25
     seed: Seed = 0
 
@@ -128,7 +128,7 @@ class Checkpoints:
 
     every: Count = 500
     keep_last: Count = 3
-    keep_every: CountOrNone = 0
+    keep_every: CountOrZero = 0
 
 
 @dataclass(frozen=True)
@@ -244,7 +244,7 @@ def _parse_file(path: Path) -> object:
     except OSError as error:
         raise CamouflageError(f"The config file {path} cannot be read ({error.strerror or error}).") from error
     except UnicodeDecodeError as error:
-        raise CamouflageError(f"{path} is no config file: it wants YAML in UTF-8, but this is no text.") from error
+        raise CamouflageError(f"{path} is no config file: it needs YAML in UTF-8, but this is no text.") from error
 
 
 def _parse(text: str, where: str) -> object:

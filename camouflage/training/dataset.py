@@ -12,13 +12,13 @@ import torch
 
 from ..errors import CamouflageError
 from ..method.faces import Faces
-from .shards import CELL, TOKENS, File, Info, Sample, shards_in, short, value
+from .shards import CELL, TOKENS, DatasetInfo, Sample, ShardReader, shards_in, short, value
 
-__all__ = ["Dataset", "Info", "Sample"]
+__all__ = ["Dataset", "DatasetInfo", "Sample"]
 
 
 class Dataset:
-    """All shards of a folder, sorted by source, so that the order does not hang on the shards. A sequence of samples.
+    """All shards of a folder, sorted by source, so that the order does not depend on the shards. A sequence of samples.
 
     Opening reads every row's place and no tensor (a million pictures: 40 s and some hundred MB). Samples are read from
     a memory map when they are asked for.
@@ -30,7 +30,7 @@ class Dataset:
         sources: 32 hex digits each; none twice.
     """
 
-    def __init__(self, files: list[File]) -> None:
+    def __init__(self, files: list[ShardReader]) -> None:
         self.info = files[0].info
         self._files = files
         rows: dict[str, tuple[int, int, tuple[int, int], int]] = {}
@@ -63,7 +63,7 @@ class Dataset:
         if not paths:
             raise CamouflageError(f"There is no prepared dataset in {folder}: it has no file shard-….arrow. Make it "
                                   "with `python run.py train prepare`.")
-        files = [File(path) for path in paths]
+        files = [ShardReader(path) for path in paths]
         for file in files[1:]:
             if different := file.info.differences(files[0].info):
                 raise CamouflageError(f"{file.path} and {files[0].path.name} were prepared with different settings: "
@@ -84,9 +84,12 @@ class Dataset:
         row = self._files[self._numbers[index]].row(self._offsets[index])
         (h, w), info = self.sizes[index], self.info
         try:
+            picture, = Faces.from_json(row["faces"]).pictures
+            if (picture.height, picture.width) != (CELL * h, CELL * w):
+                raise ValueError("its faces are of a picture of another size")
             return Sample(
                 row["source"], _single(row["latent"], (4, h, w)), _single(row["text"], (TOKENS, info.text_width)),
-                _single(row["image"], (info.image_width,)), row["caption"], Faces.from_json(row["faces"]).pictures[0])
+                _single(row["image"], (info.image_width,)), row["caption"], picture)
         except ValueError as error:
             raise CamouflageError(f"Picture {row['source']} of the dataset is damaged ({short(error)}). Prepare the "
                                   "photos again.") from error

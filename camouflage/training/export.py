@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ from safetensors.torch import save_file
 
 from .. import VERSION
 from ..errors import CamouflageError
+from ..files import whole
 from . import checkpoints
-from .checkpoints import AVERAGE, WEIGHTS, Checkpoint
+from .checkpoints import EMA, WEIGHTS, Checkpoint
 from .networks import original_keys
 
 State = Mapping[str, torch.Tensor]
@@ -27,13 +27,13 @@ _LICENCE = "not stated"
 def main(options: argparse.Namespace) -> int:
     """The command ``export``; the options are those of ``camouflage/commands/train.py``."""
     checkpoint = find(options.run, options.step)
-    name = WEIGHTS if options.weights == "raw" else AVERAGE
+    name = WEIGHTS if options.weights == "raw" else EMA
     if name not in checkpoint.state["sha256"]:
         raise CamouflageError(f"{checkpoint.path} has no moving average, since 'ema.use' was false. Export the weights "
                               "themselves with --no-ema.")
     tensors = checkpoint.tensors(name)
     described = metadata(checkpoint.state, options.licence or _LICENCE)
-    rest, prompt = apart(tensors)
+    rest, prompt = split_image_prompt(tensors)
     files = {options.output: network(checkpoint.state["kind"], rest)}
     if prompt:
         files[options.output.with_name(f"{options.output.stem}_image_prompt.safetensors")] = prompt
@@ -107,8 +107,8 @@ def network(kind: str, tensors: State) -> dict[str, torch.Tensor]:
     return {names[key]: value for key, value in tensors.items()}
 
 
-def apart(tensors: State) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """What was trained, and the IP-Adapter that was trained with it (empty: none was)."""
+def split_image_prompt(tensors: State) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """The trained network, and the IP-Adapter that was trained with it (empty if none was)."""
     prompt = {key: value for key, value in tensors.items() if key.startswith(_IMAGE_PROMPT)}
     return {key: value for key, value in tensors.items() if key not in prompt}, prompt
 
@@ -124,13 +124,10 @@ def write(state: State, path: Path, described: dict[str, str], dtype: torch.dtyp
     if broken:
         raise CamouflageError(f"{broken} is not finite as {dtype}; nothing was written. Export float32 weights, or an "
                               "earlier step with --step.")
-    partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(converted, partial, described)
-        os.replace(partial, path)
+        with whole(path) as temporary:
+            save_file(converted, temporary, described)
     except (OSError, SafetensorError) as error:  # the latter is what safetensors makes of a full disk
         raise CamouflageError(f"{path} could not be written ({error}). Is there room, and may you write "
                               "there?") from error
-    finally:
-        partial.unlink(missing_ok=True)

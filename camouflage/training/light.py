@@ -23,7 +23,7 @@ from . import export, loop, networks, start
 from .config import Light
 from .dataset import Dataset, Sample
 from .loop import Inputs, Job, Report
-from .plan import generator, timestep
+from .randomness import generator, timestep
 from .validation import Sampler, exported
 
 KIND = "light"
@@ -136,7 +136,7 @@ def map_use(model: torch.nn.Module, conditions: Conditions, samples: Sequence[Sa
         other = samples[(place + 1) % len(samples)].picture
         rng = generator(config.validation.seed, "noise", sample.source)
         noise = torch.randn(_NOISE_LEVELS, *sample.latent.shape, generator=rng)
-        levels = [timestep((i + 0.5) / _NOISE_LEVELS, config.timesteps) for i in range(_NOISE_LEVELS)]
+        levels = [timestep((i + 0.5) / _NOISE_LEVELS, config.timestep_sampling) for i in range(_NOISE_LEVELS)]
         timesteps = torch.tensor(levels)
         latent = sample.latent.expand_as(noise)
         noisy = schedule.add_noise(latent, noise, timesteps)  # type: ignore[arg-type]
@@ -192,7 +192,7 @@ def job(config: Light, dataset: Dataset, base_model: Path, image_prompt: Path | 
         shown = samples[:config.validation.pictures]
         if sampler is not None and shown:
             maps = [draw_map(sample.picture, sample, config) for sample in shown]
-            mine, prompts = export.apart(tensors)
+            mine, prompts = export.split_image_prompt(tensors)
             with exported(mine) as file, exported(prompts) as tuned:
                 report.pictures = loop.numbered(sampler.light(file, shown, maps, conditions.empty_text, config,
                                                               tuned if prompts else None))

@@ -1,7 +1,7 @@
 """The loop that both trainings share: batches, gradient, optimiser, average, checkpoints, validation, logs.
 
 On one device or many (accelerate), and resumable to the bit: what a step does hangs on the weights, the optimiser and
-the step's number alone (``camouflage/training/plan.py``).
+the step's number alone (``camouflage/training/randomness.py``).
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from diffusers.training_utils import EMAModel
 from ..errors import CamouflageError
 from ..progress import ProgressLine
 from . import checkpoints
-from .checkpoints import AVERAGE, WEIGHTS, Checkpoint
+from .checkpoints import EMA, WEIGHTS, Checkpoint
 from .config import Identity, Light, to_dict
 from .dataset import Dataset, Sample
-from .plan import TIMESTEPS, Plan, deterministic, generator, hold_out, timestep
+from .randomness import TIMESTEPS, BatchSampler, deterministic, generator, hold_out, timestep
 from .provenance import fingerprint, git_revision, same_run
 
 CHECKPOINTS, LOGS = "checkpoints", "logs"
@@ -167,7 +167,7 @@ class _Run:
         positions = candidates(dataset, config)
         kept, held = hold_out([dataset.sources[i] for i in positions], config.validation.held_out)
         self.trained_on, self.held_out = [positions[i] for i in kept], [positions[i] for i in held]
-        self.plan = Plan([dataset.sizes[i] for i in self.trained_on], config.batch_size, config.seed)
+        self.batches = BatchSampler([dataset.sizes[i] for i in self.trained_on], config.batch_size, config.seed)
         self.group = accelerator.num_processes * config.accumulation
         self.parameters = list(job.trained.values())
         checkpoint = checkpoints.latest(self.folder, self.tell)
@@ -260,9 +260,9 @@ class _Run:
 
     def _inputs(self, number: int) -> Inputs:
         """Micro-batch ``number`` of the whole training, on the CPU."""
-        samples = [self.dataset[self.trained_on[i]] for i in self.plan.batch(number)]
+        samples = [self.dataset[self.trained_on[i]] for i in self.batches.batch(number)]
         rngs = [generator(self.config.seed, "picture", number, place) for place in range(len(samples))]
-        return {**noised(samples, rngs, self.config.timesteps, self.schedule), **self.job.conditions(samples, rngs)}
+        return {**noised(samples, rngs, self.config.timestep_sampling, self.schedule), **self.job.conditions(samples, rngs)}
 
     def _log(self) -> None:
         losses = torch.stack([loss for _, loss in self.pending]).tolist() if self.pending else []
@@ -286,7 +286,7 @@ class _Run:
     def _tensors(self) -> dict[str, dict[str, torch.Tensor]]:
         tensors = {WEIGHTS: {name: parameter.detach() for name, parameter in self.job.trained.items()}}
         if self.average is not None:
-            tensors[AVERAGE] = dict(zip(self.job.trained, self.average.shadow_params, strict=True))
+            tensors[EMA] = dict(zip(self.job.trained, self.average.shadow_params, strict=True))
         return tensors
 
     def _save(self) -> None:
@@ -307,7 +307,7 @@ class _Run:
         if self.accelerator.scaler is not None and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         if self.average is not None:
-            shadow = checkpoint.tensors(AVERAGE)
+            shadow = checkpoint.tensors(EMA)
             for kept, name in zip(self.average.shadow_params, self.job.trained, strict=True):
                 kept.copy_(shadow[name])
             self.average.optimization_step = checkpoint.step
@@ -316,7 +316,7 @@ class _Run:
         if self.main and self.held_out:
             samples = [self.dataset[i] for i in self.held_out]
             tensors = self._tensors()
-            report = self.job.validate(self.step, tensors.get(AVERAGE, tensors[WEIGHTS]), samples,
+            report = self.job.validate(self.step, tensors.get(EMA, tensors[WEIGHTS]), samples,
                                        self.accelerator.device)
             for name, value in report.numbers.items():
                 self.writer.add_scalar(f"validation/{name}", value, self.step)

@@ -34,7 +34,7 @@ from ..method.faces import Picture
 from ..progress import ProgressLine, leave_politely
 from . import photos, sidecars
 from .photos import Unreadable
-from .shards import TOKENS, File, Info, Sample, Shard, value, write_whole
+from .shards import TOKENS, ShardReader, DatasetInfo, Sample, ShardWriter, value, write_whole
 
 BEAMS, MAX_TOKENS = 3, 40  # of a caption: the Caption node's defaults
 LISTED = 20  # skipped photos of one reason that are named on the screen; the file has all
@@ -72,7 +72,7 @@ class Networks:
         self.caption_model = options.caption_model or weights.default_folder("caption")
 
     def settings(self) -> dict[str, Any]:
-        """The part of Info that is known before any network is loaded."""
+        """The part of DatasetInfo that is known before any network is loaded."""
         from ..comfy.weights import digest_of as digest
 
         o = self.options
@@ -83,10 +83,10 @@ class Networks:
                 "faces": {"threshold": o.threshold, "smallest": o.smallest_face, "landmarks": o.landmarks,
                           "sidecars": o.sidecars}}
 
-    def info(self) -> Info:
+    def info(self) -> DatasetInfo:
         """Settings, widths and the empty prompt's embedding."""
         empty = self.text("").half()
-        return Info(**self.settings(), text_width=empty.shape[1],
+        return DatasetInfo(**self.settings(), text_width=empty.shape[1],
                     image_width=len(self.image(torch.full((1, 64, 64, 3), 0.5))), empty_text=empty)
 
     @cached_property
@@ -286,7 +286,7 @@ def prepare(options: Namespace) -> None:
     mine = [(identity, path) for identity, path in found if shard_of(identity, options.num_shards) == options.shard]
     part = "" if options.num_shards == 1 else f", {len(mine)} of them for shard {options.shard}"
     print(f"{len(found)} photos{part}.", flush=True)
-    skipped, shard = Skipped(), Shard(options.dataset, options.shard, options.num_shards)
+    skipped, shard = Skipped(), ShardWriter(options.dataset, options.shard, options.num_shards)
     with contextlib.ExitStack() as stack:
         with _writing(options.dataset):
             stack.enter_context(shard)
@@ -314,7 +314,7 @@ def _sources(mine: Iterable[tuple[str, Path]], skipped: Skipped) -> Iterator[tup
 
 
 @torch.inference_mode()
-def _fill(shard: Shard, jobs: list[tuple[str, Path]], options: Namespace, skipped: Skipped) -> None:
+def _fill(shard: ShardWriter, jobs: list[tuple[str, Path]], options: Namespace, skipped: Skipped) -> None:
     """Prepares the photos that the shard lacks, and lists those that cannot be."""
     networks = Networks(options)
     info = replace(shard.info, **networks.settings()) if shard.info else networks.info()
@@ -348,7 +348,7 @@ def _holds(shard: Shard) -> Iterator[str]:
     sizes: Counter[tuple[int, int]] = Counter()
     faceless = 0
     if shard.info:
-        for _, _, batch in File(shard.path).rows():
+        for _, _, batch in ShardReader(shard.path).rows():
             sizes[value(batch, "width"), value(batch, "height")] += 1
             faceless += not value(batch, "persons")
     yield f"{shard.path} holds {sum(sizes.values())} pictures, {faceless} of them without a face."

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import CamouflageError
 from .checkpoints import Checkpoint
-from .plan import generator
+from .randomness import generator
 
 ROOT = Path(__file__).resolve().parents[1]
 _MAY_CHANGE = {  # of init the digest counts, of accumulation the product with the processes

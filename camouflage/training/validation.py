@@ -17,7 +17,7 @@ from ..method.attribute_map import as_picture
 from . import export
 from .config import Identity, Light
 from .dataset import Sample
-from .plan import deterministic
+from .randomness import deterministic
 
 SAMPLER, SCHEDULER = "dpmpp_sde", "karras"  # paper: DPM++ SDE Karras
 

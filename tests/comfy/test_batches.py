@@ -63,7 +63,7 @@ def shares(before: torch.Tensor, after: torch.Tensor, head: Head = FACE) -> list
 def test_swapped_results_are_recognised(host):
     original, swapped = batch("astronaut", "hopper"), batch("hopper", "astronaut")
     assert verdicts(host, original, swapped) == ["recognisable"] * 2
-    with pytest.raises(Exception, match=r"^Picture 0 \(counted from 0\): Not anonymized"):
+    with pytest.raises(Exception, match=r"^Verify: Picture 0 \(counted from 0\): Not anonymized"):
         verify(host, original, swapped, policy="block")
     result, report, _ = verify(host, original, swapped)
     assert all(picture.passes for picture in report.pictures) and min(shares(swapped, result)) >= 0.9

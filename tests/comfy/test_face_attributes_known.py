@@ -227,7 +227,7 @@ def test_boxes_of_a_batch(run, plant):
     assert counts([[drawn(AWAY)]]) == [2, 2] and counts([[], [drawn(AWAY)]]) == [1, 2]
     with pytest.raises(ValueError, match="'boxes' has boxes for 3 pictures, but there are 2"):
         counts([[drawn(AWAY)]] * 3)
-    with pytest.raises(ValueError, match=r"'boxes'\[1\]\[0\] x wants a number"):
+    with pytest.raises(ValueError, match=r"'boxes'\[1\]\[0\] x must be a number"):
         counts([[], [{**drawn(AWAY), "x": float("nan")}]])
 
 

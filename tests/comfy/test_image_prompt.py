@@ -13,7 +13,9 @@ import pytest
 import torch
 
 from in_host import difference
-from light_weights import EMBEDDING, SD15_LAYERS, ip_adapter, random_map, save, t2i_adapter
+from light_weights import EMBEDDING, SD15_LAYERS, ip_adapter, patches, random_map, save, seen, t2i_adapter
+
+from camouflage.errors import CamouflageError
 
 TIMESTEP = 600
 KEYS = ("image_proj", "ip_adapter")
@@ -25,12 +27,9 @@ MARK = "camouflage_identity_branch"
 
 @pytest.fixture(scope="module")
 def prompt(host):
-    return host.module("camouflage.comfy.image_prompt")
+    from camouflage.comfy import image_prompt
 
-
-@pytest.fixture(scope="module")
-def error(host):
-    return host.module("camouflage.errors").CamouflageError
+    return image_prompt
 
 
 @pytest.fixture(scope="module")
@@ -59,21 +58,10 @@ def unet(miniature_models):
     return net.eval().requires_grad_(False)
 
 
-def seen(seed, batch=1, width=EMBEDDING):
-    """CLIP_VISION_OUTPUT of random pictures."""
-    output = comfy.clip_vision.Output()
-    output["image_embeds"] = torch.randn(batch, width, generator=torch.Generator().manual_seed(seed))
-    return output
-
-
 @pytest.fixture
 def cfg(host, sd):
     return lambda model, positive=None, negative=None: host.run(
         "CFGGuider", model=model, positive=positive or sd.positive, negative=negative or sd.negative, cfg=4.0)[0]
-
-
-def patches(model):
-    return model.model_options["transformer_options"].get("patches_replace", {}).get("attn2", {})
 
 
 class Watch:
@@ -196,7 +184,9 @@ def test_the_host_manages_the_weights_and_copies_none(prompt, sd, adapters):
     copied = patches(model.clone())
     assert copied.keys() == patches(model).keys()
     for key, patch in patches(model).items():
-        assert copied[key] is patch and copy.deepcopy(patch) is patch
+        for copied_patch in (copied[key], copy.deepcopy(patch)):
+            assert copied_patch is not patch and copied_patch.prompt is patch.prompt
+            assert copied_patch.previous is patch.previous and copied_patch.layer == patch.layer
         assert patch.to(torch.float16) is patch
 
 
@@ -215,8 +205,7 @@ def full_model():
 def test_all_16_layers_of_sd15_are_reached_in_the_published_order(prompt, tmp_path):
     adapter = prompt.load(save(ip_adapter(SD15_LAYERS, 1024), tmp_path / "ip-adapter_sd15.safetensors"))
     model = prompt.apply(full_model(), adapter, seen(1, width=1024), 1.0)
-    assert {adapter.layout.numbers[p.layer]: key[:2] for key, p in patches(model).items()} == ORDER
-    assert {key[2] for key in patches(model)} == {0}
+    assert {adapter.layout.numbers[p.layer]: key for key, p in patches(model).items()} == ORDER
     reached = []
 
     def attend(attention, q, k, v, *args, **kwargs):
@@ -299,7 +288,7 @@ def test_masks_keep_persons_apart(prompt, sd, adapters, cfg, step):
         model = sd.model
         for output, mask in applications:
             model = prompt.apply(model, adapters[0], output, 1.0, mask=mask)
-        patch = patches(model)["input", 1, 0]
+        patch = patches(model)["input", 1]
         q = torch.randn(1, 256, 320, generator=torch.Generator().manual_seed(0))
         options = {"cond_or_uncond": [0], "n_heads": 8, "original_shape": [1, 4, 16, 16]}
         total = torch.zeros_like(q)
@@ -322,37 +311,28 @@ def test_masks_keep_persons_apart(prompt, sd, adapters, cfg, step):
     assert difference(step(cfg(halves))[0], step(cfg(whole))[0]) < 1e-3
 
 
-def test_what_replaced_the_attention_before_is_kept(prompt, sd, adapters):
-    model = sd.model.clone()
-    model.set_model_attn2_replace(lambda q, k, v, options: torch.full_like(q, 3.0), "input", 1)
-    patch = patches(prompt.apply(model, adapters[0], seen(1), 1.0))["input", 1, 0]
-    q = torch.randn(1, 256, 320)
-    options = {"cond_or_uncond": [0], "n_heads": 8}
-    assert difference(patch(q, None, None, options), 3.0 + patch.prompt.attend(q, 0, options)) == 0.0
-
-
 @pytest.mark.parametrize(("width", "words"), [
     (768, r"CLIP-L/14\), but .*\[pictures, 1024\] \(CLIP-H/14\)"), (512, "FaRL"), (1280, "CLIP-bigG"), (7, "unknown"),
 ])
-def test_a_wrong_encoder_is_named(prompt, error, tmp_path, sd, width, words):
+def test_a_wrong_encoder_is_named(prompt, tmp_path, sd, width, words):
     adapter = prompt.load(save(ip_adapter(embedding=1024), tmp_path / "a.safetensors"))
-    with pytest.raises(error, match=f"'clip_vision_output' is .*{words}"):
+    with pytest.raises(CamouflageError, match=f"'clip_vision_output' is .*{words}"):
         prompt.apply(sd.model, adapter, seen(1, width=width), 1.0)
 
 
-def test_bad_input_is_refused(prompt, error, tmp_path, sd, adapters, cfg, sample):
-    with pytest.raises(error, match="no image embedding"):
+def test_bad_input_is_refused(prompt, tmp_path, sd, adapters, cfg, sample):
+    with pytest.raises(CamouflageError, match="no image embedding"):
         prompt.apply(sd.model, adapters[0], comfy.clip_vision.Output(), 1.0)
-    with pytest.raises(error, match=r"'clip_vision_output' .* has 3 pictures, but 2 are sampled"):
+    with pytest.raises(CamouflageError, match=r"'clip_vision_output' .* has 3 pictures, but 2 are sampled"):
         sample(cfg(prompt.apply(sd.model, adapters[0], seen(1, 3), 1.0)), batch=2)
-    with pytest.raises(error, match=r"'mask' .* has 3 pictures, but 2 are sampled"):
+    with pytest.raises(CamouflageError, match=r"'mask' .* has 3 pictures, but 2 are sampled"):
         sample(cfg(prompt.apply(sd.model, adapters[0], seen(1), 1.0, mask=torch.ones(3, 64, 64))), batch=2)
-    with pytest.raises(error, match=r"'mask' .* is 64 x 32 px, another shape"):
+    with pytest.raises(CamouflageError, match=r"'mask' .* is 64 x 32 px, another shape"):
         sample(cfg(prompt.apply(sd.model, adapters[0], seen(1), 1.0, mask=torch.ones(32, 64))))
-    with pytest.raises(error, match=r"'mask' is \[1, 1, 8, 8\]"):
+    with pytest.raises(CamouflageError, match=r"'mask' is \[1, 1, 8, 8\]"):
         prompt.apply(sd.model, adapters[0], seen(1), 1.0, mask=torch.ones(1, 1, 8, 8))
     full = prompt.load(save(ip_adapter(SD15_LAYERS), tmp_path / "full.safetensors"))
-    with pytest.raises(error, match=r"'adapter' is for 16 .* 'model' has 6: \[320, 320, 320, 320, 320, 640\]"):
+    with pytest.raises(CamouflageError, match=r"'adapter' is for 16 .* 'model' has 6: \[320, 320, 320, 320, 320, 640\]"):
         prompt.apply(sd.model, full, seen(1), 1.0)
 
 
@@ -382,6 +362,6 @@ def bad_file(kind, states, folder, miniature_models):
     ("incomplete", r"ip_adapter.5.to_v_ip.weight is not there, wanted \[320, 768\]"),
     ("LoRA inside", r"to_q_lora.down.weight is \[2, 2\], wanted not there"),
 ])
-def test_every_other_file_is_refused(prompt, states, tmp_path, miniature_models, error, kind, words):
-    with pytest.raises(error, match=words):
+def test_every_other_file_is_refused(prompt, states, tmp_path, miniature_models, kind, words):
+    with pytest.raises(CamouflageError, match=words):
         prompt.load(bad_file(kind, states, tmp_path, miniature_models))

@@ -9,18 +9,11 @@ from typing import Any
 
 import pytest
 
+from node_ids import NODE_IDS
+
 DOCS = Path(__file__).resolve().parents[2] / "js" / "docs"
 STAGES = {"CAMOUFLaGE/annotate", "CAMOUFLaGE/control", "CAMOUFLaGE/guide", "CAMOUFLaGE/light",
           "CAMOUFLaGE/verify"}
-NODE_IDS = [
-    "CamouflagePrepareImage", "CamouflageDepthMap", "CamouflageNormalMap", "CamouflageSegmentationMap",
-    "CamouflagePoseMap", "CamouflageLineartMap", "CamouflageCaption", "CamouflageEncodeCaptions",
-    "CamouflageSceneControl", "CamouflageIdentityControl", "CamouflageGuider", "CamouflageGuidance",
-    "CamouflageFaceAttributes", "CamouflageEditAttributes", "CamouflageFacePreview", "CamouflageAttributeMap",
-    "CamouflageLightAdapterLoader", "CamouflageApplyLightAdapter", "CamouflageImagePromptLoader",
-    "CamouflageApplyImagePrompt", "CamouflageVerify", "CamouflageSafeSampler", "CamouflageRedact",
-    "CamouflageSaveImage", "CamouflageReport", "CamouflageCalibration",
-]  # fmt: skip
 
 
 @pytest.fixture
@@ -39,7 +32,7 @@ def names(schema: Any) -> list[str]:
 def test_these_are_the_nodes_of_the_pack(host: SimpleNamespace) -> None:
     ours = [name for name, node in host.nodes.items()
             if str(getattr(node, "CATEGORY", "")).startswith("CAMOUFLaGE") or name.startswith("Camouflage")]
-    assert sorted(ours) == sorted(NODE_IDS), "ids are for ever: workflows name them"
+    assert sorted(ours) == sorted(NODE_IDS)
 
 
 @each_node

@@ -78,7 +78,7 @@ def test_batches_and_one_original_for_all(host, portrait):
         verify(host, portrait, both, one_original=True)
     with pytest.raises(Exception, match="'original' has 2 pictures, but 3 results"):
         verify(host, both, torch.cat([both, portrait]))
-    with pytest.raises(Exception, match=r"^Picture 1 \(counted from 0\): Not anonymized"):
+    with pytest.raises(Exception, match=r"^Verify: Picture 1 \(counted from 0\): Not anonymized"):
         verify(host, both, torch.cat([_replaced(portrait), portrait.flip(2)]), policy="block")
 
 
@@ -145,7 +145,7 @@ def test_threshold_and_calibration(host, portrait):
         verify(host, portrait, other, calibration=dataclasses.replace(measured, recogniser="SFace"))
     with pytest.raises(Exception, match="made with other weights of 'dlib ResNet'"):
         verify(host, portrait, other, calibration=dataclasses.replace(measured, sha256=("0" * 64,)))
-    with pytest.raises(Exception, match="'calibration' wants the output of 'Load Calibration'"):
+    with pytest.raises(Exception, match="'calibration' must be the output of 'Load Calibration'"):
         verify(host, portrait, other, calibration=0.6)
 
 

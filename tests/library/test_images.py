@@ -89,7 +89,7 @@ def test_nan_names_socket_and_picture(bad):
 
 @pytest.mark.parametrize("shape", [(8, 8, 3), (1, 8, 8, 2), (1, 3, 8, 8), (2, 1, 8, 8, 3)])
 def test_no_picture_says_what_came(shape):
-    with pytest.raises(CamouflageError, match=r"'image' wants pictures.*" + str(shape).replace("(", r"\(")[:6]):
+    with pytest.raises(CamouflageError, match=r"'image' must be pictures.*" + str(shape).replace("(", r"\(")[:6]):
         as_rgb(torch.zeros(shape), "image")
 
 

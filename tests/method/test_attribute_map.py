@@ -294,12 +294,12 @@ def test_dtype_and_device():
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"latent_height": 0}, "latent_height wants whole cells from 1 to 2048, but got 0"),
-    ({"latent_width": 8.0}, "latent_width wants whole cells"), ({"latent_width": 4096}, "but got 4096"),
-    ({"region": "circle"}, "region wants one of box, grown, landmarks, but got 'circle'"),
-    ({"region": "grown", "grow": 0.5}, "grow wants a number from 1 to 4, but got 0.5"),
-    ({"region": "grown", "grow": float("nan")}, "grow wants"),
-    ({"keypoint_radius": 0}, "keypoint_radius wants a number from 1 to 64, but got 0"),
+    ({"latent_height": 0}, "latent_height must be whole cells from 1 to 2048, but got 0"),
+    ({"latent_width": 8.0}, "latent_width must be whole cells"), ({"latent_width": 4096}, "but got 4096"),
+    ({"region": "circle"}, "region must be one of box, grown, landmarks, but got 'circle'"),
+    ({"region": "grown", "grow": 0.5}, "grow must be a number from 1 to 4, but got 0.5"),
+    ({"region": "grown", "grow": float("nan")}, "grow must"),
+    ({"keypoint_radius": 0}, "keypoint_radius must be a number from 1 to 64, but got 0"),
     ({"faces": None}, "wants faces, but got None"),
 ])
 def test_bad_arguments_are_refused(options, message):

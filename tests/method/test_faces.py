@@ -61,19 +61,19 @@ def test_frozen_and_made_of_plain_floats():
 @pytest.mark.parametrize(("fields", "message"), [
     ({"box_ltrb": (5, 10, 5, 50)}, "left < right"),
     ({"box_ltrb": (5, 50, 35, 10)}, "top < bottom"),
-    ({"box_ltrb": (-1, 10, 35, 50)}, r"box_ltrb\[0\] wants a number from 0 to 65536, but got -1"),
+    ({"box_ltrb": (-1, 10, 35, 50)}, r"box_ltrb\[0\] must be a number from 0 to 65536, but got -1"),
     ({"box_ltrb": (0, 10, float("nan"), 50)}, r"box_ltrb\[2\].*nan"),
     ({"box_ltrb": (0, 10, 35)}, "wants 4 entries, but got 3"),
-    ({"box_ltrb": "0123"}, "box_ltrb wants a list"),
-    ({"score": 1.01}, "score wants a number from 0 to 1"),
-    ({"score": True}, "score wants a number"),
-    ({"score": 10**5000}, "score wants a number"),
-    ({"keypoints": POINTS[:4]}, "keypoints wants 5 entries, but got 4"),
-    ({"keypoints": (*POINTS[:4], (1, 2, 3))}, r"keypoints\[4\] wants 2 entries"),
+    ({"box_ltrb": "0123"}, "box_ltrb must be a list"),
+    ({"score": 1.01}, "score must be a number from 0 to 1"),
+    ({"score": True}, "score must be a number"),
+    ({"score": 10**5000}, "score must be a number"),
+    ({"keypoints": POINTS[:4]}, "keypoints must have 5 entries, but got 4"),
+    ({"keypoints": (*POINTS[:4], (1, 2, 3))}, r"keypoints\[4\] must have 2 entries"),
     ({"keypoints": (*POINTS[:4], (1, float("inf")))}, r"keypoints\[4\] y"),
-    ({"landmarks": POINTS}, "landmarks wants 68 entries, but got 5"),
-    ({"attributes": (0.5,) * 39}, "attributes wants 40 entries, but got 39"),
-    ({"attributes": (*(0.5,) * 39, -0.1)}, r"attributes\['Young'\] wants a number from 0 to 1, but got -0.1"),
+    ({"landmarks": POINTS}, "landmarks must have 68 entries, but got 5"),
+    ({"attributes": (0.5,) * 39}, "attributes must have 40 entries, but got 39"),
+    ({"attributes": (*(0.5,) * 39, -0.1)}, r"attributes\['Young'\] must be a number from 0 to 1, but got -0.1"),
     ({"attributes": (*(0.5,) * 39, "0.1")}, "Young"),
 ])
 def test_a_face_checks_its_fields(fields, message):
@@ -87,13 +87,13 @@ def test_a_picture_and_a_batch_check_theirs():
             Picture(*size)
     with pytest.raises(CamouflageError, match=r"faces\[0\].box_ltrb .* leaves the picture of 34 x 100 px"):
         Picture(100, 34, (face(),))
-    with pytest.raises(CamouflageError, match=r"faces\[0\] wants a Face"):
+    with pytest.raises(CamouflageError, match=r"faces\[0\] must be a Face"):
         Picture(100, 100, ("face",))
     with pytest.raises(CamouflageError, match="at most 1000"):
         Picture(100, 100, (face(),) * 1001)
     with pytest.raises(CamouflageError, match="1 to 10000"):
         Faces(())
-    with pytest.raises(CamouflageError, match=r"pictures\[0\] wants a Picture"):
+    with pytest.raises(CamouflageError, match=r"pictures\[0\] must be a Picture"):
         Faces((face(),))
     assert Picture(50, 35, [face()]).faces == (face(),)
 
@@ -173,19 +173,19 @@ FACE = ["pictures", 0, "faces", 0]
     (broken(["format"], "other"), "format"),
     (broken(["extra"], 1), "exactly the keys"),
     (broken(["pictures"], []), "1 to 10000"),
-    (broken(["pictures"], {}), "pictures wants a list"),
-    (broken(["pictures", 0, "height"], -60), r"pictures\[0\]: height wants whole pixels from 1 to 65536, but got -60"),
-    (broken(["pictures", 0, "width"], 10**12), "width wants whole pixels"),
+    (broken(["pictures"], {}), "pictures must be a list"),
+    (broken(["pictures", 0, "height"], -60), r"pictures\[0\]: height must be whole pixels from 1 to 65536, but got -60"),
+    (broken(["pictures", 0, "width"], 10**12), "width must be whole pixels"),
     (broken(["pictures", 0, "width"], 10), "leaves the picture"),
     (broken(["pictures", 0, "width"], KeyError), "exactly the keys height, width, faces"),
-    (broken([*FACE, "score"], None), r"pictures\[0\].faces\[0\]: score wants a number"),
+    (broken([*FACE, "score"], None), r"pictures\[0\].faces\[0\]: score must be a number"),
     (broken([*FACE, "score"], float("nan")), "contains NaN"),
     (broken([*FACE, "score"], -float("inf")), "contains -Infinity"),
     (broken([*FACE, "box_ltrb", 2], 35).replace("35", "1e999", 1), r"box_ltrb\[2\].*inf"),
-    (broken([*FACE, "keypoints", 0], [[[[[]]]]]), r"keypoints\[0\] wants 2 entries"),
-    (broken([*FACE, "attributes", "Young"], KeyError), "attributes wants an object with exactly the keys"),
-    (broken([*FACE, "attributes", "Younger"], 0.5), "attributes wants an object with exactly the keys"),
-    (broken([*FACE, "attributes"], [0.5] * 40), "attributes wants an object"),
+    (broken([*FACE, "keypoints", 0], [[[[[]]]]]), r"keypoints\[0\] must have 2 entries"),
+    (broken([*FACE, "attributes", "Young"], KeyError), "attributes must be an object with exactly the keys"),
+    (broken([*FACE, "attributes", "Younger"], 0.5), "attributes must be an object with exactly the keys"),
+    (broken([*FACE, "attributes"], [0.5] * 40), "attributes must be an object"),
     (broken([*FACE, "attributes", "Young"], 1.5), r"faces\[0\]: attributes\['Young'\].*1.5"),
 ], ids=lambda value: str(value)[:40])
 def test_malformed_json_is_refused_by_place(text, message):

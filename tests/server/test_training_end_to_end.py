@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from camouflage.training import checkpoints, networks
-from camouflage.training.checkpoints import AVERAGE
+from camouflage.training.checkpoints import EMA
 from camouflage.training.dataset import Dataset
 from light_weights import SIGNED, save
 from served import change, pictures
@@ -81,7 +81,7 @@ def test_the_training_validates_and_says_what_comes_next(trained):
 
 
 def test_the_shipped_workflow_paints_with_the_exported_adapter(server, trained, folder, tmp_path):
-    average = checkpoints.load(trained.run / "checkpoints" / "step-00000003").tensors(AVERAGE)
+    average = checkpoints.load(trained.run / "checkpoints" / "step-00000003").tensors(EMA)
     save(average, folder / WRITTEN_BY_HAND, SIGNED)
     untrained = networks.new_light_adapter(networks.load_unet(trained.base_model), None, seed=0)
     save(untrained.state_dict(), folder / UNTRAINED, SIGNED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -49,6 +50,20 @@ def ip_adapter(layers: Sequence[int] = LAYERS, embedding: int = EMBEDDING, conte
         for part in ("to_k", "to_v"):
             state[f"ip_adapter.{2 * place + 1}.{part}_ip.weight"] = matrix(width, context)
     return state
+
+
+def seen(seed: int, batch: int = 1, width: int = EMBEDDING) -> Any:
+    """CLIP_VISION_OUTPUT of random pictures."""
+    import comfy.clip_vision
+
+    output = comfy.clip_vision.Output()
+    output["image_embeds"] = torch.randn(batch, width, generator=torch.Generator().manual_seed(seed))
+    return output
+
+
+def patches(model: Any) -> dict[tuple, Any]:
+    """What replaces cross-attention in a MODEL, by the host's keys."""
+    return model.model_options["transformer_options"].get("patches_replace", {}).get("attn2", {})
 
 
 def random_map(seed: int, batch: int = 1, height: int = 16, width: int = 16) -> torch.Tensor:

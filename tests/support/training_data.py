@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from camouflage.method.faces import ATTRIBUTES, Face, Picture
-from camouflage.training.dataset import Dataset, Info, Sample
-from camouflage.training.shards import CELL, TOKENS, Shard
+from camouflage.training.dataset import Dataset, DatasetInfo, Sample
+from camouflage.training.shards import CELL, TOKENS, ShardWriter
 from testing.drawn_faces import draw, write_folder
 
 TEXT, IMAGE = 768, 768  # numbers in a token of the text, and in an image embedding (CLIP-L)
@@ -38,10 +38,10 @@ def random_face(rng: random.Random, left: float, right: float, height: int) -> F
                 attributes=tuple(rng.random() for _ in ATTRIBUTES))
 
 
-def synthetic_info(seed: int = 0, **overrides: Any) -> Info:
+def synthetic_info(seed: int = 0, **overrides: Any) -> DatasetInfo:
     """Settings as `prepare` would write them, with a random embedding of the empty prompt."""
     empty = torch.randn(TOKENS, TEXT, generator=torch.Generator().manual_seed(seed)).half()
-    return Info(**{"resolution": 64, "base_model": "a" * 64, "vae": "b" * 64, "image_encoder": "c" * 64,
+    return DatasetInfo(**{"resolution": 64, "base_model": "a" * 64, "vae": "b" * 64, "image_encoder": "c" * 64,
                    "caption": {"model": "blip"}, "faces": {"threshold": 0.5}, "text_width": TEXT,
                    "image_width": IMAGE, "empty_text": empty, **overrides})
 
@@ -63,7 +63,7 @@ def synthetic_sample(seed: int, latent: tuple[int, int] = (8, 8), persons: Seque
 def synthetic_dataset(folder: Path, count: int, seed: int = 0, latent: tuple[int, int] = (8, 8),
                       persons: Sequence[int] = (1, 2, 3), **info: Any) -> Dataset:
     """A dataset of seeded random pictures, written by the real writer; picture i has the seed 1000 * seed + i."""
-    with Shard(folder) as shard:
+    with ShardWriter(folder) as shard:
         shard.start(synthetic_info(seed, **{"resolution": CELL * max(latent), **info}))
         for i in range(count):
             shard.add(synthetic_sample(1000 * seed + i, latent, persons))
@@ -86,7 +86,7 @@ def restored_model_folders() -> Iterator[None]:
 
 def write_latents(folder: Path, latents: torch.Tensor, seed: int = 0, **info: Any) -> Dataset:
     """A dataset of given latents (N x 4 x h x w) and their drawn persons; picture i is that of drawn_latents."""
-    with Shard(folder) as shard:
+    with ShardWriter(folder) as shard:
         shard.start(synthetic_info(seed, **info))
         for i, latent in enumerate(latents):
             _, picture = draw(i, 64, 64, 1 + i % 3)

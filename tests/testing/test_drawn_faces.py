@@ -188,18 +188,18 @@ def test_write_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("call", "words"), [
-    (lambda: draw(True, 64, 64), "seed wants a whole number"),
-    (lambda: draw(1, 31, 64), "width wants a whole number from 32 to 2048, but got 31"),
-    (lambda: draw(1, 64, 64.0), "height wants a whole number"),
+    (lambda: draw(True, 64, 64), "seed must be a whole number"),
+    (lambda: draw(1, 31, 64), "width must be a whole number from 32 to 2048, but got 31"),
+    (lambda: draw(1, 64, 64.0), "height must be a whole number"),
     (lambda: draw(1, 64, 64, 7), "persons .* from 1 to 6, but got 7"),
     (lambda: draw(1, 64, 64, []), "number of looks in persons .* got 0"),
     (lambda: draw(1, 64, 64, {"Bald": True}), "persons .*list of looks"),
-    (lambda: draw(1, 64, 64, ["Bald"]), "A look wants a mapping"),
+    (lambda: draw(1, 64, 64, ["Bald"]), "A look must be a mapping"),
     (lambda: draw(1, 64, 64, [{"bald": True}]), "unknown attribute 'bald'"),
     (lambda: draw(1, 64, 64, [{"Bald": 1}]), "True or False for Bald, but got 1"),
-    (lambda: write_folder("never", 0, 1, 64), "count wants"),
-    (lambda: write_folder("never", 1, 1, 64, most=9), "most wants"),
-    (lambda: write_folder("never", 1, 1, 8), "size wants"),
+    (lambda: write_folder("never", 0, 1, 64), "count must"),
+    (lambda: write_folder("never", 1, 1, 64, most=9), "most must"),
+    (lambda: write_folder("never", 1, 1, 8), "size must"),
 ])
 def test_bad_arguments_are_explained(call, words: str) -> None:
     with pytest.raises(CamouflageError, match=words):

@@ -14,13 +14,13 @@ import torch
 
 from camouflage.errors import CamouflageError
 from camouflage.training import checkpoints
-from camouflage.training.checkpoints import AVERAGE, OPTIMIZER, WEIGHTS
+from camouflage.training.checkpoints import EMA, OPTIMIZER, WEIGHTS
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def write(folder, step):
-    tensors = {name: {"a": torch.full((3,), float(step)), "b": torch.arange(4.0)} for name in (WEIGHTS, AVERAGE)}
+    tensors = {name: {"a": torch.full((3,), float(step)), "b": torch.arange(4.0)} for name in (WEIGHTS, EMA)}
     return checkpoints.save(folder, step, tensors, {"optimizer": {"state": {0: {"step": torch.tensor(step)}}}},
                             {"kind": "light"})
 
@@ -29,12 +29,12 @@ def test_what_is_saved_comes_back(tmp_path):
     path = write(tmp_path, 7)
     found = checkpoints.latest(tmp_path)
     assert (found.path, found.step, found.state["kind"]) == (path, 7, "light")
-    assert found.tensors(AVERAGE)["a"].tolist() == [7.0] * 3
+    assert found.tensors(EMA)["a"].tolist() == [7.0] * 3
     assert found.optimizer()["optimizer"]["state"][0]["step"] == 7
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["step-00000007"]
 
 
-@pytest.mark.parametrize("name", [WEIGHTS, AVERAGE, OPTIMIZER, "state.json"])
+@pytest.mark.parametrize("name", [WEIGHTS, EMA, OPTIMIZER, "state.json"])
 @pytest.mark.parametrize("damage", ["shorter", "gone", "empty", "one bit"])
 def test_a_damaged_one_is_passed_over(tmp_path, name, damage):
     write(tmp_path, 1)

@@ -1,7 +1,11 @@
 """The prepared dataset: what is written is read, whatever happened to the file's end."""
 
+import contextlib
 import errno
+import json
 import os
+import random
+import re
 import subprocess
 import sys
 import threading
@@ -16,7 +20,7 @@ import torch
 from camouflage.errors import CamouflageError
 from camouflage.training import shards
 from camouflage.training.dataset import Dataset
-from camouflage.training.shards import File, Shard, shard_file
+from camouflage.training.shards import ShardReader, ShardWriter, shard_file
 from training_data import synthetic_dataset, synthetic_info, synthetic_sample
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +38,7 @@ def small_info():
 
 
 def write(folder: Path, samples, info=None, shard: int = 0, num_shards: int = 1) -> Path:
-    with Shard(folder, shard, num_shards) as file:
+    with ShardWriter(folder, shard, num_shards) as file:
         file.start(info or small_info())
         for sample in samples:
             if sample.source not in file.sources:
@@ -79,15 +83,15 @@ def test_a_file_cut_anywhere_keeps_its_whole_rows_and_goes_on(tmp_path):
     samples = [small(i) for i in range(2)]
     path = write(tmp_path, samples)
     whole = path.read_bytes()
-    ends = [end for _, end, _ in File(path).rows()]
-    for cut in range(File(path).start, len(whole) + 1):
+    ends = [end for _, end, _ in ShardReader(path).rows()]
+    for cut in range(ShardReader(path).start, len(whole) + 1):
         for tail in (b"", bytes(8 * (cut % 3) + cut % 5)):  # a power cut leaves zeros
             content = whole[:cut] + tail
             path.write_bytes(content)
             kept = sum(content[:end] == whole[:end] for end in ends)  # a row may end in zeros itself
-            with Shard(tmp_path) as shard:
+            with ShardWriter(tmp_path) as shard:
                 assert shard.sources == {sample.source for sample in samples[:kept]}
-                assert shard.cut_off == len(content) - (ends[kept - 1] if kept else File(path).start)
+                assert shard.cut_off == len(content) - (ends[kept - 1] if kept else ShardReader(path).start)
         if cut % 7 == 0 or cut in ends:
             assert write(tmp_path, samples).read_bytes() == whole
 
@@ -96,7 +100,7 @@ def test_rows_whose_bytes_never_came_onto_the_disk_are_cut_off(tmp_path):
     samples = [small(i) for i in range(3)]
     path = write(tmp_path, samples)
     whole = bytearray(path.read_bytes())
-    start, end, _ = list(File(path).rows())[1]
+    start, end, _ = list(ShardReader(path).rows())[1]
     whole[end - 16:end] = bytes(16)  # the message's frame is there, and the end of its body is not
     assert path.read_bytes()[start:end] != whole[start:end]
     path.write_bytes(whole)
@@ -117,14 +121,14 @@ def test_the_reader_stops_at_the_last_whole_row_and_says_so(tmp_path):
 
 def test_a_damaged_middle_is_not_taken_for_a_torn_end(tmp_path, monkeypatch):
     path = write(tmp_path, [small(i) for i in range(3)])
-    offset = next(File(path).rows())[0]
+    offset = next(ShardReader(path).rows())[0]
     content = bytearray(path.read_bytes())
     content[offset:offset + 4] = b"torn"
     path.write_bytes(content)
     monkeypatch.setattr(shards, "_TAIL", 100)
     with pytest.raises(CamouflageError, match=f"damaged at byte {offset}"):
         Dataset.open(tmp_path)
-    with pytest.raises(CamouflageError, match=f"damaged at byte {offset}"), Shard(tmp_path):
+    with pytest.raises(CamouflageError, match=f"damaged at byte {offset}"), ShardWriter(tmp_path):
         pass
     assert path.read_bytes() == content
 
@@ -152,9 +156,93 @@ def test_bad_folders_are_named(tmp_path):
         path.write_bytes(content)
         with pytest.raises(CamouflageError, match="cannot be read as a part of a dataset|not a dataset of version 1"):
             Dataset.open(tmp_path / "odd")
-        with pytest.raises(CamouflageError), Shard(tmp_path / "odd"):
+        with pytest.raises(CamouflageError), ShardWriter(tmp_path / "odd"):
             pass
         assert path.read_bytes() == content
+
+
+def outcome(folder: Path) -> str:
+    """"whole" if everything in the folder can be read, else the sentence that says why not; no traceback."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a torn end
+            list(Dataset.open(folder))
+        return "whole"
+    except CamouflageError as error:
+        return str(error)
+
+
+def test_damaged_files_are_explained_in_a_sentence(tmp_path):
+    """Seeded damage of every kind, half of it to the header: nothing but a sentence comes of it, and no wrong row."""
+    samples = [replace(small(i), caption=f"picture {i}") for i in range(3)]
+    path = write(tmp_path, samples)
+    whole, start = path.read_bytes(), ShardReader(path).start
+    rng, known, said = random.Random(0), {sample.source: sample for sample in samples}, set()
+    for _ in range(1500):
+        content = bytearray(whole)
+        end = rng.choice((start, len(whole)))
+        for _ in range(rng.choice((1, 1, 2, 8))):
+            place, length = rng.randrange(end), rng.choice((1, 4, 40))
+            kind = rng.randrange(5)
+            if kind == 0:
+                content[place % len(content)] ^= 1 << rng.randrange(8)
+            elif kind == 1:
+                content[place:place + length] = rng.randbytes(length)
+            elif kind == 2:
+                content[place:place + length] = rng.choice((b"\0", b"\xff")) * length
+            elif kind == 3:
+                del content[place:place + length]
+            else:
+                content[place:place] = content[rng.randrange(end):][:length]
+        path.write_bytes(content)
+        said.add(outcome(tmp_path).split(" at byte")[0])
+        with contextlib.suppress(CamouflageError), ShardWriter(tmp_path) as shard:
+            assert shard.sources <= known.keys()
+    assert "whole" in said and len(said) > 5
+
+
+@pytest.mark.parametrize(("change", "value"), [
+    ("text_width", "x"), ("text_width", -1), ("image_width", -1), ("text_width", 2), ("resolution", None),
+    ("caption", []), ("faces", "x"), ("base_model", 5), ("more", 1), ("vae", ...)])
+def test_a_header_of_another_form_is_explained(tmp_path, change, value):
+    path = write(tmp_path, [small(0)])
+    schema = pa.ipc.open_stream(path).schema
+    data = json.loads(schema.metadata[b"camouflage"])
+    data[change] = value
+    if value is ...:
+        del data[change]
+    for text in (json.dumps(data), "[]", "7", "[" * 100_000, "\0"):
+        header = schema.with_metadata({**schema.metadata, b"camouflage": text.encode()}).serialize().to_pybytes()
+        path.write_bytes(header)
+        assert re.match(f"{re.escape(str(path))} (cannot be read as a part of|is not a dataset)", outcome(tmp_path))
+    path.write_bytes(schema.with_metadata({b"camouflage": schema.metadata[b"camouflage"]}).serialize().to_pybytes())
+    assert "cannot be read as a part of a dataset" in outcome(tmp_path)
+
+
+def test_compressed_rows_are_refused_before_they_are_unpacked(tmp_path, monkeypatch):
+    path = write(tmp_path, [small(0)])
+    header = path.read_bytes()[:ShardReader(path).start]
+    batch, = pa.ipc.open_stream(path)
+    assert outcome(tmp_path) == "whole"
+    monkeypatch.setattr(shards, "_TAIL", 0)
+    for codec in ("lz4", "zstd"):
+        options = pa.ipc.IpcWriteOptions(compression=codec)
+        path.write_bytes(header + batch.serialize(options=options).to_pybytes())
+        with monkeypatch.context() as patch:
+            patch.setattr(pa.ipc, "read_record_batch", lambda *_: pytest.fail("it was unpacked"))
+            assert "a row is compressed" in outcome(tmp_path)
+
+
+def test_rows_that_lie_with_a_right_checksum_are_explained(tmp_path):
+    path = write(tmp_path, [small(0)])
+    header, (row,) = path.read_bytes()[:ShardReader(path).start], pa.ipc.open_stream(path).read_all().to_pylist()
+    for change in ({"faces": "[]"}, {"faces": '{"version": 1, "pictures": []}'}, {"latent": b""}, {"height": -8},
+                   {"width": 2**31 - 1}, {"text": b"123"}, {"height": None}, {"caption": None}):
+        lying = row | change
+        if None not in lying.values():
+            lying["crc"] = shards._crc(lying)
+        path.write_bytes(header + pa.RecordBatch.from_pylist([lying], shards._SCHEMA).serialize().to_pybytes())
+        assert outcome(tmp_path) != "whole"
 
 
 def test_another_version_is_refused(tmp_path, monkeypatch):
@@ -184,7 +272,7 @@ def test_another_number_of_shards_is_refused(tmp_path):
 
 def test_one_process_writes_a_shard(tmp_path):
     code = ("import sys; from pathlib import Path; from camouflage.training.shards import Shard\n"
-            "with Shard(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()")
+            "with ShardWriter(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()")
     with subprocess.Popen([sys.executable, "-c", code, tmp_path], cwd=ROOT, stdin=subprocess.PIPE,
                           stdout=subprocess.PIPE) as other:
         assert other.stdout and other.stdout.readline() == b"in\n"
@@ -205,7 +293,7 @@ def test_a_full_disk_loses_nothing_that_was_whole(tmp_path, monkeypatch):
         room[0] -= count
         return count
 
-    with Shard(tmp_path) as shard:
+    with ShardWriter(tmp_path) as shard:
         shard.start(small_info())
         monkeypatch.setattr(os, "write", write_until_full)
         room[0] = 1_000_000
@@ -224,7 +312,7 @@ def test_a_full_disk_loses_nothing_that_was_whole(tmp_path, monkeypatch):
 
 def test_samples_that_do_not_fit_are_refused(tmp_path):
     sample = small(0)
-    with Shard(tmp_path) as shard:
+    with ShardWriter(tmp_path) as shard:
         with pytest.raises(ValueError, match="started"):
             shard.add(sample)
         shard.start(small_info())

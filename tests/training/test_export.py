@@ -22,7 +22,7 @@ from camouflage import VERSION
 from camouflage.files import file_sha256
 from camouflage.training import checkpoints, identity, light, loop, networks
 from camouflage.training import config as configs
-from camouflage.training.checkpoints import AVERAGE, WEIGHTS
+from camouflage.training.checkpoints import EMA, WEIGHTS
 from in_host import difference
 from light_weights import difference_of_states, random_map
 from training_data import synthetic_dataset
@@ -75,7 +75,7 @@ def checkpoint(run, step: int = 4):
     return checkpoints.load(run.folder / "checkpoints" / f"step-{step:08d}")
 
 
-def parts(run, name: str = AVERAGE, step: int = 4) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+def parts(run, name: str = EMA, step: int = 4) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Light adapter and IP-Adapter of a checkpoint."""
     tensors = checkpoint(run, step).tensors(name)
     adapter = {key: value for key, value in tensors.items() if key.startswith("adapter.")}
@@ -105,12 +105,12 @@ def test_the_file_says_what_it_is(light_run, identity_run, control_net, tmp_path
 
 
 def test_which_numbers_are_written(light_run, identity_run, tmp_path, capsys):
-    for place, (options, name, step) in enumerate((((), AVERAGE, 4), (("--no-ema",), WEIGHTS, 4),
-                                                   (("--step", "2"), AVERAGE, 2))):
+    for place, (options, name, step) in enumerate((((), EMA, 4), (("--no-ema",), WEIGHTS, 4),
+                                                   (("--step", "2"), EMA, 2))):
         assert export(light_run.folder, tmp_path / f"{place}.safetensors", *options) == 0
         for ending, tensors in zip(("", "_image_prompt"), parts(light_run, name, step), strict=True):
             assert difference_of_states(load_file(tmp_path / f"{place}{ending}.safetensors"), tensors) == 0.0
-    different = [parts(light_run, name, step)[0] for name, step in ((AVERAGE, 4), (WEIGHTS, 4), (AVERAGE, 2))]
+    different = [parts(light_run, name, step)[0] for name, step in ((EMA, 4), (WEIGHTS, 4), (EMA, 2))]
     assert all(difference_of_states(a, b) > 1e-4 for a, b in zip(different, different[1:] + different[:1], strict=True))
 
     assert export(light_run.folder, tmp_path / "half.safetensors", "--dtype", "float16") == 0
@@ -185,9 +185,9 @@ def test_a_full_disk_leaves_no_file_behind(light_run, tmp_path, capsys, room):
 @pytest.mark.parametrize("key", ["adapter.conv_in.bias", "ip_adapter.1.to_k_ip.weight"])
 def test_numbers_that_are_not_finite_leave_no_file_behind(light_run, tmp_path, capsys, bad, dtype, key):
     whole = checkpoint(light_run)
-    tensors = whole.tensors(AVERAGE)
+    tensors = whole.tensors(EMA)
     tensors[key].view(-1)[3] = bad
-    broken = checkpoints.save(tmp_path / "run", 4, {WEIGHTS: tensors, AVERAGE: tensors}, {}, whole.state)
+    broken = checkpoints.save(tmp_path / "run", 4, {WEIGHTS: tensors, EMA: tensors}, {}, whole.state)
     assert export(broken, tmp_path / "a.safetensors", "--dtype", dtype) == 2
     assert f"{key} is not finite as torch.{dtype}; nothing was written" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
@@ -196,7 +196,7 @@ def test_numbers_that_are_not_finite_leave_no_file_behind(light_run, tmp_path, c
 def test_what_is_no_run_is_explained(light_run, tmp_path, capsys):
     (tmp_path / "damaged" / "checkpoints").mkdir(parents=True)
     copied = shutil.copytree(checkpoint(light_run).path, tmp_path / "damaged" / "checkpoints" / "step-00000004")
-    (copied / AVERAGE).write_bytes((copied / AVERAGE).read_bytes()[:-1])
+    (copied / EMA).write_bytes((copied / EMA).read_bytes()[:-1])
     for run, options, words in (
             (tmp_path, (), r"no whole checkpoint in .*checkpoints\. Name the --output folder of a training"),
             (tmp_path, ("--step", "2"), "no whole checkpoint in"),

@@ -14,7 +14,7 @@ from camouflage.training import config as configs
 from camouflage.training import export, identity, loop, networks
 from camouflage.training.checkpoints import WEIGHTS
 from camouflage.training.dataset import Dataset
-from camouflage.training.plan import generator
+from camouflage.training.randomness import generator
 from camouflage.training.validation import Sampler
 from light_weights import difference_of_states
 from sampled import long

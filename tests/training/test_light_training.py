@@ -17,8 +17,8 @@ from camouflage.method.attribute_map import attribute_map
 from camouflage.method.faces import Faces
 from camouflage.training import config as configs
 from camouflage.training import light, loop
-from camouflage.training.checkpoints import AVERAGE, WEIGHTS
-from camouflage.training.plan import generator
+from camouflage.training.checkpoints import EMA, WEIGHTS
+from camouflage.training.randomness import generator
 from light_weights import difference_of_states
 from sampled import long
 from training_data import drawn_latents, synthetic_dataset, synthetic_sample, write_latents
@@ -70,7 +70,7 @@ def digest(tensors) -> str:
 
 @long
 def test_the_adapter_learns_to_use_its_map(files, tmp_path):
-    config = settings("steps=250", "batch_size=8", "optimizer.learning_rate=2e-3", "timesteps=uniform",
+    config = settings("steps=250", "batch_size=8", "optimizer.learning_rate=2e-3", "timestep_sampling=uniform",
                       "dropout.attribute=0", "ema.use=false")
     job = light.job(config, files.dataset, files.base, files.prompt)
     samples = [files.dataset[i] for i in range(PICTURES)]
@@ -136,12 +136,12 @@ def test_a_resumed_run_ends_with_the_same_bits(small, tmp_path, stops):
     for step in stops:
         until(step, tmp_path / "parts")
     parts = until(7, tmp_path / "parts")
-    for name in (WEIGHTS, AVERAGE):
+    for name in (WEIGHTS, EMA):
         assert difference_of_states(load_file(whole / name), load_file(parts / name)) == 0.0
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
     assert load_file(whole / WEIGHTS).keys() >= {"adapter.conv_in.weight", "image_proj.proj.weight",
                                                  "ip_adapter.1.to_k_ip.weight"}
-    assert difference_of_states(load_file(whole / WEIGHTS), load_file(whole / AVERAGE)) > 0
+    assert difference_of_states(load_file(whole / WEIGHTS), load_file(whole / EMA)) > 0
 
 
 def test_checkpoints_come_when_they_should_and_the_last_is_passed_over_if_damaged(small, tmp_path, capsys):
@@ -167,7 +167,7 @@ def test_the_average_is_that_of_its_formula(small, tmp_path):
         decay = min(0.5, step / (9 + step)) if step > 1 else 0.0  # diffusers: (1 + n) / (10 + n), from its second on
         for name, weight in load_file(folder / WEIGHTS).items():
             average[name] = decay * average[name] + (1 - decay) * weight
-        assert difference_of_states(average, load_file(folder / AVERAGE)) < 1e-6
+        assert difference_of_states(average, load_file(folder / EMA)) < 1e-6
 
 
 def test_gradient_checkpointing_changes_no_loss(small, tmp_path):
@@ -187,7 +187,7 @@ def test_the_first_loss_is_the_formulas(small, tmp_path):
     config = settings("steps=1", "batch_size=3", "dropout.text=0", "dropout.image=0", "dropout.map=0",
                       "dropout.attribute=0")
     job = light.job(config, small.dataset, small.base, small.prompt)
-    samples = [small.dataset[i] for i in loop.Plan(small.dataset.sizes, 3, 0).batch(0)]
+    samples = [small.dataset[i] for i in loop.BatchSampler(small.dataset.sizes, 3, 0).batch(0)]
     total = 0.0
     with torch.no_grad():
         for place, sample in enumerate(samples):

@@ -20,7 +20,7 @@ from camouflage.method.faces import Faces
 from camouflage.training import prepare, sidecars
 from camouflage.training.dataset import Dataset
 from camouflage.training.prepare import shard_of
-from camouflage.training.shards import File, Shard
+from camouflage.training.shards import ShardReader, ShardWriter
 from testing.drawn_faces import draw
 from training_command import SCRIPT
 from training_data import prepare_options, restored_model_folders, synthetic_info, synthetic_sample
@@ -90,7 +90,7 @@ def folder(tmp_path) -> Path:
 
 def rows(path: Path) -> dict[str, bytes]:
     """The bytes of every row by source."""
-    file = File(path)
+    file = ShardReader(path)
     return {batch.column("source")[0].as_py(): file.buffer.slice(start, end - start).to_pybytes()
             for start, end, batch in file.rows()}
 
@@ -374,7 +374,7 @@ def test_a_full_disk_is_said_and_loses_nothing(fake, folder, tmp_path):
     assert process.returncode == 2 and "cannot be written (File too large)" in err and "Make room" in err
     shard = tmp_path / "data" / "shard-00000-of-00001.arrow"
     kept = rows(shard)
-    assert 2 < len(kept) < 12 and max(end for _, end, _ in File(shard).rows()) == shard.stat().st_size
+    assert 2 < len(kept) < 12 and max(end for _, end, _ in ShardReader(shard).rows()) == shard.stat().st_size
     assert prepare.main(prepare_options([folder], tmp_path / "data")) == 0
     assert len(rows(shard)) == 12 and set(fake.asked) == rows(shard).keys() - kept.keys()
 
@@ -382,7 +382,7 @@ def test_a_full_disk_is_said_and_loses_nothing(fake, folder, tmp_path):
 def test_a_dataset_that_is_being_written_is_left_alone(fake, folder, tmp_path):
     if os.name != "posix":
         pytest.skip("locks of one process are shared there")
-    with Shard(tmp_path / "data"), pytest.raises(CamouflageError, match="Another process is writing"):
+    with ShardWriter(tmp_path / "data"), pytest.raises(CamouflageError, match="Another process is writing"):
         prepare.main(prepare_options([folder], tmp_path / "data"))
     assert not fake.asked
 

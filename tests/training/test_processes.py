@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from camouflage.files import file_sha256
 from camouflage.training import checkpoints
-from camouflage.training.checkpoints import AVERAGE, WEIGHTS
+from camouflage.training.checkpoints import EMA, WEIGHTS
 from camouflage.training.loop import CHECKPOINTS, LOGS
 from light_weights import difference_of_states
 from training_command import SCRIPT
@@ -60,7 +60,7 @@ def command(files, output: Path, *settings: str) -> list[str]:
 
 def final(output: Path, step: int) -> dict[str, torch.Tensor]:
     checkpoint = checkpoints.load(output / CHECKPOINTS / f"step-{step:08d}")
-    tensors = {WEIGHTS: load_file(checkpoint.path / WEIGHTS), AVERAGE: load_file(checkpoint.path / AVERAGE)}
+    tensors = {WEIGHTS: load_file(checkpoint.path / WEIGHTS), EMA: load_file(checkpoint.path / EMA)}
     return {f"{name} {key}": value for name, values in tensors.items() for key, value in values.items()}
 
 

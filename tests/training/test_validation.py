@@ -15,7 +15,7 @@ from camouflage.files import file_sha256
 from camouflage.method.faces import Faces
 from camouflage.training import config as configs
 from camouflage.training import light, loop
-from camouflage.training.checkpoints import AVERAGE, WEIGHTS
+from camouflage.training.checkpoints import EMA, WEIGHTS
 from camouflage.training.loop import LOGS
 from camouflage.training.networks import read
 from camouflage.training.validation import Sampler
@@ -129,9 +129,9 @@ def test_it_changes_no_bit_of_what_is_trained_and_looks_at_the_average(tmp_path)
                           "validation.held_out=3", "validation.pictures=2", f"validation.every={every}")
         job = light.job(config, dataset, base, prompt, painter)
         last[name] = loop.train(job, dataset, config, tmp_path / name, loop.make_accelerator(config, cpu=True))
-    for file in (WEIGHTS, AVERAGE):
+    for file in (WEIGHTS, EMA):
         assert difference_of_states(load_file(last["with"] / file), load_file(last["without"] / file)) == 0.0
-    averages = [load_file(last["with"].parent / f"step-{step:08d}" / AVERAGE) for step in (1, 2, 3)]
+    averages = [load_file(last["with"].parent / f"step-{step:08d}" / EMA) for step in (1, 2, 3)]
     assert len(painter.seen) == 3 and not any(file.exists() for file in painter.files), "files of a while"
     assert [difference_of_states(*pair) for pair in zip(painter.seen, averages, strict=True)] == [0.0, 0.0, 0.0]
     assert difference_of_states(averages[2], load_file(last["with"] / WEIGHTS)) > 1e-4

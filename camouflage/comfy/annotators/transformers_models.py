@@ -102,7 +102,7 @@ def segmentation_maps(images: torch.Tensor, model_name: str, resolution: int) ->
     model, processor = network.tool
     if model.config.num_labels != _ADE20K_CLASSES:
         raise CamouflageError(f"The segmentation model '{model_name}' knows {model.config.num_labels} classes; the "
-                              f"ControlNet wants the {_ADE20K_CLASSES} of ADE20K. Choose a model trained on ADE20K.")
+                              f"ControlNet needs the {_ADE20K_CLASSES} of ADE20K. Choose a model trained on ADE20K.")
     palette = torch.tensor(util.ade_palette(), dtype=torch.float32) / 255.0
     task: dict[str, Any] = {"task_inputs": ["semantic"]} if kind == "oneformer" else {}
 

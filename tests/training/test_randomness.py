@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from camouflage.errors import CamouflageError
-from camouflage.training.plan import Plan, deterministic, generator, hold_out, timestep
+from camouflage.training.randomness import BatchSampler, deterministic, generator, hold_out, timestep
 
 SIZES = [(8, 8)] * 7 + [(8, 6)] * 4 + [(6, 8)]
 
 
 def test_every_epoch_shows_every_picture_in_batches_of_one_size():
-    plan = Plan(SIZES, 3, seed=5)
+    plan = BatchSampler(SIZES, 3, seed=5)
     assert plan.length == 3 + 2 + 1
     for epoch in range(3):
         batches = [plan.batch(epoch * plan.length + i) for i in range(plan.length)]
@@ -26,16 +26,16 @@ def test_every_epoch_shows_every_picture_in_batches_of_one_size():
 
 
 def test_a_batch_hangs_on_seed_and_number_alone():
-    plan = Plan(SIZES, 3, seed=5)
+    plan = BatchSampler(SIZES, 3, seed=5)
     ordered = [plan.batch(i) for i in range(30)]
-    assert [Plan(SIZES, 3, seed=5).batch(i) for i in reversed(range(30))] == ordered[::-1]
-    assert [Plan(SIZES, 3, seed=6).batch(i) for i in range(30)] != ordered
+    assert [BatchSampler(SIZES, 3, seed=5).batch(i) for i in reversed(range(30))] == ordered[::-1]
+    assert [BatchSampler(SIZES, 3, seed=6).batch(i) for i in range(30)] != ordered
     assert ordered[:6] != ordered[6:12], "every epoch has its own order"
 
 
 def test_no_picture_is_an_error():
     with pytest.raises(CamouflageError, match="no picture"):
-        Plan([], 3, seed=0)
+        BatchSampler([], 3, seed=0)
 
 
 def test_generators_differ_in_any_of_their_parts():

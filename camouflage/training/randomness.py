@@ -43,7 +43,7 @@ def deterministic(on: bool = True) -> Iterator[None]:
         torch.backends.cudnn.benchmark, torch.utils.deterministic.fill_uninitialized_memory = before[2:]
 
 
-class Plan:
+class BatchSampler:
     """The order of an endless training: micro-batch 0, 1, 2, ...
 
     Every epoch shuffles the pictures of each size anew, cuts them into batches of one size, and shuffles the batches.
