@@ -50,7 +50,7 @@ def checked(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
     @functools.wraps(execute)
     def run(cls: type[io.ComfyNode], *values: Any, **inputs: Any) -> io.NodeOutput:
         schema = cls.define_schema()
-        inputs.update(zip(names, values))
+        inputs.update(zip(names, values, strict=False))
         try:
             check_inputs(schema, inputs)
             return execute(cls, **inputs)
