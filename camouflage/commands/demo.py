@@ -45,9 +45,9 @@ from .server import ComfyError, ComfyServer, NodeFailed, Progress, default_comfy
 MINIATURE = {"size": 256, "steps": 4}  # what a CPU does in half a minute; pictures are meaningless at any size
 ADAPTER = ("light adapter",)
 BYPASSED = 4  # the frontend's number for what Ctrl+B does to a node
-UNTRAINED = ("This was a check of the wiring. The miniature weights are untrained random numbers, so what is painted is "
-             "noise, not a result: it is no photograph and has no face in it. There is nothing to compare then, and "
-             "the policy covers the place. `python run.py demo` without --check-wiring shows what the pack does.")
+UNTRAINED = ("This was a check of the wiring. The miniature weights are untrained random numbers, so what they paint "
+             "is noise, not a result: no photograph, and no face in it. There is nothing to compare then, and the "
+             "policy covers the place. `python run.py demo` without --check-wiring shows what the pack does.")
 
 
 def load_photo(path: Path | None) -> Image.Image:
@@ -177,7 +177,7 @@ def fetch(server: ComfyServer, pipeline: Pipeline, prompt: dict[str, Any], entry
             raise ComfyError(f"The run gave no {what} for the node {title!r}.")
         return found
 
-    pictures = {name: plain(Image.open(io.BytesIO(server.view(output(*place, "images")[0]))))
+    pictures = {name: decode(io.BytesIO(server.view(output(*place, "images")[0])))  # without the workflow in them
                 for name, place in pipeline.pictures.items()}
     texts = {name: "\n".join(map(str, output(*place, "text"))).strip() for name, place in pipeline.texts.items()}
     picture = output(*SAVED, "images")[0]

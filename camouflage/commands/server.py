@@ -77,7 +77,7 @@ class ComfyServer(ComfyClient):
         super().__init__("")
         self.comfyui = (comfyui or default_comfyui()).absolute()
         self.temporary = OwnedFolder(PREFIX) if run_folder is None else None
-        self.run_folder = self.temporary.path if run_folder is None else run_folder.absolute()
+        self.run_folder = self.temporary.path if self.temporary else Path(run_folder or "").absolute()
         self.models = [path.absolute() for path in models]
         self.packs = {"camouflage": ROOT} if packs is None else dict(packs)
         self.arguments, self.environment = list(arguments), dict(environment or {})

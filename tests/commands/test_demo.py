@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import subprocess
+import sys
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +28,7 @@ from camouflage.commands.pipelines import (
     verdicts,
 )
 from camouflage.commands.server import NodeFailed
+from camouflage.files import ROOT
 
 VERDICT = """verdict: unverifiable
 threshold: 0.600 (never calibrated)
@@ -59,23 +64,77 @@ def test_what_was_painted_is_told_from_the_kept_try_of_the_manifest() -> None:
                                            tried("unverifiable", "recognisable", distance=0.5)]}
     lines = before_the_policy({"checked": checked})
     assert persons(lines) == [
-        "person 0 (40 x 50 px at 10, 20): unverifiable, smallest distance in the picture 0.500",
+        "person 0 (40 x 50 px at 10, 20): unverifiable, no distance that counts",
         "new face 1: recognisable, smallest distance in the picture 0.500"]
     told = verdicts(PIPELINES["light"], Results({}, {"verdict_before": lines, "verdict": NOBODY}, {}))
     assert [verdict for _, verdict in told] == ["unverifiable", "recognisable", "nobody"]
-    checked["tries"] = [tried("unverifiable", distance=None)]
-    assert before_the_policy({"checked": checked}).endswith("unverifiable, nothing to compare")
+    checked["tries"] = [tried("redacted", distance=None)]
+    assert before_the_policy({"checked": checked}).endswith("redacted, nothing to compare")
     assert persons(before_the_policy({"checked": {"persons": [], "tries": [tried(distance=None)]}})) == [
         "no face found in the original"]
 
 
+def parse(*arguments: str) -> Namespace:
+    return launch.make_parser().parse_args(["demo", *arguments])
+
+
+@pytest.mark.parametrize(("gpu", "there", "chosen", "told"), [
+    (True, {"base", "light", "light adapter"}, "base", "^$"),
+    (True, {"light", "light adapter"}, "light", "^$"),
+    (True, {"light"}, "redact", "--pipeline base lists the 7 files"),
+    (True, set(), "redact", "With a GPU and real weights .* --pipeline base lists the 7 files to download"),
+    (False, {"base"}, "redact", "CAMOUFLaGE-Base .* no GPU: python run.py demo --pipeline base runs it on the CPU"),
+    (False, {"light", "light adapter"}, "redact", "--pipeline light runs it on the CPU"),
+])
+def test_the_demo_shows_the_best_that_is_there(gpu: bool, there: set[str], chosen: str, told: str, tmp_path: Path,
+                                               monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(comfyui: Path, pipeline: str = "", roles: tuple[str, ...] = ()) -> list[str]:
+        return [name for name in (pipeline, *roles) if name not in there for _ in range(7)]
+
+    monkeypatch.setattr(demo, "missing", missing)
+    monkeypatch.setattr(demo, "accelerator", lambda: gpu)
+    names, said = demo.choose(parse(), tmp_path)
+    assert names == [chosen] and re.search(told, said) and "\n" not in said
+
+
+@pytest.mark.parametrize(("arguments", "names"), [
+    (["--check-wiring"], ["redact", "base", "light"]),
+    (["--check-wiring", "--pipeline", "light"], ["redact", "light"]),
+    (["--weights", "miniature", "--pipeline", "both"], ["redact", "base", "light"]),
+    (["--pipeline", "redact"], ["redact"]),
+])
+def test_what_was_asked_for_is_run(arguments: list[str], names: list[str], tmp_path: Path) -> None:
+    assert demo.choose(parse(*arguments), tmp_path) == (names, "")
+
+
+def test_weights_that_were_asked_for_and_are_not_there_are_listed(command, tmp_path: Path, fake_comfyui,
+                                                                  monkeypatch: pytest.MonkeyPatch,
+                                                                  capsys: pytest.CaptureFixture[str]) -> None:
+    host = fake_comfyui("ComfyUI")
+    monkeypatch.setenv("COMFYUI_PATH", str(host))
+    assert command("demo", "--pipeline", "light", "--output", tmp_path / "out") == 2
+    told = capsys.readouterr().err
+    assert "weight files are missing" in told and str(host / "models" / "ipadapter") in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_heavy_is_imported_for_the_plain_demo() -> None:
+    code = (f"import sys; sys.path.append({str(ROOT)!r}); import camouflage.commands.demo\n"
+            "sys.exit({'torch', 'transformers', 'scipy', 'cv2', 'comfy_cli'} & set(sys.modules) or 0)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_choices_are_those_of_the_command_line() -> None:
+    assert parse().pipeline == "auto" and parse().weights == "installed"
+    assert parse("--check-wiring") == parse("--weights", "miniature")
     for choice, names in CHOICES.items():
-        assert launch.make_parser().parse_args(["demo", "--pipeline", choice]).pipeline == choice
+        assert parse("--pipeline", choice).pipeline == choice
         assert set(names) <= set(PIPELINES)
     assert CHOICES["both"] == ("base", "light") and set(CHOICES["all"]) == set(PIPELINES)
-    with pytest.raises(SystemExit):
-        launch.make_parser().parse_args(["demo", "--pipeline", "none"])
+    for wrong in (["--pipeline", "none"], ["--check-wiring", "--weights", "miniature"]):
+        with pytest.raises(SystemExit):
+            parse(*wrong)
 
 
 def verify() -> dict:
@@ -121,8 +180,10 @@ def test_the_redaction_of_a_real_photo_from_one_end_to_the_other(
     from testing import miniature
 
     monkeypatch.setattr(miniature, "ensure", lambda *_, **__: pytest.fail("built weights"))
-    assert command("demo", "--pipeline", "redact", "--output", str(tmp_path / "out")) == 0
-    said = capsys.readouterr().out
+    assert command("demo", "--output", str(tmp_path / "out")) == 0
+    said, complaints = capsys.readouterr()
+    assert complaints == "" and "arning" not in said
+    assert said.splitlines()[-1].startswith("With a GPU and real weights the demo replaces the persons by others.")
     assert "The photo as it is: person 0 (94 x 118 px at 178, 60): recognisable, distance 0.000" in said
     assert ("As saved: person 0 (94 x 118 px at 178, 60): redacted, nothing to compare; the region was replaced "
             "(solid)") in said, "our own fill proves itself"
@@ -142,7 +203,7 @@ def test_where_no_face_is_found_it_says_so_and_leaves_nothing(
         command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     Image.fromarray(skimage.data.coffee()).save(tmp_path / "coffee.png")
     photo = str(tmp_path / "coffee.png")
-    assert command("demo", "--pipeline", "redact", "--output", str(tmp_path / "out"), "--", photo) == 2
+    assert command("demo", "--output", str(tmp_path / "out"), "--", photo) == 2
     said = capsys.readouterr()
     assert "Redaction: nothing was saved." in said.err and "No face was found" in said.err
     assert "Name a photo in which a face can be seen" in said.err
@@ -163,7 +224,7 @@ def test_where_one_pipeline_is_refused_the_others_results_stay(
         return {"redact": given}, {"base": "No face was found."}
 
     monkeypatch.setattr(demo, "run_pipelines", run_pipelines)
-    assert command("demo", "--pipeline", "base", "--output", str(tmp_path / "out")) == 2
+    assert command("demo", "--check-wiring", "--pipeline", "base", "--output", tmp_path / "out") == 2
     assert asked == ["redact", "base"], "with miniature weights the redaction runs, too, and first"
     assert "CAMOUFLaGE-Base: nothing was saved. No face was found." in capsys.readouterr().err
     assert (tmp_path / "out" / "redact" / "anonymized_00001.png").read_bytes() == picture.read_bytes()

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -25,6 +26,8 @@ print("working in", os.getcwd(), "stdin", repr(sys.stdin.read()))
 print("arguments", sys.argv[1:])
 if os.environ.get("DIE"):
     sys.exit("no such luck")
+if os.environ.get("NEEDS"):
+    __import__(os.environ["NEEDS"])
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200); self.end_headers()
@@ -77,8 +80,37 @@ def test_a_server_that_dies_shows_the_end_of_its_log(stand_in: Path, tmp_path: P
     assert (tmp_path / "run" / "server.log").exists(), "a folder that the caller named is the caller's"
 
 
+@pytest.mark.parametrize(("module", "pip"), [("torchaudio_not_there", "torchaudio_not_there"),
+                                             ("package_not_there.part", "package_not_there")])
+def test_a_server_that_lacks_a_module_names_it_and_how_to_get_it(stand_in: Path, module: str, pip: str) -> None:
+    with pytest.raises(ServerDied) as caught, ComfyServer(stand_in, environment={"NEEDS": module}):
+        pass
+    told = str(caught.value)
+    assert f"needs the Python module {pip}, which is not installed" in told
+    assert told.endswith(f"{sys.executable} -m pip install {pip}") and "Traceback" not in told
+
+
+def test_a_server_without_the_pack_shows_why_it_was_not_loaded(tmp_path: Path) -> None:
+    server = ComfyServer(tmp_path, tmp_path / "run")
+    server.object_info = lambda: {"LoadImage": {}}
+    server.check_loaded("LoadImage")
+    server.run_folder.mkdir()
+    server.log_file.write_text("long ago\nTraceback (most recent call last):\n  here\nSyntaxError: bad\nmore\n")
+    with pytest.raises(client.ComfyError, match=r"not loaded camouflage. From its log:\nTraceback(?s:.*)bad\nmore$"):
+        server.check_loaded("CamouflageVerify")
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_the_server_and_its_files_do_not_outlive_a_killed_parent(stand_in: Path) -> None:
+    parent, pid, folder = start_parent(stand_in)
+    parent.kill()
+    parent.wait()
+    assert gone(pid)
+    assert not folder.exists()
+
+
+def start_parent(stand_in: Path) -> tuple[subprocess.Popen[str], int, Path]:
+    """A process that holds a server: itself, the server's process and its folder."""
     code = (f"import sys, time; sys.path.append({str(ROOT)!r})\nfrom pathlib import Path\n"
             "from camouflage.commands.server import ComfyServer\n"
             f"with ComfyServer(Path({str(stand_in)!r})) as server:\n"
@@ -87,10 +119,30 @@ def test_the_server_and_its_files_do_not_outlive_a_killed_parent(stand_in: Path)
     assert parent.stdout is not None
     pid, folder = parent.stdout.readline().split(maxsplit=1)
     assert Path(folder.strip()).is_dir()
+    return parent, int(pid), Path(folder.strip())
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_what_a_killed_parent_and_its_killed_server_leave_is_removed_by_the_next(
+        stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    parent, pid, folder = start_parent(stand_in)
+    (folder / "input").mkdir(exist_ok=True)
+    (folder / "input" / "photo.png").write_bytes(b"a face")
+    with ComfyServer(stand_in):
+        assert folder.is_dir(), "its owner lives"
+    parent.send_signal(signal.SIGSTOP)  # neither cleans up
+    os.kill(pid, signal.SIGKILL)
     parent.kill()
     parent.wait()
-    assert gone(int(pid))
-    assert not Path(folder.strip()).exists()
+    assert gone(pid) and (folder / "input" / "photo.png").exists()
+    (foreign := folder.with_name("camouflage-foreign")).mkdir()
+    with ComfyServer(stand_in) as server:
+        assert not folder.exists()
+        assert server.run_folder.is_dir() and foreign.is_dir()
+    assert list(folder.parent.iterdir()) == [foreign]
 
 
 def test_a_pack_is_copied_where_links_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
