@@ -1,7 +1,7 @@
 """The weights registry: every file that a pipeline needs, where it lives, where it comes from, under which licence.
 
 This table is the only place that names a weight file. The loaders, the error texts, the demo command, the
-miniature builder and the README's table all read it. Standard library only.
+miniature builder and docs/weights.md all read it. Standard library only.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ LINES, WORDS = 140, 1200
 SHORTEST = 15
 """Least characters of a tooltip that says something."""
 _LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(?:#([^)\s]+))?\)")
+_PLACE = re.compile(r"README\b(?!\.md)[^.]{0,30}|(?<!js/)\bdocs/[\w-]+\.md")  # how code sends a person to a document
 _FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 _QUOTED = re.compile(r"^\| (`.+?) \|", re.MULTILINE)  # messages in the first column of a table
 _LEADING = re.compile(r'^- ((?:"[^"]+"(?:, | and | or )?)+)', re.MULTILINE)  # messages that a hint begins with
@@ -40,7 +41,9 @@ def text_of(path: Path) -> str:
 def problems(object_info: Mapping[str, Any]) -> list[str]:
     """Everything that is wrong, but for what is stale."""
     texts = {path: text_of(path) for path in documents()}
+    notes = [file.read_text(encoding="utf-8") for file in sorted((ROOT / "workflows").glob("*.json"))]
     return [*over_limits(texts[Path("README.md")]), *without_tooltip(object_info), *unnamed(commands(), texts.values()),
+            *lost_places("\n".join([literals(), *notes])),
             *(problem for path, text in texts.items() for problem in broken_links(path, text)),
             *(problem for path, text in texts.items() if path.name in ("en.md", "troubleshooting.md")
               for problem in (*unknown_messages(path, text, literals()), *unknown_names(path, text, object_info)))]
@@ -87,6 +90,16 @@ def broken_links(path: Path, text: str) -> list[str]:
         if not file.exists() or (anchor and anchor not in anchors(text_there)):
             broken.append(f"{path.as_posix()}: the link {target}{'#' if anchor else ''}{anchor} leads nowhere.")
     return broken
+
+
+def lost_places(code: str) -> list[str]:
+    """Where the code's texts send a person to a page that is not there, or to a section of the README, which has none.
+
+    Args:
+        code: texts of the code, such as :func:`literals`.
+    """
+    return [f"The code sends people to {place!r}." for place in dict.fromkeys(_PLACE.findall(code))
+            if not place.startswith("docs/") or not (ROOT / place).is_file()]
 
 
 def commands() -> list[str]:

@@ -11,7 +11,7 @@ from ..verification.calibration import MAX_JSON, Calibration
 from .weights import FOLDER, digest_of, register_folder
 
 UNDER = "calibration"  # below models/camouflage
-_MAKE = (f"Make one with `python run.py calibrate FOLDER` (README, section Calibration), put it into "
+_MAKE = (f"Make one with `python run.py calibrate FOLDER` (docs/calibration.md), put it into "
          f"models/{FOLDER}/{UNDER}, and reload the page.")
 
 

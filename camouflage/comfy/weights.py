@@ -54,7 +54,7 @@ def missing_text(role: str, missing: list[Weight]) -> str:
     for weight in missing:
         roots = folder_paths.get_folder_paths(weight.folder)
         size = "size unknown" if weight.size is None else f"{weight.size / 1e6:.1f} MB"
-        lines.append(f"- {weight.url or 'no public download: it has to be trained (README, Training)'}\n"
+        lines.append(f"- {weight.url or 'no public download: it must be trained (docs/training.md)'}\n"
                      f"  to {os.path.join(roots[-1], *weight.file.split('/'))}  ({size}, licence: {weight.licence})")
     return "\n".join(lines)
 

@@ -87,7 +87,7 @@ def cost(kind: str, resolution: int) -> Cost:
 
 def main(options: argparse.Namespace) -> int:
     """The command ``cost``."""
-    print(f"Computed from shapes, bf16, batches of {options.batch_size}; the README has figures measured on a GPU.")
+    print(f"Computed from shapes, bf16, batches of {options.batch_size}; docs/performance.md has measured figures.")
     for kind in ("light", "identity"):
         for resolution in options.resolution:
             found = cost(kind, resolution)

@@ -323,7 +323,7 @@ def test_the_nodes_load_and_apply_and_hold_to_their_ranges(loaders, sd, error):
     assert options("CamouflageImagePromptLoader") == ["ip-adapter_sd15.safetensors", "ip.safetensors"]
     assert folder_paths.folder_names_and_paths["ipadapter"][0][1:] == [folder_paths.models_dir + "/ipadapter"]
     assert {".bin", ".safetensors"} <= set(folder_paths.folder_names_and_paths["ipadapter"][1])
-    for node, words in (("CamouflageLightAdapterLoader", r"be trained \(README, Training\)\n.*camouflage_light_sd15"),
+    for node, words in (("CamouflageLightAdapterLoader", r"be trained \(docs/training\.md\)\n.*camouflage_light_sd15"),
                         ("CamouflageImagePromptLoader", r"huggingface.co/h94/.*\n.*ipadapter.*Apache-2.0")):
         extra = {"encoding": "refuse"} if "Light" in node else {}
         with pytest.raises(error, match=words):

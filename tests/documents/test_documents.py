@@ -170,6 +170,11 @@ def test_a_message_that_no_code_says_is_told() -> None:
     assert len(inspect.unknown_messages(README, row + hint, inspect.literals())) == 2
 
 
+def test_a_page_that_the_code_names_and_is_not_there_is_told() -> None:
+    assert inspect.lost_places("see docs/weights.md, docs/training.md and js/docs/X/en.md") == []
+    assert len(inspect.lost_places("see docs/no.md, or the README, section Weights.")) == 2
+
+
 def test_a_name_that_is_no_input_any_more_is_told(object_info: dict[str, Any]) -> None:
     assert inspect.unknown_names(VERIFY, "`smallest_face`, `report`", object_info) == []
     assert len(inspect.unknown_names(VERIFY, "`smallest_head`", object_info)) == 1
