@@ -42,6 +42,17 @@ def pytest_configure(config: pytest.Config) -> None:
     sampled.everything = bool(config.getoption("--all"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several processes a file's tests stay together, and all that needs the served ComfyUI is in one process.
+
+    What is served goes first, for it takes longest.
+    """
+    for item in items:
+        served = "server" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("served" if served else str(item.path)))
+    items.sort(key=lambda item: "server" not in getattr(item, "fixturenames", ()))
+
+
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """Between two files, gives back what the tests of one left behind: networks are large, and lie in cycles."""
     if nextitem is None or nextitem.path != item.path:

@@ -36,7 +36,7 @@ from ..method.faces import ATTRIBUTES, FORGOTTEN, Box, Face, Faces, Picture, Poi
 from ..method.known import boxes_of, person_areas
 from ..packages import require
 from . import weights
-from .known_faces import FoundFace, faces_in_boxes, faces_in_picture
+from .known_faces import PlacedFace, faces_in_boxes, faces_in_picture
 from .networks import GIGABYTE, Network, loaded
 from .weights import checked, find
 
@@ -131,7 +131,7 @@ class _Progress:
         self._bar.update_absolute(1000 * self._picture)
 
 
-def _read(pixels: torch.Tensor, kept: list[FoundFace], attributes: Network[Any], aligner: Network[Any] | None,
+def _read(pixels: torch.Tensor, kept: list[PlacedFace], attributes: Network[Any], aligner: Network[Any] | None,
           progress: _Progress) -> Picture:
     """One picture, 1 x 3 x H x W, 8 bit."""
     height, width = pixels.shape[2:]

@@ -26,7 +26,7 @@ Detect = Callable[[torch.Tensor, float], tuple[torch.Tensor, list[tuple[Box, tup
 
 
 @dataclass(frozen=True, slots=True)
-class FoundFace:
+class PlacedFace:
     """A face to read.
 
     Attributes:
@@ -45,7 +45,7 @@ class FoundFace:
 
 
 def faces_in_picture(pixels: torch.Tensor, threshold: float, smallest: int, detect: Detect,
-                     area: np.ndarray | None) -> tuple[torch.Tensor, list[FoundFace]]:
+                     area: np.ndarray | None) -> tuple[torch.Tensor, list[PlacedFace]]:
     """What the detector finds.
 
     Args:
@@ -71,8 +71,8 @@ def faces_in_picture(pixels: torch.Tensor, threshold: float, smallest: int, dete
     return pixels, [face for face in every if face.side >= smallest]
 
 
-def faces_in_boxes(pixels: torch.Tensor, boxes_ltrb: Sequence[Box], found: Sequence[FoundFace], threshold: float,
-                   detect: Detect, index: int) -> list[FoundFace]:
+def faces_in_boxes(pixels: torch.Tensor, boxes_ltrb: Sequence[Box], found: Sequence[PlacedFace], threshold: float,
+                   detect: Detect, index: int) -> list[PlacedFace]:
     """Faces of boxes that somebody knows of, as far as no face covers them already (overlap of 0.3 or more).
 
     Each is always one face, with the box itself, whatever is seen there. Its keypoints are those of the face that the
@@ -94,7 +94,7 @@ def faces_in_boxes(pixels: torch.Tensor, boxes_ltrb: Sequence[Box], found: Seque
     Raises:
         CamouflageError: nothing of a box is in the picture.
     """
-    added: list[FoundFace] = []
+    added: list[PlacedFace] = []
     for box in sorted(_inside(box, pixels, index) for box in boxes_ltrb):
         mm.throw_exception_if_processing_interrupted()
         if not _covered(box, [*found, *added]):
@@ -115,11 +115,11 @@ def _inside(box: Box, pixels: torch.Tensor, index: int) -> Box:
     return clipped
 
 
-def _covered(box: Box, faces: Sequence[FoundFace]) -> bool:
+def _covered(box: Box, faces: Sequence[PlacedFace]) -> bool:
     return any(same_face(box, face.box) for face in faces)
 
 
-def _known_face(pixels: torch.Tensor, box: Box, threshold: float, detect: Detect) -> FoundFace:
+def _known_face(pixels: torch.Tensor, box: Box, threshold: float, detect: Detect) -> PlacedFace:
     """The face of a box within the picture, see :func:`faces_in_boxes`."""
     left, top, right, bottom = box
     side = min(right - left, bottom - top)
@@ -127,13 +127,13 @@ def _known_face(pixels: torch.Tensor, box: Box, threshold: float, detect: Detect
     seen = _closer(pixels, around, _BOX_SIDE, True, min(threshold, _KNOWN_SCORE), detect)
     best = max(seen, key=lambda face: (overlap(face.box, box), face.score), default=None)
     if best is not None and same_face(best.box, box):
-        return FoundFace(box, best.points, best.score, side)
+        return PlacedFace(box, best.points, best.score, side)
     x0, y0, x1, y1 = around
     crop = pixels[0, :, y0:y1, x0:x1].movedim(0, -1).cpu().contiguous().numpy()
     points = predicted_points(crop, (left - x0, top - y0, right - x0, bottom - y0))
     if points is None:
-        return FoundFace(box, mean_points(box), 0.0, side, placed=False)
-    return FoundFace(box, tuple((x + x0, y + y0) for x, y in points), 0.0, side)
+        return PlacedFace(box, mean_points(box), 0.0, side, placed=False)
+    return PlacedFace(box, tuple((x + x0, y + y0) for x, y in points), 0.0, side)
 
 
 def _grown(box: Box, part: float) -> Box:
@@ -151,7 +151,7 @@ def _whole(box: Box, pixels: torch.Tensor) -> Pixels:
 
 
 def _closer(pixels: torch.Tensor, bounds: Pixels, longer_side: int, shrink: bool, threshold: float,
-            detect: Detect) -> list[FoundFace]:
+            detect: Detect) -> list[PlacedFace]:
     """Faces in a part of the picture, brought to ``longer_side`` px; a larger part stays as it is unless ``shrink``."""
     left, top, right, bottom = bounds
     crop = pixels[:, :, top:bottom, left:right]
@@ -170,13 +170,13 @@ def _closer(pixels: torch.Tensor, bounds: Pixels, longer_side: int, shrink: bool
                        *pixels.shape[2:])
         if box is not None:
             points = tuple((left + x * scale_x, top + y * scale_y) for x, y in face.points)
-            faces.append(FoundFace(box, points, face.score, face.side * min(scale_x, scale_y)))
+            faces.append(PlacedFace(box, points, face.score, face.side * min(scale_x, scale_y)))
     return faces
 
 
-def _seen(pixels: torch.Tensor, threshold: float, detect: Detect) -> tuple[torch.Tensor, list[FoundFace]]:
+def _seen(pixels: torch.Tensor, threshold: float, detect: Detect) -> tuple[torch.Tensor, list[PlacedFace]]:
     """One picture, 1 x 3 x H x W, 8 bit: on the host's device, and the faces of which a part is in it."""
     pixels, found = detect(pixels, threshold)
     height, width = pixels.shape[2:]
-    return pixels, [FoundFace(box, points, score, min(rect[2] - rect[0], rect[3] - rect[1]))
+    return pixels, [PlacedFace(box, points, score, min(rect[2] - rect[0], rect[3] - rect[1]))
                     for rect, points, score in found if (box := clip_box(rect, height, width)) is not None]

@@ -7,45 +7,40 @@ the tests from running, for a person in the middle of an edit wants to see them;
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 
 from testing import photos
 
 from ..files import ROOT
 from .environments import cache_folder
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome",
-            "microsoft-edge", "msedge")
 
+def workers(given: Sequence[str]) -> list[str]:
+    """pytest's arguments for two processes, if the whole suite is run and there are two cores.
 
-def provide_browser() -> None:
-    """In CI, on a Debian we own, install the Chromium that the browser tests use; elsewhere they skip without one."""
-    if os.environ.get("CI", "").lower() not in ("true", "1") or any(map(shutil.which, BROWSERS)):
-        return
-    if shutil.which("apt-get") is None or not hasattr(os, "geteuid") or os.geteuid() != 0:
-        return
-    print("Installing Chromium for the browser tests.", flush=True)
-    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["update"], ["install", "-y", "--no-install-recommends", "chromium"]):
-        done = subprocess.run(["apt-get", "-qq", *command], env=quiet, capture_output=True, check=False)
-        if done.returncode:
-            print(f"apt-get {command[0]} failed; the browser tests will be skipped.", flush=True)
-            return
+    Two, not more: a ComfyUI in process and one that is served hold several GB each (``tests/conftest.py`` keeps all
+    that is served in one of the two).
+    """
+    whole_suite = all(argument == "--all" for argument in given)
+    if not whole_suite or (os.cpu_count() or 1) < 2:
+        return []
+    return ["--numprocesses=2", "--dist=loadgroup", "--no-loadscope-reorder"]
 
 
 def main(options: Namespace) -> int:
     """Run the checks; what the command line does not know are pytest's arguments."""
-    provide_browser()
     photos.ensure(cache_folder(), lambda line: print(line, flush=True))
+    parallel = workers(options.rest)
+    environment = {**os.environ, **({"OMP_NUM_THREADS": "1"} if parallel else {})}
     failed, code = [], 0
     for name, command in (("ruff", ["ruff", "check", "."]),
                           ("pyright", ["pyright", "--pythonpath", sys.executable]),
-                          ("pytest", ["pytest", *options.rest])):
+                          ("pytest", ["pytest", *parallel, *options.rest])):
         print(f"== {name}", flush=True)
-        done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, check=False)
+        done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, check=False, env=environment)
         if done.returncode:
             failed.append(name)
             code = code or done.returncode

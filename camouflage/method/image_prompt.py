@@ -15,7 +15,7 @@ _WANTED = ("Wanted is the published layout of ip-adapter_sd15.safetensors: image
 
 
 @dataclass(frozen=True)
-class Layout:
+class ImagePromptLayout:
     """What the weights say about an IP-Adapter.
 
     Attributes:
@@ -33,7 +33,7 @@ class Layout:
     numbers: tuple[int, ...]
 
 
-def read_layout(shapes: Mapping[str, tuple[int, ...]], file: str) -> Layout:
+def read_layout(shapes: Mapping[str, tuple[int, ...]], file: str) -> ImagePromptLayout:
     """Layout of an IP-Adapter from the shapes of its tensors; ``file`` is its name, for the error."""
     proj, norm = shapes.get("image_proj.proj.weight", ()), shapes.get("image_proj.norm.weight", ())
     numbers = tuple(sorted(int(match[1]) for key in shapes if (match := _LAYER.fullmatch(key))))
@@ -51,4 +51,4 @@ def read_layout(shapes: Mapping[str, tuple[int, ...]], file: str) -> Layout:
         if wanted.get(key) != shapes.get(key):
             found, want = (list(s[key]) if key in s else "not there" for s in (shapes, wanted))
             raise CamouflageError(f"'{file}' is no IP-Adapter for SD 1.5: {key} is {found}, wanted {want}. {_WANTED}")
-    return Layout(proj[1], context, proj[0] // context, layers, numbers)
+    return ImagePromptLayout(proj[1], context, proj[0] // context, layers, numbers)

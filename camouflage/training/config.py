@@ -67,7 +67,7 @@ class Dropout:
 
 
 @dataclass(frozen=True)
-class ImagePrompt:
+class ImagePromptSettings:
     """The IP-Adapter beside the trained adapter."""
 
     use: bool = True
@@ -159,7 +159,7 @@ class Light(Training):
     faces_only: bool = True
     map: Map = Map()
     dropout: Dropout = Dropout()
-    image_prompt: ImagePrompt = ImagePrompt()
+    image_prompt: ImagePromptSettings = ImagePromptSettings()
     validation: LightValidation = LightValidation()
 
 

@@ -18,7 +18,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from . import export, loop, networks, start
 from .config import Identity
 from .dataset import Dataset, Sample
-from .loop import Inputs, Job, Report
+from .loop import Inputs, Job, ValidationResult
 from .validation import Sampler, exported
 
 KIND = "identity"
@@ -78,13 +78,14 @@ def job(config: Identity, dataset: Dataset, base_model: Path, image_prompt: Path
                 "latents": torch.stack([sample.latent for sample in samples])}
 
     def validate(step: int, tensors: Mapping[str, torch.Tensor], samples: Sequence[Sample],
-                 device: torch.device) -> Report:
+                 device: torch.device) -> ValidationResult:
         if sampler is None:
-            return Report()
+            return ValidationResult()
         with exported(export.network(KIND, tensors)) as file:
             found = sampler.identity(file, samples, empty_text, config)
         far = [distance(latent, sample.latent) for latent, sample in zip(found, samples, strict=True)]
-        report = Report({"reconstruction_distance": sum(far) / len(far), "reconstruction_distance_worst": max(far)})
+        report = ValidationResult({"reconstruction_distance": sum(far) / len(far),
+                                   "reconstruction_distance_worst": max(far)})
         if shown := config.validation.pictures:
             before, after = (sampler.decode(latents[:shown])
                              for latents in ([sample.latent for sample in samples], found))

