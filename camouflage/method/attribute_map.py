@@ -12,9 +12,10 @@ corresponding to a face". Everything else is our choice:
   (a hull's: that of its bounding box).
 * **Regions.** "box": the box. "grown": the box, scaled around its centre. "landmarks": the convex hull of the 68
   landmarks (chin to eyebrows, without the forehead), or the box of a face that has none.
-* **Overlaps.** A cell that lies in several regions belongs to the face in front, alone. Faces stand in one order,
-  the smaller region in front of the larger (in pixels; a child before the adult behind it), equal ones by
-  ``box_ltrb`` and then by what else they hold, so that the order of the list does not matter.
+* **Overlaps.** A cell that lies in several regions belongs to the face in front, alone: faces are painted over each
+  other from far to near. They stand in one order, the smaller region in front of the larger (in pixels; a child
+  before the adult behind it), equal ones by ``box_ltrb`` and then by what else they hold, so that the order of the
+  list does not matter.
 * **Keypoints.** Around each of a face's five keypoints a cone: 1 at the point itself, falling linearly to 0 at
   ``keypoint_radius`` cells; the highest of the five counts, and only in the face's own cells. So that no keypoint
   falls between the cells, the radius is at least one cell.
@@ -22,14 +23,16 @@ corresponding to a face". Everything else is our choice:
 
 from __future__ import annotations
 
+import math
 from operator import itemgetter
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from ..errors import CamouflageError
 from ..validation import number, show
-from .faces import ATTRIBUTES, Faces, Picture, Point
+from .faces import ATTRIBUTES, Face, Faces, Picture, Point
 
 ENCODING = "camouflage-signed"
 ENCODING_VERSION = 1
@@ -38,8 +41,6 @@ REGIONS = ("box", "grown", "landmarks")
 MAX_LATENT = 2048  # cells a side
 MAX_GROW = 4.0
 MAX_RADIUS = 64.0
-
-_AT_ONCE = 2**21  # faces x cells compared in one go: bounds the memory, and stays in the cache
 
 
 def attribute_map(faces: Faces, latent_height: int, latent_width: int, region: str = "box", grow: float = 1.25,
@@ -64,7 +65,7 @@ def attribute_map(faces: Faces, latent_height: int, latent_width: int, region: s
         CamouflageError: an argument outside its range, or ``faces`` of another type.
     """
     if not isinstance(faces, Faces):
-        raise CamouflageError(f"The attribute map must be faces, but got {show(faces)}.")
+        raise CamouflageError(f"The attribute map is drawn from faces, but got {show(faces)}.")
     radius = number(keypoint_radius, 1.0, MAX_RADIUS, "keypoint_radius")
     maps = [_draw(picture, owners(picture, latent_height, latent_width, region, grow), radius, device, dtype)
             for picture in faces.pictures]
@@ -83,20 +84,14 @@ def owners(picture: Picture, latent_height: int, latent_width: int, region: str 
     if region not in REGIONS:
         raise CamouflageError(f"region must be one of {', '.join(REGIONS)}, but got {show(region)}.")
     grow = number(grow, 1.0, MAX_GROW, "grow") if region == "grown" else 1.0
-    n = len(picture.faces)
-    if not n:
-        return np.full((latent_height, latent_width), -1)
-    start, stop, areas = _spans(picture, latent_height, latent_width, region, grow)
-    order = sorted(range(n), key=lambda i: (areas[i], picture.faces[i].key()))
-    start, stop = start[order], stop[order]
-    columns, ranks = np.arange(latent_width, dtype=np.int16), np.arange(n, dtype=np.int16)
-    front = np.full((latent_height, latent_width), n, dtype=np.int16)
-    step = max(1, _AT_ONCE // front.size)
-    for i in range(0, n, step):
-        part = slice(i, i + step)
-        inside = (start[part, :, None] <= columns) & (columns < stop[part, :, None])
-        np.minimum(front, np.where(inside, ranks[part, None, None], np.int16(n)).min(axis=0), out=front)
-    return np.array([*order, -1])[front]
+    xs = (np.arange(latent_width) + 0.5) * picture.width / latent_width
+    ys = (np.arange(latent_height) + 0.5) * picture.height / latent_height
+    regions = [_region(face, picture, xs, ys, region, grow) for face in picture.faces]
+    owner = np.full((latent_height, latent_width), -1)
+    front = sorted(range(len(regions)), key=lambda i: (regions[i].area, picture.faces[i].key()))
+    for i in reversed(front):
+        np.copyto(owner[regions[i].rows, regions[i].columns], i, where=regions[i].inside)
+    return owner
 
 
 def as_picture(maps: torch.Tensor, scale: int = 8) -> torch.Tensor:
@@ -119,33 +114,35 @@ def as_picture(maps: torch.Tensor, scale: int = 8) -> torch.Tensor:
     return shown.repeat_interleave(scale, 2).repeat_interleave(scale, 3).movedim(1, -1)
 
 
-def _spans(picture: Picture, h: int, w: int, region: str, grow: float) -> tuple[np.ndarray, np.ndarray, list[float]]:
-    """Every region as one run of cells a row: columns start (inclusive) to stop, both N x h; and areas in pixels²."""
-    xs = (np.arange(w) + 0.5) * picture.width / w
-    ys = (np.arange(h) + 0.5) * picture.height / h
-    left, top, right, bottom = np.array([face.box_ltrb for face in picture.faces]).T
-    centre_x, centre_y, half_w, half_h = (left + right) / 2, (top + bottom) / 2, (right - left) / 2, (bottom - top) / 2
-    areas = ((right - left) * (bottom - top)).tolist()  # growing does not change their order
+class _Region(NamedTuple):
+    """A face's region: its area in pixels², and the cells of ``rows`` and ``columns`` that are ``inside``."""
+
+    area: float
+    rows: slice
+    columns: slice
+    inside: np.ndarray | bool
+
+
+def _region(face: Face, picture: Picture, xs: np.ndarray, ys: np.ndarray, region: str, grow: float) -> _Region:
+    """A face's region on cells with their centres at ``xs`` and ``ys``, pixels of the picture."""
+    left, top, right, bottom = face.box_ltrb
+    area = (right - left) * (bottom - top)  # growing does not change their order
+    hull = _hull(face.landmarks) if region == "landmarks" and face.landmarks is not None else None
+    if hull is not None:
+        (left, right), (top, bottom) = ((min(values), max(values)) for values in zip(*hull, strict=True))
+        area = _area(hull)
+    x, y, half_w, half_h = (left + right) / 2, (top + bottom) / 2, (right - left) / 2, (bottom - top) / 2
     if grow > 1.0:
-        left, right = centre_x - half_w * grow, centre_x + half_w * grow
-        top, bottom = centre_y - half_h * grow, centre_y + half_h * grow
-    row_inside = (top[:, None] <= ys) & (ys < bottom[:, None])
-    start = np.where(row_inside, np.searchsorted(xs, left)[:, None], 0)
-    stop = np.where(row_inside, np.searchsorted(xs, right)[:, None], 0)
-    hulls = {i: _hull(face.landmarks) for i, face in enumerate(picture.faces)
-             if face.landmarks is not None} if region == "landmarks" else {}
-    if hulls:
-        at = list(hulls)
-        start[at], stop[at] = _hull_spans(list(hulls.values()), xs, ys)
-        for i, hull in hulls.items():
-            areas[i] = _area(hull)
-            (x0, y0), (x1, y1) = map(min, zip(*hull, strict=True)), map(max, zip(*hull, strict=True))
-            centre_x[i], centre_y[i] = (x0 + x1) / 2, (y0 + y1) / 2
-    lost = np.flatnonzero(~(start < stop).any(axis=1))
-    row = np.clip(np.floor(centre_y[lost] * h / picture.height), 0, h - 1).astype(int)
-    column = np.clip(np.floor(centre_x[lost] * w / picture.width), 0, w - 1).astype(int)
-    start[lost, row], stop[lost, row] = column, column + 1
-    return start.astype(np.int16), stop.astype(np.int16), areas
+        left, top, right, bottom = x - half_w * grow, y - half_h * grow, x + half_w * grow, y + half_h * grow
+    rows, columns = slice(*np.searchsorted(ys, (top, bottom))), slice(*np.searchsorted(xs, (left, right)))
+    inside = rows.start < rows.stop and columns.start < columns.stop
+    if inside and hull is not None:
+        inside = _inside(hull, xs[columns], ys[rows])
+    if np.any(inside):
+        return _Region(area, rows, columns, inside)
+    row = min(max(math.floor(y * len(ys) / picture.height), 0), len(ys) - 1)
+    column = min(max(math.floor(x * len(xs) / picture.width), 0), len(xs) - 1)
+    return _Region(area, slice(row, row + 1), slice(column, column + 1), True)
 
 
 def _hull(points: tuple[Point, ...]) -> list[Point]:
@@ -169,18 +166,14 @@ def _area(hull: list[Point]) -> float:
     return abs(sum(ax * by - bx * ay for (ax, ay), (bx, by) in zip(hull, hull[1:] + hull[:1], strict=True))) / 2
 
 
-def _hull_spans(hulls: list[list[Point]], xs: np.ndarray, ys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Start and stop columns (hulls x rows) of convex polygons: each row's centre line crosses two edges, or none."""
-    edges = np.zeros((len(hulls), max(map(len, hulls)), 4))  # the padding is level, and so never crossed
-    for i, hull in enumerate(hulls):
-        edges[i, :len(hull)] = [(*min(a, b, key=itemgetter(1)), *max(a, b, key=itemgetter(1)))
-                                for a, b in zip(hull, hull[1:] + hull[:1], strict=True)]
-    x0, y0, x1, y1 = edges.transpose(2, 0, 1)[..., None]
+def _inside(hull: list[Point], xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
+    """Which points (rows ys, columns xs) a convex polygon holds: each row's line crosses two of its edges, or none."""
+    x0, y0, x1, y1 = np.array([(*min(a, b, key=itemgetter(1)), *max(a, b, key=itemgetter(1)))
+                               for a, b in zip(hull, hull[1:] + hull[:1], strict=True)]).T[..., None]
     crossed = (y0 <= ys) & (ys < y1)
-    along = np.where(crossed, ys - y0, 0.0) / np.where(y1 > y0, y1 - y0, 1.0)
-    x = x0 + along * (x1 - x0)
-    return (np.searchsorted(xs, np.where(crossed, x, np.inf).min(axis=1)),
-            np.searchsorted(xs, np.where(crossed, x, -np.inf).max(axis=1)))
+    x = x0 + np.where(crossed, ys - y0, 0.0) / np.where(y1 > y0, y1 - y0, 1.0) * (x1 - x0)
+    first, last = np.where(crossed, x, np.inf).min(axis=0), np.where(crossed, x, -np.inf).max(axis=0)
+    return (first[:, None] <= xs) & (xs < last[:, None])
 
 
 def _draw(picture: Picture, owner: np.ndarray, radius: float, device: torch.device | str,

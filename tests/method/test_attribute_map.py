@@ -276,14 +276,18 @@ def test_grown_regions_keep_their_centre_and_landmark_hulls_their_shape():
     assert torch.equal(one(picture, 80, 80, region="landmarks"), one(picture, 80, 80))
 
 
-def test_many_faces_at_once_and_in_parts_are_the_same():
-    chance = random.Random(1)
-    picture = Picture(500, 700, tuple(random_face(chance, 500, 700, False) for _ in range(60)))
-    large = owners(picture, 420, 350)  # compared in several goes
-    expected = np.full((420, 350), -1)
-    for i in sorted(range(60), key=lambda i: (region_of(picture.faces[i], "box", 1)[0], picture.faces[i].key()))[::-1]:
-        expected[owners(replace(picture, faces=(picture.faces[i],)), 420, 350) == 0] = i
-    assert np.array_equal(large, expected)
+@pytest.mark.parametrize("seed", range(20))
+def test_in_a_crowd_the_smallest_region_that_holds_a_cell_owns_it(seed):
+    """Against all faces compared at once; the region of each face on its own."""
+    chance = random.Random(seed)
+    height, width = chance.randint(1, 700), chance.randint(1, 700)
+    h, w, region, grow = chance.randint(1, 99), chance.randint(1, 99), REGIONS[seed % 3], chance.uniform(1, 4)
+    faces = [random_face(chance, height, width, True) for _ in range(chance.randint(1, 60))]
+    faces.append(replace(faces[0], score=0.5))
+    front = sorted(range(len(faces)), key=lambda i: (region_of(faces[i], region, grow)[0], faces[i].key()))
+    masks = np.array([owners(Picture(height, width, (faces[i],)), h, w, region, grow) == 0 for i in front])
+    expected = np.where(masks.any(axis=0), np.array(front)[masks.argmax(axis=0)], -1)
+    assert np.array_equal(owners(Picture(height, width, tuple(faces)), h, w, region, grow), expected)
 
 
 def test_dtype_and_device():
@@ -300,7 +304,7 @@ def test_dtype_and_device():
     ({"region": "grown", "grow": 0.5}, "grow must be a number from 1 to 4, but got 0.5"),
     ({"region": "grown", "grow": float("nan")}, "grow must"),
     ({"keypoint_radius": 0}, "keypoint_radius must be a number from 1 to 64, but got 0"),
-    ({"faces": None}, "wants faces, but got None"),
+    ({"faces": None}, "drawn from faces, but got None"),
 ])
 def test_bad_arguments_are_refused(options, message):
     good = {"faces": Faces((Picture(8, 8),)), "latent_height": 8, "latent_width": 8}
