@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..camouflage.comfy.annotators import controlnet_aux_models, transformers_models
 from ..camouflage.comfy.prepare import prepare
 from ..camouflage.comfy.weights import model_folders
-from .common import ANNOTATE, FileInput, image_input, resolution_input
+from .common import ANNOTATE, FileInput, image_input, resolution_input, schema
 
 _FITS = ["crop", "stretch"]
 _LINEART_STYLES = ["fine", "coarse", "standard"]
@@ -18,8 +18,10 @@ class CamouflagePrepareImage(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="CamouflagePrepareImage", display_name="Prepare Image", category=ANNOTATE,
+            search_aliases=["resize photo", "scale to working size", "anonymize"],
+            advanced=["fit"],
             description="Scales a photo to the working size: longer side as given, both sides multiples of 64 px, "
                         "aspect kept, Lanczos. Connect its picture to everything that looks at the original, and its "
                         "width, height and batch size to the empty latent.",
@@ -50,8 +52,9 @@ class CamouflageDepthMap(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="CamouflageDepthMap", display_name="Depth Map", category=ANNOTATE,
+            search_aliases=["depth annotator", "depth anything", "controlnet preprocessor"],
             description="How near everything is: white is near, black is far, each picture stretched to the full "
                         "range. For the ControlNet control_v11f1p_sd15_depth.",
             inputs=[
@@ -73,8 +76,9 @@ class CamouflageNormalMap(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="CamouflageNormalMap", display_name="Normal Map", category=ANNOTATE,
+            search_aliases=["surface normals", "NormalBae", "controlnet preprocessor"],
             description="Which way every surface faces (NormalBae). For the ControlNet control_v11p_sd15_normalbae. "
                         "Weights: models/camouflage/normal.",
             inputs=[image_input("to look at"), resolution_input()],
@@ -91,8 +95,9 @@ class CamouflageSegmentationMap(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="CamouflageSegmentationMap", display_name="Segmentation Map", category=ANNOTATE,
+            search_aliases=["semantic segmentation", "ADE20K", "UperNet", "controlnet preprocessor"],
             description="What everything is: one colour for each of the 150 classes of ADE20K. For the ControlNet "
                         "control_v11p_sd15_seg.",
             inputs=[
@@ -115,8 +120,9 @@ class CamouflagePoseMap(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="CamouflagePoseMap", display_name="Pose Map", category=ANNOTATE,
+            search_aliases=["OpenPose", "skeleton", "keypoints", "controlnet preprocessor"],
             description="How everybody stands: OpenPose skeletons on black. For the ControlNet "
                         "control_v11p_sd15_openpose. Weights: models/camouflage/pose (non-commercial licence).",
             inputs=[
@@ -139,8 +145,9 @@ class CamouflageLineartMap(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="CamouflageLineartMap", display_name="Lineart Map", category=ANNOTATE,
+            search_aliases=["line drawing", "sketch", "edges", "controlnet preprocessor"],
             description="The picture as a line drawing, white on black. For the ControlNet "
                         "control_v11p_sd15_lineart. Lines describe faces, so the scene control lets go of them after "
                         "half of the steps.",
@@ -164,8 +171,10 @@ class CamouflageCaption(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="CamouflageCaption", display_name="Caption", category=ANNOTATE,
+            search_aliases=["BLIP", "describe image", "image to text"],
+            advanced=["max_tokens", "beams"],
             description="Says in words what a picture shows (BLIP), as the prompt. One caption a picture; for a batch "
                         "connect it to 'Encode Captions', which gives every picture its own.",
             inputs=[

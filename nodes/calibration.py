@@ -8,7 +8,7 @@ from ..camouflage.comfy import calibrations
 from ..camouflage.comfy.messages import show, warn
 from ..camouflage.comfy.weights import FOLDER
 from ..camouflage.verification.calibration import AUTOMATIC_RATE, RATES
-from .common import VERIFY, FileInput
+from .common import VERIFY, FileInput, schema
 from .types import CalibrationType
 
 _NONE = "no calibration yet"
@@ -21,8 +21,9 @@ class CamouflageCalibration(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="CamouflageCalibration", display_name="Load Calibration", category=VERIFY,
+            search_aliases=["false accept rate", "FAR", "face recognition threshold"],
             description="Loads a threshold for the face recogniser with a false-accept rate (FAR) that was measured: "
                         "how often two strangers look like one person to it. The file comes from `python run.py "
                         "calibrate FOLDER`, run on your own photos. Without a calibration no rate is known.",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -18,6 +19,7 @@ CONTROL = "CAMOUFLaGE/control"
 GUIDE = "CAMOUFLaGE/guide"
 LIGHT = "CAMOUFLaGE/light"
 VERIFY = "CAMOUFLaGE/verify"
+IMAGE_TOOLS = "Image Tools"  # of the host's short list of nodes
 
 
 def resolution_input() -> io.Int.Input:
@@ -32,6 +34,25 @@ def image_input(what: str, sides: str = "64 to 4096 px a side") -> io.Image.Inpu
     """A batch of pictures."""
     return io.Image.Input("image", tooltip=f"The pictures {what}; any batch, {sides}. Greyscale and RGBA are taken; "
                                            "transparency is flattened on white.")
+
+
+def schema(*, search_aliases: Sequence[str] = (), essentials_category: str | None = None,
+           advanced: Collection[str] = (), **fields: Any) -> io.Schema:
+    """The host's ``Schema``, with what newer hosts offer beyond the oldest one.
+
+    Args:
+        search_aliases: other words under which a person looks for the node; hosts know them from 0.11 on.
+        essentials_category: its place in the short list of nodes; hosts know it from 0.15 on.
+        advanced: ids of inputs that few people touch; a frontend shows them when asked. The host's inputs take it as
+            an argument from 0.10 on, and older ones pass it on just as well.
+        **fields: what every host knows.
+    """
+    for socket in fields["inputs"]:
+        if socket.id in advanced:
+            socket.extra_dict = {**(socket.extra_dict or {}), "advanced": True}
+    newer = {"search_aliases": list(search_aliases), "essentials_category": essentials_category}
+    known = {field.name for field in dataclasses.fields(io.Schema)}
+    return io.Schema(**fields, **{name: value for name, value in newer.items() if value and name in known})
 
 
 class FileInput(io.Combo.Input):
@@ -49,30 +70,30 @@ def checked(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
 
     @functools.wraps(execute)
     def run(cls: type[io.ComfyNode], *values: Any, **inputs: Any) -> io.NodeOutput:
-        schema = cls.define_schema()
         inputs.update(zip(names, values, strict=False))
+        declared = cls.define_schema()
         try:
-            check_inputs(schema, inputs)
+            check_inputs(declared, inputs)
             return execute(cls, **inputs)
         except CamouflageError as error:
-            error.args = (f"{schema.display_name}: {error}",)
+            error.args = (f"{declared.display_name}: {error}",)
             raise
 
     node.execute = classmethod(run)
     return node
 
 
-def check_inputs(schema: io.Schema, inputs: Mapping[str, Any]) -> None:
+def check_inputs(declared: io.Schema, inputs: Mapping[str, Any]) -> None:
     """Holds the values of widgets against the ranges and choices of a schema.
 
     Raises:
         CamouflageError: a value of another kind, outside its range, not finite, or none of the choices.
     """
-    for socket in schema.inputs or []:
+    for socket in declared.inputs or []:
         if socket.id not in inputs or (socket.optional and inputs[socket.id] is None):
             continue
         given = inputs[socket.id]
-        for value in given if schema.is_input_list else [given]:
+        for value in given if declared.is_input_list else [given]:
             if wanted := _wanted(socket, value):
                 raise CamouflageError(f"'{socket.id}' is {_in_words(value)}, but must {wanted}.")
 

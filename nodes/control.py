@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..camouflage.comfy.conditioning import encode_batch
 from ..camouflage.comfy.control import apply_identity, apply_scene, scene_map
 from ..camouflage.errors import CamouflageError
-from .common import CONTROL
+from .common import CONTROL, schema
 
 _OURS = "Our choice; the paper gives no value."
 _PAPER = "The paper's value."
@@ -28,8 +28,9 @@ class CamouflageEncodeCaptions(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="CamouflageEncodeCaptions", display_name="Encode Captions", category=CONTROL,
+            search_aliases=["batch prompts", "CLIP text encode", "one prompt per image"],
             description="Encodes a list of captions into one conditioning in which every picture of the batch has its "
                         "own. For one caption it is the same as CLIP Text Encode.",
             is_input_list=True,
@@ -69,8 +70,10 @@ class CamouflageSceneControl(io.ComfyNode):
                                tooltip=f"How strongly the {name} map steers, 0 to 10; 0 leaves it out. Default "
                                        f"{strength}. {source}"),
             ]
-        return io.Schema(
+        return schema(
             node_id="CamouflageSceneControl", display_name="Scene Control", category=CONTROL,
+            search_aliases=["multi controlnet", "keep scene", "apply controlnet"],
+            advanced=["lineart_end_percent"],
             description="Keeps the scene with up to five ControlNets that never see the pixels: depth, surface "
                         "normals, segmentation, pose, lineart. The same as a chain of five Apply ControlNet nodes, in "
                         "this order.",
@@ -105,8 +108,9 @@ class CamouflageIdentityControl(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="CamouflageIdentityControl", display_name="Identity Control", category=CONTROL,
+            search_aliases=["identity controlnet", "tile controlnet", "reconstruct original"],
             description="Makes the conditioning that the guidance moves away from: an empty prompt and a ControlNet "
                         "that sees the original and would give it back. Never connect it as positive.",
             inputs=[

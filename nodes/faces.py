@@ -16,7 +16,7 @@ from ..camouflage.method.attribute_map import MAX_GROW, MAX_LATENT, MAX_RADIUS, 
 from ..camouflage.method.attributes import PRESETS, edit
 from ..camouflage.method.faces import Faces
 from ..camouflage.method.known import without_face
-from .common import LIGHT, image_input
+from .common import LIGHT, image_input, schema
 from .types import AttributeMapType, FacesType, boxes_input
 
 _AS_WRITTEN = "as in the edits"
@@ -47,8 +47,10 @@ class CamouflageFaceAttributes(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="CamouflageFaceAttributes", display_name="Face Attributes", category=LIGHT,
+            search_aliases=["detect faces", "face detection", "FACER", "CelebA attributes"],
+            advanced=["smallest_face", "landmarks"],
             description="Finds every face and reads it with FACER: box, five keypoints, the 40 CelebA attributes as "
                         "probabilities and, if wanted, 68 landmarks. A picture without a face is a valid, empty "
                         "result that is said here. What you know of persons, boxes of faces and masks, only ever adds "
@@ -92,8 +94,9 @@ class CamouflageEditAttributes(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="CamouflageEditAttributes", display_name="Edit Attributes", category=LIGHT,
+            search_aliases=["change age", "change expression", "CelebA attributes"],
             description="Decides, for each person, which attributes are kept, set to a probability, or forgotten. What "
                         "is forgotten is not in the map any more.",
             inputs=[
@@ -131,8 +134,9 @@ class CamouflageFacePreview(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="CamouflageFacePreview", display_name="Face Preview", category=LIGHT,
+            search_aliases=["draw face boxes", "show faces"],
             description="The pictures with every face's box, keypoints, landmarks, person number (as 'Edit Attributes' "
                         "counts), detection score and leading attributes. It shows the original persons: do not "
                         "publish it.",
@@ -158,8 +162,10 @@ class CamouflageAttributeMap(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="CamouflageAttributeMap", display_name="Attribute Map", category=LIGHT,
+            search_aliases=["face map", "41 channels", "adapter hint"],
+            advanced=["grow", "keypoint_radius"],
             description="Draws attributes (40 channels) and keypoints (one channel) into each face's own region at "
                         "latent size, for 'Apply Light Adapter'. Where regions overlap, every cell belongs to one "
                         "face alone. Without a face the map is zero, which says nothing about anybody.",

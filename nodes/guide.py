@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..camouflage.comfy.guidance import IdentityGuidance
 from ..camouflage.comfy.messages import warn
-from .common import GUIDE
+from .common import GUIDE, schema
 
 _FORMULA = "D = D_identity + a_s * (D_text - D_identity)"
 
@@ -48,8 +48,10 @@ class CamouflageGuider(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="CamouflageGuider", display_name="CAMOUFLaGE Guider", category=GUIDE,
+            search_aliases=["anonymize", "anonymization guidance", "de-identify", "negative identity", "CFG guider"],
+            advanced=["start_percent", "end_percent"],
             description="Classifier-free guidance plus guidance away from the original, for SamplerCustomAdvanced: "
                         f"{_FORMULA}. Works with any model of the host; nothing in it assumes SD 1.5.",
             inputs=[
@@ -77,8 +79,10 @@ class CamouflageGuidance(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="CamouflageGuidance", display_name="CAMOUFLaGE Guidance", category=GUIDE,
+            search_aliases=["anonymize", "anonymization guidance", "de-identify", "model patch"],
+            advanced=["start_percent", "end_percent"],
             description="The guidance away from the original as a model patch, for KSampler and any other sampler or "
                         f"guider: {_FORMULA}, where D_text is what that sampler predicts by itself.",
             inputs=[io.Model.Input("model", tooltip="The diffusion model; it is cloned, never changed."),

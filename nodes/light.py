@@ -13,7 +13,7 @@ from ..camouflage.comfy.light_adapter import LightAdapter
 from ..camouflage.comfy.light_adapter import apply as apply_light_adapter
 from ..camouflage.comfy.light_adapter import load as load_light_adapter
 from ..camouflage.method.light_adapter import SIGNED
-from .common import LIGHT, FileInput, advanced, schema
+from .common import LIGHT, FileInput, schema
 from .types import AttributeMapType, ImagePromptType, LightAdapterType
 
 _REFUSE = "refuse"
@@ -22,11 +22,11 @@ _ENCODINGS = [SIGNED.name, _REFUSE]
 
 def _percents(what: str) -> list:
     return [
-        advanced(io.Float.Input("start_percent", default=0.0, min=0.0, max=1.0, step=0.01,
-                                tooltip=f"Part of the sampling at which {what} starts, 0 to 1. 0: from the start.")),
-        advanced(io.Float.Input("end_percent", default=1.0, min=0.0, max=1.0, step=0.01,
-                                tooltip=f"Part of the sampling at which {what} ends, 0 to 1. 1: to the end; 0, or anything not "
-                                        "after the start, leaves it out.")),
+        io.Float.Input("start_percent", default=0.0, min=0.0, max=1.0, step=0.01,
+                       tooltip=f"Part of the sampling at which {what} starts, 0 to 1. 0: from the start."),
+        io.Float.Input("end_percent", default=1.0, min=0.0, max=1.0, step=0.01,
+                       tooltip=f"Part of the sampling at which {what} ends, 0 to 1. 1: to the end; 0, or anything not "
+                               "after the start, leaves it out."),
     ]
 
 
@@ -38,16 +38,17 @@ class CamouflageLightAdapterLoader(io.ComfyNode):
         return schema(
             node_id="CamouflageLightAdapterLoader", display_name="Load Light Adapter", category=LIGHT,
             search_aliases=["T2I-Adapter", "load adapter"],
+            advanced=["encoding"],
             description="Loads a T2I-Adapter that reads the 41-channel attribute map: diffusers' layout, .safetensors. "
                         "Everything else is refused. Levels and widths are read from the file.",
             inputs=[
                 FileInput("adapter", options=names(LIGHT_ADAPTER),
                           tooltip="File in models/camouflage/light. None can be downloaded: the paper's weights "
                                   "are not public, the adapter must be trained (docs/training.md)."),
-                advanced(io.Combo.Input("encoding", options=_ENCODINGS, default=SIGNED.name,
-                                        tooltip="Which encoding of the map to take for granted when the file's metadata does "
-                                                f"not say: '{SIGNED.name}' is ours, version {SIGNED.version}; '{_REFUSE}' loads "
-                                                "only files that say it. A file that says another one is always refused.")),
+                io.Combo.Input("encoding", options=_ENCODINGS, default=SIGNED.name,
+                               tooltip="Which encoding of the map to take for granted when the file's metadata does "
+                                       f"not say: '{SIGNED.name}' is ours, version {SIGNED.version}; '{_REFUSE}' loads "
+                                       "only files that say it. A file that says another one is always refused."),
             ],
             outputs=[LightAdapterType.Output("LIGHT_ADAPTER", display_name="light_adapter",
                                              tooltip="For 'Apply Light Adapter'.")])
@@ -66,6 +67,7 @@ class CamouflageApplyLightAdapter(io.ComfyNode):
         return schema(
             node_id="CamouflageApplyLightAdapter", display_name="Apply Light Adapter", category=LIGHT,
             search_aliases=["T2I-Adapter", "apply adapter"],
+            advanced=["start_percent", "end_percent"],
             description="Lets the attribute map steer, each person in their own region. It is a control in the host's "
                         "chain and combines with ControlNets and T2I-Adapters in any order. Use it on positive and on "
                         "negative with the same map: they then share one evaluation.",
@@ -119,6 +121,7 @@ class CamouflageApplyImagePrompt(io.ComfyNode):
         return schema(
             node_id="CamouflageApplyImagePrompt", display_name="Apply Image Prompt", category=LIGHT,
             search_aliases=["IP-Adapter", "ipadapter", "image prompt"],
+            advanced=["start_percent", "end_percent"],
             description="Lets the model's cross-attention see a picture beside the text. The positive branch gets the "
                         "picture, the negative one an empty picture, the identity branch of the guidance none. "
                         "Several add up; with a mask each, every person has their own.",

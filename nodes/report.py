@@ -8,7 +8,7 @@ from ..camouflage.comfy.verification import to_images, to_pixels
 from ..camouflage.errors import CamouflageError
 from ..camouflage.output.sheet import report_sheets
 from ..camouflage.verification.report import Report
-from .common import VERIFY
+from .common import VERIFY, schema
 from .types import ReportType
 
 
@@ -17,8 +17,9 @@ class CamouflageReport(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="CamouflageReport", display_name="Verification Report", category=VERIFY,
+            search_aliases=["privacy report", "contact sheet", "GDPR"],
             description="One sheet a picture, for people who would rather look than read: every person's verdict, the "
                         "distance to the nearest original face on a scale with the threshold, the tries, and who "
                         "looked. A picture that does not pass is on it only with 'show_failing', the original "

@@ -8,7 +8,7 @@ from ..camouflage.comfy.messages import show
 from ..camouflage.comfy.saving import save_pictures
 from ..camouflage.output.encoding import FORMATS
 from ..camouflage.verification.report import Report
-from .common import VERIFY
+from .common import IMAGE_TOOLS, VERIFY, schema
 from .types import ReportType
 
 
@@ -17,8 +17,11 @@ class CamouflageSaveImage(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="CamouflageSaveImage", display_name="Save Anonymized", category=VERIFY, is_output_node=True,
+            search_aliases=["save without metadata", "strip metadata", "remove EXIF", "anonymize", "GDPR"],
+            essentials_category=IMAGE_TOOLS,
+            advanced=["quality"],
             description="Saves pictures that a report vouches for, and refuses all others: no report, a report of "
                         "other pixels, or a person who is neither safe nor redacted. The files hold pixels and nothing "
                         "else: no workflow, prompt, EXIF, XMP, colour profile or time. It never writes over a file.",
