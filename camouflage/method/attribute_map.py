@@ -25,14 +25,13 @@ from __future__ import annotations
 
 import math
 from operator import itemgetter
-from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from ..errors import CamouflageError
 from ..validation import number, show
-from .faces import ATTRIBUTES, Face, Faces, Picture, Point
+from .faces import ATTRIBUTES, Box, Faces, Picture, Point
 
 ENCODING = "camouflage-signed"
 ENCODING_VERSION = 1
@@ -84,13 +83,31 @@ def owners(picture: Picture, latent_height: int, latent_width: int, region: str 
     if region not in REGIONS:
         raise CamouflageError(f"region must be one of {', '.join(REGIONS)}, but got {show(region)}.")
     grow = number(grow, 1.0, MAX_GROW, "grow") if region == "grown" else 1.0
+    if not picture.faces:
+        return np.full((latent_height, latent_width), -1)
     xs = (np.arange(latent_width) + 0.5) * picture.width / latent_width
     ys = (np.arange(latent_height) + 0.5) * picture.height / latent_height
-    regions = [_region(face, picture, xs, ys, region, grow) for face in picture.faces]
+    hulls = {i: _hull(face.landmarks) for i, face in enumerate(picture.faces)
+             if face.landmarks is not None} if region == "landmarks" else {}
+    boxes = np.array([_bounds(hulls[i]) if i in hulls else face.box_ltrb for i, face in enumerate(picture.faces)])
+    left, top, right, bottom = boxes.T
+    areas = ((right - left) * (bottom - top)).tolist()  # growing does not change their order
+    areas = [_area(hulls[i]) if i in hulls else area for i, area in enumerate(areas)]
+    centre_x, centre_y, half_w, half_h = (left + right) / 2, (top + bottom) / 2, (right - left) / 2, (bottom - top) / 2
+    if grow > 1.0:
+        left, right = centre_x - half_w * grow, centre_x + half_w * grow
+        top, bottom = centre_y - half_h * grow, centre_y + half_h * grow
+    rows, columns = np.searchsorted(ys, (top, bottom)).T.tolist(), np.searchsorted(xs, (left, right)).T.tolist()
     owner = np.full((latent_height, latent_width), -1)
-    front = sorted(range(len(regions)), key=lambda i: (regions[i].area, picture.faces[i].key()))
-    for i in reversed(front):
-        np.copyto(owner[regions[i].rows, regions[i].columns], i, where=regions[i].inside)
+    for i in sorted(range(len(areas)), key=lambda i: (areas[i], picture.faces[i].key()))[::-1]:
+        row, column = slice(*rows[i]), slice(*columns[i])
+        own = owner[row, column]
+        inside = _inside(hulls[i], xs[column], ys[row]) if i in hulls else slice(None)
+        if own[inside].size:
+            own[inside] = i
+        else:
+            owner[min(max(math.floor(centre_y[i] * latent_height / picture.height), 0), latent_height - 1),
+                  min(max(math.floor(centre_x[i] * latent_width / picture.width), 0), latent_width - 1)] = i
     return owner
 
 
@@ -114,37 +131,6 @@ def as_picture(maps: torch.Tensor, scale: int = 8) -> torch.Tensor:
     return shown.repeat_interleave(scale, 2).repeat_interleave(scale, 3).movedim(1, -1)
 
 
-class _Region(NamedTuple):
-    """A face's region: its area in pixels², and the cells of ``rows`` and ``columns`` that are ``inside``."""
-
-    area: float
-    rows: slice
-    columns: slice
-    inside: np.ndarray | bool
-
-
-def _region(face: Face, picture: Picture, xs: np.ndarray, ys: np.ndarray, region: str, grow: float) -> _Region:
-    """A face's region on cells with their centres at ``xs`` and ``ys``, pixels of the picture."""
-    left, top, right, bottom = face.box_ltrb
-    area = (right - left) * (bottom - top)  # growing does not change their order
-    hull = _hull(face.landmarks) if region == "landmarks" and face.landmarks is not None else None
-    if hull is not None:
-        (left, right), (top, bottom) = ((min(values), max(values)) for values in zip(*hull, strict=True))
-        area = _area(hull)
-    x, y, half_w, half_h = (left + right) / 2, (top + bottom) / 2, (right - left) / 2, (bottom - top) / 2
-    if grow > 1.0:
-        left, top, right, bottom = x - half_w * grow, y - half_h * grow, x + half_w * grow, y + half_h * grow
-    rows, columns = slice(*np.searchsorted(ys, (top, bottom))), slice(*np.searchsorted(xs, (left, right)))
-    inside = rows.start < rows.stop and columns.start < columns.stop
-    if inside and hull is not None:
-        inside = _inside(hull, xs[columns], ys[rows])
-    if np.any(inside):
-        return _Region(area, rows, columns, inside)
-    row = min(max(math.floor(y * len(ys) / picture.height), 0), len(ys) - 1)
-    column = min(max(math.floor(x * len(xs) / picture.width), 0), len(xs) - 1)
-    return _Region(area, slice(row, row + 1), slice(column, column + 1), True)
-
-
 def _hull(points: tuple[Point, ...]) -> list[Point]:
     """Corners of the convex hull (Andrew's monotone chain); two or one where the points lie on a line."""
     ordered = sorted(set(points))
@@ -164,6 +150,11 @@ def _hull(points: tuple[Point, ...]) -> list[Point]:
 
 def _area(hull: list[Point]) -> float:
     return abs(sum(ax * by - bx * ay for (ax, ay), (bx, by) in zip(hull, hull[1:] + hull[:1], strict=True))) / 2
+
+
+def _bounds(hull: list[Point]) -> Box:
+    (left, right), (top, bottom) = ((min(values), max(values)) for values in zip(*hull, strict=True))
+    return left, top, right, bottom
 
 
 def _inside(hull: list[Point], xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
