@@ -20,7 +20,7 @@ from comfy.patcher_extension import CallbacksMP
 
 from ..errors import CamouflageError
 from ..images import ASPECT_TOLERANCE
-from ..method.image_prompt import Layout, read_layout
+from ..method.image_prompt import ImagePromptLayout, read_layout
 from .guidance import IDENTITY_BRANCH
 from .weights import checked
 
@@ -53,7 +53,7 @@ class Layer:
 class ImagePromptNet(torch.nn.Module):
     """Projection of the image embedding, and keys and values of every layer; runs partly offloaded too."""
 
-    def __init__(self, layout: Layout, dtype: torch.dtype):
+    def __init__(self, layout: ImagePromptLayout, dtype: torch.dtype):
         super().__init__()
         ops, c = comfy.ops.manual_cast, layout.context
         self.proj = ops.Linear(layout.width, layout.tokens * c, dtype=dtype)
@@ -71,7 +71,7 @@ class ImagePromptAdapter:
     """A loaded IP-Adapter; ``patcher`` wraps ``net`` for the host's memory management."""
 
     net: ImagePromptNet
-    layout: Layout
+    layout: ImagePromptLayout
     patcher: ModelPatcher
 
 
@@ -150,8 +150,8 @@ class LayerPatch:
         return replace(self)
 
     def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"The image prompt replaces this cross-attention and has no {name!r}. A node that needs it "
-                             "has to be applied before the image prompt.")
+        raise AttributeError(f"The image prompt replaces this cross-attention and has no {name!r}. A node that "
+                             "needs it must be applied before the image prompt.")
 
     def add(self, callback: Callable, **settings: Any) -> None:
         """Adds what another node's attention returns.
@@ -283,9 +283,9 @@ def _check_attached(prompt: ImagePrompt, layers: list[Layer], model: ModelPatche
         while isinstance(patch, LayerPatch) and patch.prompt is not prompt:
             patch = patch.previous
         if not isinstance(patch, LayerPatch):
-            raise CamouflageError(f"A node after the image prompt has replaced the cross-attention of {layer.block} block "
-                                  f"{layer.number}, where the image would no longer act. Apply that node before the "
-                                  "image prompt, or do without one of them.")
+            raise CamouflageError(f"A node after the image prompt has replaced the cross-attention of {layer.block} "
+                                  f"block {layer.number}, where the image would no longer act. Apply that node before "
+                                  "the image prompt, or do without one of them.")
 
 
 def _replacements(model: ModelPatcher) -> dict[tuple, Callable]:

@@ -12,10 +12,9 @@ import comfy.utils
 import pytest
 import torch
 
+from camouflage.errors import CamouflageError
 from in_host import difference
 from light_weights import EMBEDDING, SD15_LAYERS, ip_adapter, patches, random_map, save, seen, t2i_adapter
-
-from camouflage.errors import CamouflageError
 
 TIMESTEP = 600
 KEYS = ("image_proj", "ip_adapter")
@@ -332,7 +331,8 @@ def test_bad_input_is_refused(prompt, tmp_path, sd, adapters, cfg, sample):
     with pytest.raises(CamouflageError, match=r"'mask' is \[1, 1, 8, 8\]"):
         prompt.apply(sd.model, adapters[0], seen(1), 1.0, mask=torch.ones(1, 1, 8, 8))
     full = prompt.load(save(ip_adapter(SD15_LAYERS), tmp_path / "full.safetensors"))
-    with pytest.raises(CamouflageError, match=r"'adapter' is for 16 .* 'model' has 6: \[320, 320, 320, 320, 320, 640\]"):
+    widths = r"\[320, 320, 320, 320, 320, 640\]"
+    with pytest.raises(CamouflageError, match=rf"'adapter' is for 16 .* 'model' has 6: {widths}"):
         prompt.apply(sd.model, full, seen(1), 1.0)
 
 
