@@ -120,7 +120,7 @@ class CamouflageApplyImagePrompt(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             node_id="CamouflageApplyImagePrompt", display_name="Apply Image Prompt", category=LIGHT,
-            search_aliases=["IP-Adapter", "ipadapter", "image prompt"],
+            search_aliases=["IP-Adapter", "ipadapter", "reference image"],
             advanced=["start_percent", "end_percent"],
             description="Lets the model's cross-attention see a picture beside the text. The positive branch gets the "
                         "picture, the negative one an empty picture, the identity branch of the guidance none. "

@@ -19,7 +19,7 @@ class CamouflageSaveImage(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             node_id="CamouflageSaveImage", display_name="Save Anonymized", category=VERIFY, is_output_node=True,
-            search_aliases=["save without metadata", "strip metadata", "remove EXIF", "anonymize", "GDPR"],
+            search_aliases=["save without metadata", "strip metadata", "remove EXIF", "GDPR"],
             essentials_category=IMAGE_TOOLS,
             advanced=["quality"],
             description="Saves pictures that a report vouches for, and refuses all others: no report, a report of "

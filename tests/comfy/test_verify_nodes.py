@@ -53,7 +53,7 @@ def test_block_leaves_nothing(host, portrait, tmp_path, monkeypatch):
 
     monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "output"))
     monkeypatch.setattr(folder_paths, "temp_directory", str(tmp_path / "temp"))
-    words = r"^Not anonymized: person 0 \(\d+ x \d+ px at \d+, \d+\): recognisable"
+    words = r"^Verify: Not anonymized: person 0 \(\d+ x \d+ px at \d+, \d+\): recognisable"
     with pytest.raises(Exception, match=words) as told:
         verify(host, portrait, portrait, policy="block")
     assert "astronaut" not in str(told.value) and not any(tmp_path.rglob("*"))
