@@ -194,7 +194,7 @@ def test_an_error_reaches_the_person_as_one_sentence(server, portrait):
             "prepare": {"class_type": "CamouflagePrepareImage", "_meta": {"title": "Prepare"},
                         "inputs": {"image": ["empty", 0], "size": 768, "fit": "crop"}},
             "show": {"class_type": "PreviewImage", "inputs": {"images": ["prepare", 0]}}}
-    with pytest.raises(NodeFailed, match="Prepare.*failed: The picture is 1 x 4000 px"):
+    with pytest.raises(NodeFailed, match="Prepare.*failed: Prepare Image: The picture is 1 x 4000 px"):
         server.run(tall)
 
 
