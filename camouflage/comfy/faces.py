@@ -336,19 +336,7 @@ def _aligner() -> Network[Any]:
         with torch.random.fork_rng(devices=[]):
             return facer.face_aligner("farl/ibug300w/448", device=torch.device("cpu"), model_path=str(files[0]))
 
-    # `checked` without the file: its restricted unpickler cannot read TorchScript.
-    return loaded(LANDMARK, files, lambda: _build(_checked_script(files[0], load)))
-
-
-def _checked_script(path: Path, load: Any) -> Any:
-    try:
-        return load()
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise CamouflageError(f"{path} could not be loaded ({type(error).__name__}: {str(error).strip()[:200]}). The "
-                              "file is damaged or is not the model that belongs there. Delete it and download it "
-                              "again.") from error
+    return loaded(LANDMARK, files, lambda: _build(checked(files, load, script=True)))
 
 
 def _demand_trust(path: Path) -> None:

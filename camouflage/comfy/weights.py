@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import codecs
 import functools
+import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
 import folder_paths
+import safetensors
 import torch
 
 from ..errors import CamouflageError
 from ..files import file_sha256
-from ..weights import Weight, of_role
+from ..weights import Weight, mistaken_for, of_role
 
 T = TypeVar("T")
 FOLDER = "camouflage"
@@ -91,26 +94,53 @@ def find_folder(role: str, name: str) -> Path:
                           f"Found: {', '.join(model_folders(role))}.")
 
 
-def checked(paths: list[Path], load: Callable[[], T]) -> T:
+def checked(paths: list[Path], load: Callable[[], T], script: bool = False) -> T:
     """Runs ``load``, which reads ``paths``, and turns what damaged or hostile files cause into a clear error.
 
     Pickled files are first read in full by torch's restricted unpickler, which refuses code whatever the library
     that loads them later would do.
+
+    Args:
+        script: the files are TorchScript, a program that no restricted unpickler reads; ``load`` must see to it.
     """
-    reading = paths[0].parent
     try:
         for path in paths:
-            if path.suffix in _PICKLES:
-                reading = path
+            if path.suffix in _PICKLES and not script:
                 torch.load(path, map_location="cpu", weights_only=True)
-        reading = paths[0].parent
         return load()
     except (CamouflageError, MemoryError):
         raise
     except Exception as error:
-        raise CamouflageError(f"{reading} could not be loaded ({type(error).__name__}: {_first_line(error)}). The file "
-                              "is damaged, is not the model that belongs there, or contains code, which is never "
-                              "executed. Delete it and download it again.") from error
+        raise CamouflageError(_what_failed(paths, error, script)) from error
+
+
+def _what_failed(paths: list[Path], error: Exception, script: bool) -> str:
+    """Names the file that is damaged; all weights where each can be read and together they are not the model."""
+    for path in paths:
+        if mistake := mistaken_for(path):
+            return f"{path} could not be loaded. {mistake} Delete it and download it again."
+    faults = [(path, fault) for path in paths if (fault := _fault(path, script)) is not None]
+    named, fault = faults[0] if faults else (None, error)
+    files = named or " or ".join(str(path) for path in paths if path.suffix not in (".json", ".txt")) or paths[0]
+    return (f"{files} could not be loaded ({type(fault).__name__}: {_first_line(fault)}). The file is damaged, is not "
+            "the model that belongs there, or contains code, which is never executed. Delete it and download it again.")
+
+
+def _fault(path: Path, script: bool) -> Exception | None:
+    """What goes wrong when a file is read by itself."""
+    try:
+        if path.suffix == ".safetensors":
+            with safetensors.safe_open(path, "pt"):
+                pass
+        elif path.suffix == ".json":
+            json.loads(path.read_text(encoding="utf-8"))
+        elif path.suffix == ".txt":
+            path.read_text(encoding="utf-8")
+        elif path.suffix in _PICKLES and not script:
+            torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        return error
+    return None
 
 
 def _first_line(error: Exception) -> str:
@@ -134,9 +164,12 @@ def _check_digest(weight: Weight, path: Path) -> None:
         return
     digest = digest_of(path)
     if digest != weight.sha256 and digest not in trusted_digests():
-        raise CamouflageError(f"{path} is not the published file: its SHA-256 is {digest}, not {weight.sha256}. Delete "
-                              f"it and download it again from {weight.url} - or, if you put another version there on "
-                              f"purpose and trust it, add its line to models/{FOLDER}/{_SUMS} (format of sha256sum).")
+        again = f"Delete it and download it again from {weight.url}"
+        if mistake := mistaken_for(path):
+            raise CamouflageError(f"{path} is not the published file. {mistake} {again}")
+        raise CamouflageError(f"{path} is not the published file: its SHA-256 is {digest}, not {weight.sha256}. {again}"
+                              " - or, if you put another version there on purpose and trust it, add its line to "
+                              f"models/{FOLDER}/{_SUMS} (format of sha256sum).")
 
 
 def digest_of(path: Path) -> str:
@@ -148,8 +181,15 @@ def digest_of(path: Path) -> str:
 def trusted_digests() -> set[str]:
     """Digests that the administrator vouches for: the first word of every line of SHA256SUMS."""
     sums = [Path(root, _SUMS) for root in folder_paths.get_folder_paths(FOLDER)]
-    return {line.split()[0].lower() for file in sums if file.is_file() for line in file.read_text().splitlines()
+    return {line.split()[0].lower() for file in sums if file.is_file() for line in _text(file).splitlines()
             if line.strip()}
+
+
+def _text(file: Path) -> str:
+    """A text of whichever encoding: Windows PowerShell writes UTF-16."""
+    content = file.read_bytes()
+    utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if utf16 else "utf-8-sig", errors="replace")
 
 
 @functools.lru_cache(maxsize=64)

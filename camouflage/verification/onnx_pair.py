@@ -20,7 +20,7 @@ from ..files import file_sha256
 from ..method.faces import Box, clip_box
 from ..method.keypoints import mean_points
 from ..packages import require
-from ..weights import of_role
+from ..weights import mistaken_for, of_role
 from .detection import NEARLY_UPRIGHT, TURNED, Detection
 from .model_info import ModelInfo
 from .places import half_turn, overlap, same_face
@@ -239,8 +239,8 @@ def _opened(path: Path, role: str, load: Callable[[np.ndarray], Any]) -> Any:
                               f"{source}")
     model = np.fromfile(path, np.uint8)
     try:
-        if model[:20].tobytes() == b"version https://git-":
-            raise ValueError("it is a pointer of Git LFS, not the file itself")
+        if mistake := mistaken_for(path):
+            raise ValueError(mistake)
         return load(model)
     except (cv2.error, ValueError) as error:
         why = (str(error).strip().splitlines() or ["no message"])[0][:200]

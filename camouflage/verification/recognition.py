@@ -18,10 +18,10 @@ from typing import Protocol
 import numpy as np
 
 from ..errors import CamouflageError
-from ..files import file_sha256
 from ..method.faces import Box
 from ..method.keypoints import dlib_square
 from ..packages import data_file, package_version, require
+from ..weights import DLIB_FIVE_POINTS, DLIB_RESNET
 from .model_info import ModelInfo
 
 _NOISE = 1e-6  # distances this near are the same number, rounded another way
@@ -155,14 +155,12 @@ class DlibRecogniser:
     metric = "Euclidean"
 
     def __init__(self) -> None:
-        what, package = "The face recogniser of dlib", "face-recognition-models"
+        what = "The face recogniser of dlib"
         self._dlib = require("dlib", "dlib-bin", what)
-        files = [data_file("face_recognition_models", package, f"models/{name}", what)
-                 for name in ("shape_predictor_5_face_landmarks.dat", "dlib_face_recognition_resnet_model_v1.dat")]
-        self._predictor = self._dlib.shape_predictor(str(files[0]))
-        self._net = self._dlib.face_recognition_model_v1(str(files[1]))
-        version = f"dlib {self._dlib.__version__}, {package_version(package)}"
-        self.info = ModelInfo("dlib ResNet", version, "CC0-1.0", tuple(map(file_sha256, files)))
+        self._predictor = self._dlib.shape_predictor(str(data_file(DLIB_FIVE_POINTS, what)))
+        self._net = self._dlib.face_recognition_model_v1(str(data_file(DLIB_RESNET, what)))
+        version = f"dlib {self._dlib.__version__}, {package_version(DLIB_RESNET.package)}"
+        self.info = ModelInfo("dlib ResNet", version, "CC0-1.0", (DLIB_FIVE_POINTS.sha256, DLIB_RESNET.sha256))
         self.threshold = ADVICE[self.info.name]
 
     def embed(self, pixels: np.ndarray, boxes_ltrb: Sequence[Box]) -> np.ndarray:

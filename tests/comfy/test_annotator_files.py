@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import pickle
+import shutil
 import sys
 
 import pytest
@@ -55,8 +57,64 @@ def test_a_damaged_file_that_is_trusted_gets_a_clear_error(host, photo, weights_
                "other": _torch_pickle({"weight": torch.zeros(3)})}
     spoil(path, damaged[content])
     vouch_for(weights_folder, file)
-    with pytest.raises(ValueError, match=r"could not be loaded.*download it again"):
+    with pytest.raises(ValueError, match=r"could not be loaded.*download it again") as error:
         host.run(node, image=photo)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(("file", "content"), [
+    ("config.json", b"{"), ("preprocessor_config.json", b"\xff\xfe{}"), ("model.safetensors", b"\0" * 9)])
+def test_of_the_files_of_a_folder_the_damaged_one_is_named(host, photo, weights_folder, file, content):
+    folder = weights_folder / "depth" / "Depth-Anything-V2-Small-hf"
+    spoil(folder / file, content)
+    vouch_for(weights_folder, "depth/Depth-Anything-V2-Small-hf/model.safetensors")
+    with pytest.raises(ValueError, match="could not be loaded") as error:
+        host.run("CamouflageDepthMap", image=photo)
+    named = [entry.name for entry in folder.iterdir() if str(entry) in str(error.value)]
+    assert named == [file] and f"{folder} could" not in str(error.value)
+
+
+PAGE = b"\n<!DOCTYPE html>\n<html><body>Log in to download</body></html>"
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 44642768\n"
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+@pytest.mark.parametrize(("content", "words"), [(PAGE, "is a web page"), (POINTER, "is a Git LFS pointer"),
+                                                (b"", "is empty")])
+@pytest.mark.parametrize(("node", "file"), [
+    ("CamouflageNormalMap", "normal/scannet.pt"),
+    ("CamouflageDepthMap", "depth/Depth-Anything-V2-Small-hf/model.safetensors")])
+def test_what_a_failed_download_left_is_told(host, photo, weights_folder, node, file, content, words, trusted):
+    spoil(weights_folder / file, content)
+    if trusted:
+        vouch_for(weights_folder, file)
+    with pytest.raises(ValueError, match=f"{words}.*[Dd]elete it and download it again") as error:
+        host.run(node, image=photo)
+    assert str(weights_folder / file) in str(error.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-8-sig"])
+def test_sums_of_windows_are_read(host, photo, weights_folder, encoding):
+    sums = weights_folder / "SHA256SUMS"
+    text = sums.read_text(encoding="utf-8").replace("\n", "\r\n").upper()
+    bom = "\ufeff" if encoding == "utf-16-be" else ""
+    spoil(sums, (bom + text).encode(encoding))
+    expected = {line.split()[0].lower() for line in text.splitlines()}
+    assert host.module("camouflage.comfy.weights").trusted_digests() == expected and expected
+
+
+def test_no_code_of_a_model_folder_is_run(host, photo, weights_folder, tmp_path):
+    """transformers runs a folder's Python files where it is allowed to, or asks at the terminal."""
+    folder, victim = weights_folder / "depth" / "mine", tmp_path / "executed"
+    shutil.copytree(weights_folder / "depth" / "Depth-Anything-V2-Small-hf", folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config |= {"model_type": "mine", "auto_map": {"AutoConfig": "code.Config",
+                                                  "AutoModelForDepthEstimation": "code.Model"}}
+    spoil(folder / "config.json", json.dumps(config).encode())
+    (folder / "code.py").write_text(f"import os\nos.mkdir({str(victim)!r})\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"could not be loaded.*trust_remote_code"):
+        host.run("CamouflageDepthMap", image=photo, model="mine")
+    assert not victim.exists()
 
 
 @pytest.mark.parametrize(("node", "file"), [
@@ -147,7 +205,7 @@ def test_an_unknown_model_folder_names_the_known_ones(host, photo, weights_folde
     with pytest.raises(ValueError, match="no model folder '../../etc'.*Depth-Anything-V2-Small-hf"):
         host.run("CamouflageDepthMap", image=photo, model="../../etc")
     (weights_folder / "depth" / "empty").mkdir()
-    with pytest.raises(ValueError, match="wants config.json and a .safetensors"):
+    with pytest.raises(ValueError, match="must have config.json and a .safetensors"):
         host.run("CamouflageDepthMap", image=photo, model="empty")
 
 

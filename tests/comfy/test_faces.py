@@ -398,7 +398,7 @@ def test_edits_presets_and_their_conflicts(run, host):
     assert run("EditAttributes", faces=faces, preset="as in the edits", edits=written)[0] == edit(faces, written)
     for inputs, error in (({"edits": written}, "'preset' is 'paper', but 'edits' names 'expression only'"),
                           ({"preset": "none"}, "'preset' is 'none'"), ({"edits": "{"}, "no valid JSON"),
-                          ({"edits": "[]"}, "wants an object")):
+                          ({"edits": "[]"}, "must be an object")):
         with pytest.raises(ValueError, match=error):
             run("EditAttributes", faces=faces, **inputs)
 

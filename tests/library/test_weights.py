@@ -4,7 +4,9 @@ import re
 
 import pytest
 
-from camouflage.weights import REGISTRY, needed_by, of_role
+from camouflage.errors import CamouflageError
+from camouflage.packages import data_file
+from camouflage.weights import CENTERFACE, DLIB_FIVE_POINTS, DLIB_RESNET, REGISTRY, mistaken_for, needed_by, of_role
 
 
 def test_rows_are_well_formed_and_unique():
@@ -37,3 +39,28 @@ def test_safetensors_do_in_place_of_a_pickled_model():
     for weight in pickled:
         assert weight.accepted_files[0].endswith("/model.safetensors") and weight.accepted_files[1] == weight.file
         assert weight.sha256, "a pickled model is only listed with its digest"
+
+
+@pytest.mark.parametrize("file", [CENTERFACE, DLIB_FIVE_POINTS, DLIB_RESNET], ids=lambda file: file.file)
+def test_networks_in_packages_are_the_known_ones(file, monkeypatch, tmp_path):
+    real = data_file(file, "The test")
+    assert real.is_file() and real.as_posix().endswith(f"{file.module}/{file.file}")
+    (tmp_path / file.module / file.file).parent.mkdir(parents=True)
+    (tmp_path / file.module / file.file).write_bytes(real.read_bytes()[:-1] + b"!")
+    (tmp_path / file.module / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(CamouflageError, match=f"not the published file.*pip install .*{file.package}"):
+        data_file(file, "The test")
+    (tmp_path / file.module / file.file).unlink()
+    with pytest.raises(CamouflageError, match=f"its file {file.file} is not there.*pip install {file.package}"):
+        data_file(file, "The test")
+
+
+@pytest.mark.parametrize(("content", "words"), [
+    (b"", "empty"), (b" \n", "empty"), (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "Git LFS pointer"),
+    (b"\xef\xbb\xbf\r\n<!doctype HTML><title>", "web page"), (b"<?xml version='1.0'?>\n<html lang='en'>", "web page"),
+    (b"PK\x03\x04archive", None), (b"\x80\x02}q\x00.", None), (b'{"a": 1}', None)])
+def test_what_a_failed_download_left(tmp_path, content, words):
+    (tmp_path / "file").write_bytes(content)
+    told = mistaken_for(tmp_path / "file")
+    assert told is None if words is None else told is not None and words in told

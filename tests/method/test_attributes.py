@@ -120,7 +120,7 @@ def test_no_face_is_no_error_for_all():
     ('{"persons": ' * 50_000, "nested too deep"),
     (" " * 1_000_001, "1000001 characters long; at most 1000000"),
     (json.dumps({"persons": {"all": {"x" * 900_000: 1}}}), "unknown attribute"),
-    (5, "wants a text, but got a int"), (None, "wants a text"),
+    (5, "must be a text, but got a int"), (None, "must be a text"),
 ], ids=lambda value: str(value)[:40])
 def test_bad_edits_say_where(text, message):
     with pytest.raises(CamouflageError, match=message) as caught:

@@ -63,7 +63,7 @@ def test_frozen_and_made_of_plain_floats():
     ({"box_ltrb": (5, 50, 35, 10)}, "top < bottom"),
     ({"box_ltrb": (-1, 10, 35, 50)}, r"box_ltrb\[0\] must be a number from 0 to 65536, but got -1"),
     ({"box_ltrb": (0, 10, float("nan"), 50)}, r"box_ltrb\[2\].*nan"),
-    ({"box_ltrb": (0, 10, 35)}, "wants 4 entries, but got 3"),
+    ({"box_ltrb": (0, 10, 35)}, "must have 4 entries, but got 3"),
     ({"box_ltrb": "0123"}, "box_ltrb must be a list"),
     ({"score": 1.01}, "score must be a number from 0 to 1"),
     ({"score": True}, "score must be a number"),
@@ -162,8 +162,8 @@ FACE = ["pictures", 0, "faces", 0]
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("", "no valid JSON"), ("{", "no valid JSON"), ("[]", "wants an object"), ("null", "wants an object"),
-    (b"{}", "wants a text, but got a bytes"), (None, "wants a text"),
+    ("", "no valid JSON"), ("{", "no valid JSON"), ("[]", "must be an object"), ("null", "must be an object"),
+    (b"{}", "must be a text, but got a bytes"), (None, "must be a text"),
     ("[" * 200_000, "nested too deep"), ('{"a":' * 100_000, "nested too deep"),
     ('{"format": 1, "format": 2}', "key 'format' twice"),
     (" " * (64 * 2**20 + 1), "characters long"),

@@ -110,9 +110,9 @@ def test_masks_for_all_and_for_each():
 
 
 @pytest.mark.parametrize(("mask", "text"), [
-    (np.ones((4, 6), np.float32), "wants a mask"), ("mask", "wants a mask"), (torch.ones(6), r"shape \(6,\)"),
+    (np.ones((4, 6), np.float32), "must be a mask"), ("mask", "must be a mask"), (torch.ones(6), r"shape \(6,\)"),
     (torch.ones(1, 1, 4, 6), r"shape \(1, 1, 4, 6\)"), (torch.ones(1, 0, 6), r"shape \(1, 0, 6\)"),
-    (torch.ones(4, 6, dtype=torch.complex64), "wants a mask"),
+    (torch.ones(4, 6, dtype=torch.complex64), "must be a mask"),
     (torch.ones(3, 4, 6), "has 3 masks, but there are 2 pictures"),
     (torch.full((4, 6), float("nan")), "NaN or infinite"), (torch.full((4, 6), float("inf")), "NaN or infinite"),
     (255 * torch.ones(4, 6), "runs from 255 to 255"), (-torch.ones(4, 6), "runs from -1 to -1"),

@@ -16,6 +16,7 @@ from ..weights import checked, find_folder
 from .common import each_picture, map_each_picture
 
 _ADE20K_CLASSES = 150
+_LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}  # no download, no code in the folder
 
 
 def _load(role: str, folder_name: str, model_class: str, processor_class: str) -> Network[Any]:
@@ -28,12 +29,12 @@ def _load(role: str, folder_name: str, model_class: str, processor_class: str) -
     def build() -> Network[Any]:
         def load() -> Network[Any]:
             model, info = getattr(transformers, model_class).from_pretrained(
-                folder, local_files_only=True, use_safetensors=safe, output_loading_info=True)
+                folder, use_safetensors=safe, output_loading_info=True, **_LOCAL)
             # transformers fills what a file lacks with random numbers; a few tied or unused keys are normal.
             if len(info["missing_keys"]) > 0.05 * len(model.state_dict()):
                 raise ValueError(f"{len(info['missing_keys'])} weights are not in the file")
             model.to(compute_dtype())
-            processor = getattr(transformers, processor_class).from_pretrained(folder, local_files_only=True)
+            processor = getattr(transformers, processor_class).from_pretrained(folder, **_LOCAL)
             return Network((model, processor), [model])
         return checked(files, load)
 
@@ -141,5 +142,5 @@ def captions(images: torch.Tensor, model_name: str, prefix: str, max_tokens: int
 
 def _model_type(transformers: Any, folder: Path) -> str:
     config = checked([folder / "config.json"],
-                     lambda: transformers.AutoConfig.from_pretrained(folder, local_files_only=True))
+                     lambda: transformers.AutoConfig.from_pretrained(folder, **_LOCAL))
     return config.model_type
