@@ -26,7 +26,8 @@ from camouflage.method.faces import ATTRIBUTES, Face, Picture
 from camouflage.training import config as configs
 from camouflage.training import cost, identity, light, loop
 from camouflage.training.dataset import Dataset
-from camouflage.training.shards import CELL, TOKENS, DatasetInfo, Sample, ShardWriter
+from camouflage.training.shard_writer import ShardWriter
+from camouflage.training.shards import CELL, TOKENS, DatasetInfo, Sample
 
 WARM_UP = 10
 LAYERS = [320, 320, 640, 640, 1280, 1280, 1280, 1280, 1280, 640, 640, 640, 320, 320, 320, 1280]  # cross-attention

@@ -1,8 +1,9 @@
 """Checkpoints that are there whole or not at all.
 
-A checkpoint is a folder ``step-00000500`` with the weights, their moving average (EMA), the optimiser and ``state.json``,
-which holds the SHA-256 of the others. It is written under another name, brought to the disk, and then renamed, so
-neither a kill nor a power cut leaves half of one under its name; and what does not match its sums is not loaded.
+A checkpoint is a folder ``step-00000500`` with the weights, their moving average (EMA), the optimiser and
+``state.json``, which holds the SHA-256 of the others. It is written under another name, brought to the disk, and then
+renamed, so neither a kill nor a power cut leaves half of one under its name; and what does not match its sums is not
+loaded.
 """
 
 from __future__ import annotations

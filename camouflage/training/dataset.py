@@ -7,12 +7,8 @@ from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from ..errors import CamouflageError
-from ..method.faces import Faces
-from .shards import CELL, TOKENS, DatasetInfo, Sample, ShardReader, shards_in, short, value
+from .shards import CELL, DatasetInfo, Sample, ShardReader, shards_in
 
 __all__ = ["Dataset", "DatasetInfo", "Sample"]
 
@@ -37,11 +33,12 @@ class Dataset:
         shared: dict[tuple[int, int], tuple[int, int]] = {}  # one object a size
         for number, file in enumerate(files):
             end = file.start
-            for offset, end, batch in file.rows():  # noqa: B007 - the last end is wanted
-                size = (value(batch, "height") // CELL, value(batch, "width") // CELL)
-                rows.setdefault(value(batch, "source"),
-                                (number, offset, shared.setdefault(size, size), value(batch, "persons")))
-            if left := file.buffer.size - end:
+            for row in file.rows():
+                fields, end = row.fields, row.end
+                size = (fields["height"] // CELL, fields["width"] // CELL)
+                rows.setdefault(fields["source"],
+                                (number, row.start, shared.setdefault(size, size), fields["persons"]))
+            if left := file.size - end:
                 warnings.warn(f"{file.path} ends with {left} bytes that are not whole: `prepare` was stopped there, or "
                               "is writing now. They are left out; run `prepare` again to complete the dataset.",
                               stacklevel=3)
@@ -61,7 +58,7 @@ class Dataset:
         """
         paths = shards_in(Path(folder))
         if not paths:
-            raise CamouflageError(f"There is no prepared dataset in {folder}: it has no file shard-….arrow. Make it "
+            raise CamouflageError(f"There is no prepared dataset in {folder}: it has no file shard-….bin. Make it "
                                   "with `python run.py train prepare`.")
         files = [ShardReader(path) for path in paths]
         for file in files[1:]:
@@ -81,22 +78,7 @@ class Dataset:
         return len(self.sources)
 
     def __getitem__(self, index: int) -> Sample:
-        row = self._files[self._numbers[index]].row(self._offsets[index])
-        (h, w), info = self.sizes[index], self.info
-        try:
-            picture, = Faces.from_json(row["faces"]).pictures
-            if (picture.height, picture.width) != (CELL * h, CELL * w):
-                raise ValueError("its faces are of a picture of another size")
-            return Sample(
-                row["source"], _single(row["latent"], (4, h, w)), _single(row["text"], (TOKENS, info.text_width)),
-                _single(row["image"], (info.image_width,)), row["caption"], picture)
-        except ValueError as error:
-            raise CamouflageError(f"Picture {row['source']} of the dataset is damaged ({short(error)}). Prepare the "
-                                  "photos again.") from error
+        return self._files[self._numbers[index]].sample(self._offsets[index])
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[i] for i in range(len(self)))
-
-
-def _single(content: bytes, shape: tuple[int, ...]) -> torch.Tensor:
-    return torch.from_numpy(np.frombuffer(content, "<f2").astype(np.float32).reshape(shape))

@@ -262,7 +262,8 @@ class _Run:
         """Micro-batch ``number`` of the whole training, on the CPU."""
         samples = [self.dataset[self.trained_on[i]] for i in self.batches.batch(number)]
         rngs = [generator(self.config.seed, "picture", number, place) for place in range(len(samples))]
-        return {**noised(samples, rngs, self.config.timestep_sampling, self.schedule), **self.job.conditions(samples, rngs)}
+        noisy = noised(samples, rngs, self.config.timestep_sampling, self.schedule)
+        return {**noisy, **self.job.conditions(samples, rngs)}
 
     def _log(self) -> None:
         losses = torch.stack([loss for _, loss in self.pending]).tolist() if self.pending else []

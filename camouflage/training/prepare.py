@@ -29,12 +29,14 @@ from PIL import Image
 
 from ..comfy import in_process
 from ..errors import CamouflageError
+from ..files import write_whole
 from ..images import check_sides
 from ..method.faces import Picture
 from ..progress import ProgressLine, leave_politely
 from . import photos, sidecars
 from .photos import Unreadable
-from .shards import TOKENS, ShardReader, DatasetInfo, Sample, ShardWriter, value, write_whole
+from .shard_writer import ShardWriter
+from .shards import TOKENS, DatasetInfo, Sample, ShardReader
 
 BEAMS, MAX_TOKENS = 3, 40  # of a caption: the Caption node's defaults
 LISTED = 20  # skipped photos of one reason that are named on the screen; the file has all
@@ -343,14 +345,14 @@ def _fill(shard: ShardWriter, jobs: list[tuple[str, Path]], options: Namespace, 
             write_whole(shard.path.with_suffix(".skipped.txt"), "".join(skipped.lines()).encode())
 
 
-def _holds(shard: Shard) -> Iterator[str]:
+def _holds(shard: ShardWriter) -> Iterator[str]:
     """Lines on what is in the shard now: pictures, and how many of each size."""
     sizes: Counter[tuple[int, int]] = Counter()
     faceless = 0
     if shard.info:
-        for _, _, batch in ShardReader(shard.path).rows():
-            sizes[value(batch, "width"), value(batch, "height")] += 1
-            faceless += not value(batch, "persons")
+        for row in ShardReader(shard.path).rows():
+            sizes[row.fields["width"], row.fields["height"]] += 1
+            faceless += not row.fields["persons"]
     yield f"{shard.path} holds {sum(sizes.values())} pictures, {faceless} of them without a face."
     yield from (f"  {width} x {height} px: {count}" for (width, height), count in sorted(sizes.items()))
 

@@ -14,7 +14,8 @@ import torch
 
 from camouflage.method.faces import ATTRIBUTES, Face, Picture
 from camouflage.training.dataset import Dataset, DatasetInfo, Sample
-from camouflage.training.shards import CELL, TOKENS, ShardWriter
+from camouflage.training.shard_writer import ShardWriter
+from camouflage.training.shards import CELL, TOKENS
 from testing.drawn_faces import draw, write_folder
 
 TEXT, IMAGE = 768, 768  # numbers in a token of the text, and in an image embedding (CLIP-L)

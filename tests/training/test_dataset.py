@@ -6,21 +6,25 @@ import json
 import os
 import random
 import re
+import struct
 import subprocess
 import sys
 import threading
 import warnings
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 import torch
 
 from camouflage.errors import CamouflageError
+from camouflage.method.faces import Faces
 from camouflage.training import shards
 from camouflage.training.dataset import Dataset
-from camouflage.training.shards import ShardReader, ShardWriter, shard_file
+from camouflage.training.shard_writer import ShardWriter
+from camouflage.training.shards import ShardReader, shard_file
+from sampled import sampled
 from training_data import synthetic_dataset, synthetic_info, synthetic_sample
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,10 +72,24 @@ def test_what_is_written_is_read(tmp_path):
         dataset[6]
 
 
-def test_any_arrow_library_reads_it(tmp_path):
-    dataset = synthetic_dataset(tmp_path, 3)
-    table = pa.ipc.open_stream(shard_file(tmp_path, 0, 1)).read_all()
-    assert sorted(table["source"].to_pylist()) == dataset.sources and table.num_rows == 3
+def test_the_layout_is_the_one_that_is_described(tmp_path):
+    """Read by hand, as somebody would who has only the description."""
+    sample = synthetic_sample(1, (3, 5), (2,))
+    content = write(tmp_path, [sample], synthetic_info(resolution=40)).read_bytes()
+    found = []
+    while content:
+        magic, text, numbers, crc = struct.unpack("<4sIII", content[:16])
+        frame, content = content[:16 + text + numbers], content[16 + text + numbers:]
+        assert magic == b"CMFG" and crc == zlib.crc32(frame[4:12] + frame[16:])
+        found += [json.loads(frame[16:16 + text]), torch.frombuffer(bytearray(frame[16 + text:]), dtype=torch.half)]
+    header, empty, row, numbers = found
+    assert (header["format"], header["version"], header["resolution"]) == ("camouflage-dataset", 2, 40)
+    assert torch.equal(empty.view(77, 768), synthetic_info().empty_text)
+    assert (row["source"], row["height"], row["width"], row["persons"]) == (sample.source, 24, 40, 2)
+    assert Faces.from_json(row["faces"]).pictures == (sample.picture,) and row["caption"] == "picture 1"
+    parts = numbers.float().split((4 * 3 * 5, 77 * 768, 768))
+    for part, wanted in zip(parts, (sample.latent, sample.text, sample.image), strict=True):
+        assert torch.equal(part, wanted.flatten())
 
 
 def test_the_same_pictures_make_the_same_bytes(tmp_path):
@@ -83,8 +101,10 @@ def test_a_file_cut_anywhere_keeps_its_whole_rows_and_goes_on(tmp_path):
     samples = [small(i) for i in range(2)]
     path = write(tmp_path, samples)
     whole = path.read_bytes()
-    ends = [end for _, end, _ in ShardReader(path).rows()]
-    for cut in range(ShardReader(path).start, len(whole) + 1):
+    ends = [row.end for row in ShardReader(path).rows()]
+    start = ShardReader(path).start
+    for cut in sorted({*sampled(range(start, len(whole)), 200), *(end + n for end in (start, *ends) for n in (-1, 0, 1))}
+                      - {start - 1, len(whole) + 1}):
         for tail in (b"", bytes(8 * (cut % 3) + cut % 5)):  # a power cut leaves zeros
             content = whole[:cut] + tail
             path.write_bytes(content)
@@ -100,9 +120,9 @@ def test_rows_whose_bytes_never_came_onto_the_disk_are_cut_off(tmp_path):
     samples = [small(i) for i in range(3)]
     path = write(tmp_path, samples)
     whole = bytearray(path.read_bytes())
-    start, end, _ = list(ShardReader(path).rows())[1]
-    whole[end - 16:end] = bytes(16)  # the message's frame is there, and the end of its body is not
-    assert path.read_bytes()[start:end] != whole[start:end]
+    _, _, end, _ = list(ShardReader(path).rows())[1]
+    whole[end - 16:end] = bytes(16)  # the frame's head is there, and the end of its numbers is not
+    assert path.read_bytes() != whole
     path.write_bytes(whole)
     assert write(tmp_path, samples).read_bytes() != whole and len(Dataset.open(tmp_path)) == 3
 
@@ -121,7 +141,7 @@ def test_the_reader_stops_at_the_last_whole_row_and_says_so(tmp_path):
 
 def test_a_damaged_middle_is_not_taken_for_a_torn_end(tmp_path, monkeypatch):
     path = write(tmp_path, [small(i) for i in range(3)])
-    offset = next(ShardReader(path).rows())[0]
+    offset = next(ShardReader(path).rows()).start
     content = bytearray(path.read_bytes())
     content[offset:offset + 4] = b"torn"
     path.write_bytes(content)
@@ -150,23 +170,27 @@ def test_bad_folders_are_named(tmp_path):
     write(tmp_path / "empty", [])
     with pytest.raises(CamouflageError, match="holds no picture"):
         Dataset.open(tmp_path / "empty")
-    for content in (b"", b"\0" * 100, b"photo" * 100, pa.schema([("x", pa.int8())]).serialize().to_pybytes()):
+    for content in (b"", b"\0" * 100, b"photo" * 100, shards._frame({})):
         path = shard_file(tmp_path / "odd", 0, 1)
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
-        with pytest.raises(CamouflageError, match="cannot be read as a part of a dataset|not a dataset of version 1"):
+        with pytest.raises(CamouflageError, match="cannot be read as a part of a dataset|not a dataset of version 2"):
             Dataset.open(tmp_path / "odd")
         with pytest.raises(CamouflageError), ShardWriter(tmp_path / "odd"):
             pass
         assert path.read_bytes() == content
 
 
-def outcome(folder: Path) -> str:
-    """"whole" if everything in the folder can be read, else the sentence that says why not; no traceback."""
+def outcome(folder: Path, *known) -> str:
+    """"whole" if everything in the folder can be read, else the sentence that says why not; no traceback.
+
+    What is read must be among ``known`` samples, where there are any.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a torn end
-            list(Dataset.open(folder))
+            found = list(Dataset.open(folder))
+        assert not known or all(any(same(sample, other) for other in known) for sample in found)
         return "whole"
     except CamouflageError as error:
         return str(error)
@@ -195,61 +219,65 @@ def test_damaged_files_are_explained_in_a_sentence(tmp_path):
             else:
                 content[place:place] = content[rng.randrange(end):][:length]
         path.write_bytes(content)
-        said.add(outcome(tmp_path).split(" at byte")[0])
+        said.add(re.sub(r".*\(|\).*| at byte.*", "", outcome(tmp_path, *samples)))
         with contextlib.suppress(CamouflageError), ShardWriter(tmp_path) as shard:
             assert shard.sources <= known.keys()
-    assert "whole" in said and len(said) > 5
+    assert "whole" in said and {"it is cut short", "there is no frame", "its checksum does not match"} <= said
+
+
+def refilled(frame: bytes, fields: object) -> bytes:
+    """A frame with other JSON (bytes as they are), and a checksum that matches."""
+    _, length, numbers, _ = struct.unpack("<4sIII", frame[:16])
+    text = fields if isinstance(fields, bytes) else json.dumps(fields).encode()
+    rest = text + frame[16 + length:16 + length + numbers]
+    lengths = struct.pack("<II", len(text), numbers)
+    return b"CMFG" + lengths + struct.pack("<I", zlib.crc32(lengths + rest)) + rest
 
 
 @pytest.mark.parametrize(("change", "value"), [
-    ("text_width", "x"), ("text_width", -1), ("image_width", -1), ("text_width", 2), ("resolution", None),
-    ("caption", []), ("faces", "x"), ("base_model", 5), ("more", 1), ("vae", ...)])
-def test_a_header_of_another_form_is_explained(tmp_path, change, value):
+    ("text_width", "x"), ("text_width", -1), ("image_width", -1), ("text_width", 2), ("text_width", 10**400),
+    ("resolution", None), ("resolution", True), ("caption", []), ("faces", "x"), ("base_model", 5), ("more", 1),
+    ("vae", ...), ("version", 1), ("format", [])])
+def test_a_header_that_lies_with_a_right_checksum_is_explained(tmp_path, change, value):
     path = write(tmp_path, [small(0)])
-    schema = pa.ipc.open_stream(path).schema
-    data = json.loads(schema.metadata[b"camouflage"])
-    data[change] = value
+    content = path.read_bytes()
+    header = content[:ShardReader(path).start]
+    fields = json.loads(header[16:header.index(b"}", header.index(b'"vae"')) + 1])
+    fields[change] = value
     if value is ...:
-        del data[change]
-    for text in (json.dumps(data), "[]", "7", "[" * 100_000, "\0"):
-        header = schema.with_metadata({**schema.metadata, b"camouflage": text.encode()}).serialize().to_pybytes()
-        path.write_bytes(header)
+        del fields[change]
+    for text in (fields, [], 7, b"[" * 100_000, b"\0", b"\xff"):
+        path.write_bytes(refilled(header, text) + content[len(header):])
         assert re.match(f"{re.escape(str(path))} (cannot be read as a part of|is not a dataset)", outcome(tmp_path))
-    path.write_bytes(schema.with_metadata({b"camouflage": schema.metadata[b"camouflage"]}).serialize().to_pybytes())
-    assert "cannot be read as a part of a dataset" in outcome(tmp_path)
 
 
-def test_compressed_rows_are_refused_before_they_are_unpacked(tmp_path, monkeypatch):
+@pytest.mark.parametrize("change", [
+    {"faces": "[]"}, {"faces": '{"version": 1, "pictures": []}'}, {"height": -8}, {"width": 2**31}, {"height": 16},
+    {"width": 10**400}, {"height": None}, {"caption": None}, {"more": 1}, {"persons": -1}, {"source": 5},
+    {"height": True}])
+def test_a_row_that_lies_with_a_right_checksum_is_explained(tmp_path, monkeypatch, change):
     path = write(tmp_path, [small(0)])
-    header = path.read_bytes()[:ShardReader(path).start]
-    batch, = pa.ipc.open_stream(path)
-    assert outcome(tmp_path) == "whole"
+    content = path.read_bytes()
+    row, = ShardReader(path).rows()
     monkeypatch.setattr(shards, "_TAIL", 0)
-    for codec in ("lz4", "zstd"):
-        options = pa.ipc.IpcWriteOptions(compression=codec)
-        path.write_bytes(header + batch.serialize(options=options).to_pybytes())
-        with monkeypatch.context() as patch:
-            patch.setattr(pa.ipc, "read_record_batch", lambda *_: pytest.fail("it was unpacked"))
-            assert "a row is compressed" in outcome(tmp_path)
+    assert outcome(tmp_path) == "whole"
+    for text in (row.fields | change, [], 7, b"[" * 100_000, b"\0", b"\xff"):
+        path.write_bytes(content[:row.start] + refilled(content[row.start:], text))
+        assert f"{path} is damaged at byte {row.start}" in outcome(tmp_path)
 
 
-def test_rows_that_lie_with_a_right_checksum_are_explained(tmp_path):
-    path = write(tmp_path, [small(0)])
-    header, (row,) = path.read_bytes()[:ShardReader(path).start], pa.ipc.open_stream(path).read_all().to_pylist()
-    for change in ({"faces": "[]"}, {"faces": '{"version": 1, "pictures": []}'}, {"latent": b""}, {"height": -8},
-                   {"width": 2**31 - 1}, {"text": b"123"}, {"height": None}, {"caption": None}):
-        lying = row | change
-        if None not in lying.values():
-            lying["crc"] = shards._crc(lying)
-        path.write_bytes(header + pa.RecordBatch.from_pylist([lying], shards._SCHEMA).serialize().to_pybytes())
-        assert outcome(tmp_path) != "whole"
+def test_a_dataset_of_the_first_version_is_refused(tmp_path):
+    (tmp_path / "shard-00000-of-00001.arrow").write_bytes(b"ARROW1")
+    for attempt in (Dataset.open, lambda folder: write(folder, [small(0)])):
+        with pytest.raises(CamouflageError, match=r"00001\.arrow is of an earlier version .*Prepare the photos again"):
+            attempt(tmp_path)
 
 
 def test_another_version_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "VERSION", 2)
+    monkeypatch.setattr(shards, "VERSION", 3)
     write(tmp_path, [small(0)])
     monkeypatch.undo()
-    with pytest.raises(CamouflageError, match="version 1"):
+    with pytest.raises(CamouflageError, match="version 2"):
         Dataset.open(tmp_path)
 
 
@@ -259,19 +287,19 @@ def test_other_settings_are_named_and_refused(tmp_path):
     for shard in (0, 1):  # the file itself, and one beside it
         with pytest.raises(CamouflageError, match="resolution: 512, not 64; faces threshold: 0.8, not 0.5"):
             write(tmp_path, [small(1)], other, shard, 2)
-    write(tmp_path / "elsewhere", [small(1)], other, 1, 2).rename(tmp_path / "shard-00001-of-00002.arrow")
+    write(tmp_path / "elsewhere", [small(1)], other, 1, 2).rename(tmp_path / "shard-00001-of-00002.bin")
     with pytest.raises(CamouflageError, match="resolution: 512, not 64"):
         Dataset.open(tmp_path)
 
 
 def test_another_number_of_shards_is_refused(tmp_path):
     write(tmp_path, [small(0)], num_shards=2)
-    with pytest.raises(CamouflageError, match="shard-00000-of-00002.arrow, but you asked for 3"):
+    with pytest.raises(CamouflageError, match="shard-00000-of-00002.bin, but you asked for 3"):
         write(tmp_path, [small(0)], num_shards=3)
 
 
 def test_one_process_writes_a_shard(tmp_path):
-    code = ("import sys; from pathlib import Path; from camouflage.training.shards import Shard\n"
+    code = ("import sys; from pathlib import Path; from camouflage.training.shard_writer import ShardWriter\n"
             "with ShardWriter(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()")
     with subprocess.Popen([sys.executable, "-c", code, tmp_path], cwd=ROOT, stdin=subprocess.PIPE,
                           stdout=subprocess.PIPE) as other:

@@ -25,8 +25,8 @@ from camouflage.training import config as configs
 from camouflage.training.checkpoints import EMA, WEIGHTS
 from in_host import difference
 from light_weights import difference_of_states, random_map
-from training_data import synthetic_dataset
 from training_command import train
+from training_data import synthetic_dataset
 from training_nets import tiny_checkpoint, tiny_ip_adapter
 
 QUICK = ("precision=fp32", "batch_size=2", "schedule.warmup=0", "optimizer.learning_rate=1e-2", "validation.every=0",

@@ -20,7 +20,8 @@ from camouflage.method.faces import Faces
 from camouflage.training import prepare, sidecars
 from camouflage.training.dataset import Dataset
 from camouflage.training.prepare import shard_of
-from camouflage.training.shards import ShardReader, ShardWriter
+from camouflage.training.shard_writer import ShardWriter
+from camouflage.training.shards import ShardReader
 from testing.drawn_faces import draw
 from training_command import SCRIPT
 from training_data import prepare_options, restored_model_folders, synthetic_info, synthetic_sample
@@ -90,9 +91,8 @@ def folder(tmp_path) -> Path:
 
 def rows(path: Path) -> dict[str, bytes]:
     """The bytes of every row by source."""
-    file = ShardReader(path)
-    return {batch.column("source")[0].as_py(): file.buffer.slice(start, end - start).to_pybytes()
-            for start, end, batch in file.rows()}
+    content = path.read_bytes()
+    return {row.fields["source"]: content[row.start:row.end] for row in ShardReader(path).rows()}
 
 
 # --- with the miniature networks, in the real host ----------------------------------------------------------------
@@ -166,8 +166,8 @@ def test_networks_that_are_not_needed_are_not_loaded(real, tmp_path, monkeypatch
     options = prepare_options([tmp_path], tmp_path / "data", models=real.options.models)
     monkeypatch.setattr(prepare, "leave_politely", lambda: None)
     assert prepare.main(options) == 0
-    source, row = rows(tmp_path / "data" / "shard-00000-of-00001.arrow").popitem()
-    assert rows(real.options.dataset / "shard-00000-of-00001.arrow")[source] == row  # the same bytes once more
+    source, row = rows(tmp_path / "data" / "shard-00000-of-00001.bin").popitem()
+    assert rows(real.options.dataset / "shard-00000-of-00001.bin")[source] == row  # the same bytes once more
 
 
 def test_a_missing_weight_is_named_as_in_the_nodes(real, monkeypatch, tmp_path):
@@ -196,12 +196,13 @@ def test_a_long_caption_is_cut_to_the_window(real):
 def test_a_process_of_its_own_enters_the_host_and_gives_the_same_bytes(real, comfyui, tmp_path):
     """From the command line's side: a real ComfyUI named by an option, models folders, nothing imported before."""
     environment = {key: value for key, value in os.environ.items() if key not in ("CAMOUFLAGE_COMFYUI", "COMFYUI_PATH")}
-    done = subprocess.run([sys.executable, SCRIPT, "prepare", real.folder, "--dataset", tmp_path / "data", "--comfyui", comfyui,
-                           "--models", real.options.models[0], "--resolution", "128", "--smallest-side", "64"],
+    done = subprocess.run([sys.executable, SCRIPT, "prepare", real.folder, "--dataset", tmp_path / "data",
+                           "--comfyui", comfyui, "--models", real.options.models[0], "--resolution", "128",
+                           "--smallest-side", "64"],
                           cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Prepared: 2. Already there: 0. Skipped: 0." in done.stdout and "64 x 128 px: 1" in done.stdout
-    name = "shard-00000-of-00001.arrow"
+    name = "shard-00000-of-00001.bin"
     assert (tmp_path / "data" / name).read_bytes() == (real.options.dataset / name).read_bytes()
 
 
@@ -240,7 +241,7 @@ def test_bad_photos_are_listed_and_the_others_prepared(fake, folder, tmp_path, c
 
 def test_a_second_run_opens_nothing_and_changes_nothing(fake, folder, tmp_path, monkeypatch):
     options = prepare_options([folder], tmp_path / "data")
-    shard = tmp_path / "data" / "shard-00000-of-00001.arrow"
+    shard = tmp_path / "data" / "shard-00000-of-00001.bin"
     assert prepare.main(options) == 0
     first, asked = shard.read_bytes(), list(fake.asked)
     with monkeypatch.context() as patch:
@@ -274,7 +275,7 @@ def test_the_order_of_decoding_is_that_of_the_photos(fake, folder, tmp_path, mon
 def test_shards_divide_the_photos_and_new_ones_move_none(fake, folder, tmp_path):
     for shard in (2, 0, 1):
         assert prepare.main(prepare_options([folder], tmp_path / "data", num_shards=3, shard=shard)) == 0
-    parts = [set(rows(path)) for path in sorted((tmp_path / "data").glob("*.arrow"))]
+    parts = [set(rows(path)) for path in sorted((tmp_path / "data").glob("*.bin"))]
     assert sum(map(len, parts)) == len(set.union(*parts)) == len(fake.asked) == 12 and all(parts)
     Image.new("RGB", (80, 80)).save(folder / "0 new.png")
     for shard in range(3):
@@ -286,14 +287,14 @@ def test_shards_divide_the_photos_and_new_ones_move_none(fake, folder, tmp_path)
 
 def test_another_folder_or_settings_are_kept_apart(fake, folder, tmp_path):
     assert prepare.main(prepare_options([folder], tmp_path / "data")) == 0
-    before = (tmp_path / "data" / "shard-00000-of-00001.arrow").read_bytes()
+    before = (tmp_path / "data" / "shard-00000-of-00001.bin").read_bytes()
     for change, words in (({"threshold": 0.8}, "faces threshold: 0.8, not 0.5"),
                           ({"num_shards": 2}, "you asked for 2 shards"), ({"resolution": 100}, "multiple of 64"),
                           ({"shard": 1}, "--shard is 1"), ({"folders": [tmp_path / "data"]}, "There are no photos"),
                           ({"folders": [tmp_path / "nowhere"]}, "There is no folder")):
         with pytest.raises(CamouflageError, match=words):
             prepare.main(prepare_options(**{"folders": [folder], "dataset": tmp_path / "data", **change}))
-    assert (tmp_path / "data" / "shard-00000-of-00001.arrow").read_bytes() == before
+    assert (tmp_path / "data" / "shard-00000-of-00001.bin").read_bytes() == before
 
 
 def test_a_folder_without_a_usable_photo_is_said(fake, tmp_path):
@@ -348,7 +349,7 @@ def child(folder: Path, dataset: Path, seconds: float = 0, most: int = 0) -> sub
 @posix
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_killed_run_goes_on_where_it_was(fake, folder, tmp_path, number):
-    shard, dataset = tmp_path / "data" / "shard-00000-of-00001.arrow", tmp_path / "data"
+    shard, dataset = tmp_path / "data" / "shard-00000-of-00001.bin", tmp_path / "data"
     with child(folder, dataset, 0.05) as process:
         while process.poll() is None and (not shard.exists() or shard.stat().st_size < 500_000):
             time.sleep(0.01)
@@ -372,9 +373,9 @@ def test_a_full_disk_is_said_and_loses_nothing(fake, folder, tmp_path):
     with child(folder, tmp_path / "data", most=700_000) as process:
         _, err = process.communicate()
     assert process.returncode == 2 and "cannot be written (File too large)" in err and "Make room" in err
-    shard = tmp_path / "data" / "shard-00000-of-00001.arrow"
+    shard = tmp_path / "data" / "shard-00000-of-00001.bin"
     kept = rows(shard)
-    assert 2 < len(kept) < 12 and max(end for _, end, _ in ShardReader(shard).rows()) == shard.stat().st_size
+    assert 2 < len(kept) < 12 and max(row.end for row in ShardReader(shard).rows()) == shard.stat().st_size
     assert prepare.main(prepare_options([folder], tmp_path / "data")) == 0
     assert len(rows(shard)) == 12 and set(fake.asked) == rows(shard).keys() - kept.keys()
 

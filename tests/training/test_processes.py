@@ -68,8 +68,8 @@ def final(output: Path, step: int) -> dict[str, torch.Tensor]:
 def test_killed_at_several_moments_it_ends_with_the_same_bits(files):
     settings = (f"steps={STEPS}", "checkpoints.every=1", "checkpoints.keep_last=2", "schedule.kind=cosine")
     whole, killed = files.folder / "whole", files.folder / "killed"
-    with subprocess.Popen([sys.executable, "-c", FORKER, str(SCRIPT.parent), str(ROOT)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT) as forker:
+    with subprocess.Popen([sys.executable, "-c", FORKER, str(SCRIPT.parent), str(ROOT)], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT) as forker:
 
         def begin(output: Path) -> int:
             forker.stdin.write(json.dumps(command(files, output, *settings)) + "\n")
@@ -116,8 +116,9 @@ def test_two_processes_equal_one_that_accumulates_twice(files):
     one, two = files.folder / "one", files.folder / "two"
     for output, more in ((one, ["accumulation=2"]), (two, ["--processes", "2"])):
         shutil.rmtree(output, ignore_errors=True)
-        done = subprocess.run([sys.executable, str(SCRIPT), *command(files, output, "steps=5", *more)], cwd=files.folder,
-                              env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run([sys.executable, str(SCRIPT), *command(files, output, "steps=5", *more)],
+                              cwd=files.folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=300,
+                              check=False)
         assert done.returncode == 0, done.stdout + done.stderr
     assert losses(one).keys() == {1, 2, 3, 4, 5}
     assert losses(two) == pytest.approx(losses(one), rel=1e-5)
