@@ -114,6 +114,7 @@ def print_distances() -> None:
     """Two tables, one row a photo."""
     import photos
     from attacks import ATTACKS, CHANGES
+    from camouflage.verification.policy import Policy
     from camouflage.verification.redaction import MODES
 
     verifier = make_verifier()
@@ -126,7 +127,7 @@ def print_distances() -> None:
         checked = [verifier.verify(originals[name], change(pixels)) for change in CHANGES.values()]
         print(f"| {name} | " + " | ".join(f"{max(p.distance for p in one.persons):.2f}" for one in checked) + " |",
               flush=True)
-        hidden = {mode: verifier.settle(originals[name], pixels, mode=mode) for mode in MODES}
+        hidden = {mode: verifier.settle(originals[name], pixels, Policy(redaction=mode)) for mode in MODES}
         smallest = [min(person.distance for person in hidden[mode][1].persons) for mode in MODES]
         for mode in MODES[1:]:
             for attack in ATTACKS.values():

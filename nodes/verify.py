@@ -12,18 +12,19 @@ from ..camouflage.comfy.safe_sampler import Sampling, sample_safely
 from ..camouflage.comfy.verification import (
     DETECTORS,
     RECOGNISERS,
+    OriginalBatch,
     Redaction,
-    Wanted,
     make_verifier,
     redact_everybody,
     verify,
 )
 from ..camouflage.errors import CamouflageError
+from ..camouflage.verification.policy import NO_FACE, UNSETTLED, Policy
 from ..camouflage.verification.recognition import Threshold
 from ..camouflage.verification.redaction import MODES
 from ..camouflage.verification.report import Report, Verdict
-from ..camouflage.verification.verify import NOBODY, POLICIES, Verifier
-from .common import VERIFY
+from ..camouflage.verification.verify import Verifier
+from .common import IMAGE_TOOLS, VERIFY, schema
 from .types import CalibrationType, RedactionType, ReportType, boxes_input
 
 _LARGEST_HEAD = 3.0
@@ -50,7 +51,7 @@ def _redaction_input() -> io.Combo.Input:
 
 
 def _no_face_input() -> io.Combo.Input:
-    return io.Combo.Input("no_face", options=list(NOBODY), default=NOBODY[0],
+    return io.Combo.Input("no_face", options=list(NO_FACE), default=NO_FACE[0],
                           tooltip="What to do where no face is found in the original: 'block' stops with an error, for "
                                   "a detector's miss is no proof; 'pass' lets the picture go on; 'skip' leaves it out, "
                                   "lists it, and goes on with the others. Choose 'pass' only if you looked at it.")
@@ -58,7 +59,7 @@ def _no_face_input() -> io.Combo.Input:
 
 def _policy_inputs() -> list:
     return [
-        io.Combo.Input("policy", options=list(POLICIES), default=POLICIES[0],
+        io.Combo.Input("policy", options=list(UNSETTLED), default=UNSETTLED[0],
                        tooltip="What to do with a person who is neither safe nor redacted: 'redact' replaces the "
                                "head and verifies again, 'block' stops with an error that names the persons by number "
                                "and box, 'report' only says it ('Save Anonymized' then refuses the picture)."),
@@ -154,8 +155,12 @@ class CamouflageVerify(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="CamouflageVerify", display_name="Verify", category=VERIFY,
+            search_aliases=["re-identification", "face recognition", "is anonymous", "GDPR", "privacy check",
+                            "compare faces"],
+            essentials_category=IMAGE_TOOLS,
+            advanced=["smallest_face", "laxer_threshold", "one_original"],
             description="Looks for every person of the original in the result, at the same place and wherever a face "
                         "is, and gives each a verdict: safe, recognisable, unverifiable or redacted. What is not "
                         "settled is redacted, blocked or reported. Works on pictures from any source.",
@@ -184,9 +189,9 @@ class CamouflageVerify(io.ComfyNode):
                 person_mask: io.Mask.Type | None = None, laxer_threshold: bool = False,
                 one_original: bool = False) -> io.NodeOutput:
         verifier = _verifier(threshold, detectors, recogniser, smallest_face, calibration, laxer_threshold)
-        wanted = Wanted(policy, no_face, redaction, one_original, boxes, person_mask)
-        images, report = verify(original, anonymized, verifier, wanted, redacted, getattr(noise, "seed", None),
-                                scale_of(guider))
+        originals = OriginalBatch(original, one_original, boxes, person_mask)
+        images, report = verify(originals, anonymized, verifier, Policy(policy, no_face, redaction), redacted,
+                                getattr(noise, "seed", None), scale_of(guider))
         _say(report)
         return io.NodeOutput(images, report, str(report))
 
@@ -196,8 +201,10 @@ class CamouflageSafeSampler(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="CamouflageSafeSampler", display_name="Safe Sampler", category=VERIFY,
+            search_aliases=["anonymize", "de-identify", "GDPR", "privacy", "sampler custom advanced"],
+            advanced=["scale_step", "largest_scale", "smallest_face", "laxer_threshold", "one_original"],
             description="Samples, decodes and verifies. While a person is recognisable it tries again with the next "
                         "seed and a larger anonymization scale; the best try goes on, and what is still not settled "
                         "goes to the policy. It takes the place of SamplerCustomAdvanced, VAE Decode and 'Verify'. No "
@@ -237,9 +244,10 @@ class CamouflageSafeSampler(io.ComfyNode):
                 person_mask: io.Mask.Type | None = None, laxer_threshold: bool = False,
                 one_original: bool = False) -> io.NodeOutput:
         verifier = _verifier(threshold, detectors, recogniser, smallest_face, calibration, laxer_threshold)
-        wanted = Wanted(policy, no_face, redaction, one_original, boxes, person_mask)
-        images, samples, report = sample_safely(Sampling(noise, guider, sampler, sigmas, latent, vae), original,
-                                                verifier, tries, scale_step, largest_scale, wanted)
+        images, samples, report = sample_safely(
+            Sampling(noise, guider, sampler, sigmas, latent, vae),
+            OriginalBatch(original, one_original, boxes, person_mask), verifier, tries, scale_step, largest_scale,
+            Policy(policy, no_face, redaction))
         _say(report)
         return io.NodeOutput(images, report, str(report), {**latent, "samples": samples})
 
@@ -249,8 +257,11 @@ class CamouflageRedact(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="CamouflageRedact", display_name="Redact", category=VERIFY,
+            search_aliases=["blur face", "pixelate", "mosaic", "censor", "anonymize", "de-identify", "GDPR",
+                            "hide face"],
+            essentials_category=IMAGE_TOOLS,
             description="Finds every face and replaces the head: solid, mosaic or blur. Needs no weights and no GPU: "
                         "the baseline that runs everywhere. It keeps nothing of a person and knows only faces; connect "
                         "both outputs to 'Verify'.",

@@ -14,10 +14,20 @@ import numpy as np
 import torch
 
 from ..errors import CamouflageError
+from ..verification.policy import Policy
 from ..verification.report import Attempt, CheckedPicture, Report, Verdict
 from ..verification.verify import Verifier, make_report, of_batch
 from .guidance import scale_of, with_scale
-from .verification import NOBODY_AT_ALL, Wanted, check_counts, check_shape, everybody, naming, to_images, to_pixels
+from .verification import (
+    NOBODY_AT_ALL,
+    OriginalBatch,
+    check_counts,
+    check_shape,
+    everybody,
+    naming,
+    to_images,
+    to_pixels,
+)
 
 _SEEDS = 2**64
 
@@ -67,7 +77,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class _Best:
-    """The best try of one picture so far."""
+    """The best attempt at one picture so far."""
 
     number: int
     samples: torch.Tensor
@@ -87,47 +97,48 @@ def _distance(checked: CheckedPicture) -> float:
     return min((person.distance for person in checked.persons), default=float("inf"))
 
 
-def sample_safely(sampling: Sampling, original: torch.Tensor, verifier: Verifier, tries: int, step: float,
-                  largest: float, wanted: Wanted) -> tuple[torch.Tensor, torch.Tensor, Report]:
-    """Samples, decodes and verifies; tries again while a person is recognisable; then the policy.
+def sample_safely(sampling: Sampling, original: OriginalBatch, verifier: Verifier, attempts: int, scale_step: float,
+                  largest_scale: float, policy: Policy) -> tuple[torch.Tensor, torch.Tensor, Report]:
+    """Samples, decodes and verifies, again while a person is recognisable; then the policy.
 
-    Try n (from 0) takes the noise's seed + n and the guider's anonymization scale + n * step, at most ``largest`` (a
-    scale that is larger from the start stays). The whole batch is sampled again; of each picture the best try counts:
-    fewest recognisable, then fewest not settled, then the largest smallest distance, then the earliest.
+    Attempt n (from 0) takes the noise's seed + n and the guider's anonymization scale + n * ``scale_step``, at most
+    ``largest_scale`` (a scale that is larger from the start stays). The whole batch is sampled again; of each picture
+    the best attempt counts: fewest recognisable, then fewest not settled, then the largest smallest distance, then the
+    earliest.
 
     Args:
         sampling: what to sample.
-        original: B x H x W x C, or one for all.
+        original: as many as there are latents, or one for all where that is allowed.
         verifier: what decides.
-        tries: at most, from 1 on.
-        step, largest: of the anonymization scale; without effect on guiders that have none.
-        wanted: what to do with the best try.
+        attempts: at most, from 1 on.
+        scale_step, largest_scale: of the anonymization scale; without effect on guiders that have none.
+        policy: what is done with whom in the best attempt.
 
     Returns:
-        Pictures that may go on, B x H x W x 3; the latent samples of the best tries (before any redaction); the report.
-        Pictures in whose original nobody is found are left out of all three where ``wanted.nobody`` is "skip".
+        Pictures that may go on, B x H x W x 3; the latent samples of the best attempts (before any redaction); the
+        report. Pictures in whose original nobody is found are left out of all three where ``policy.no_face`` is "skip".
     """
-    before = to_pixels(original, "original")
-    check_counts(len(before), len(sampling.latent["samples"]), wanted.one_original)
-    everyone = everybody(verifier, before, wanted, None, lambda: None)
+    before = to_pixels(original.images, "original")
+    check_counts(len(before), len(sampling.latent["samples"]), original.one_for_all)
+    everyone = everybody(verifier, before, original)
     for index, originals in enumerate(everyone):
-        if wanted.nobody != "skip":
+        if policy.no_face != "skip":
             with naming(index, len(everyone)):
-                verifier.demand_faces(originals, wanted.policy, wanted.nobody)
-    if not any(originals.anybody for originals in everyone) and wanted.nobody == "skip":
+                verifier.demand_faces(originals, policy)
+    if not any(originals.anybody for originals in everyone) and policy.no_face == "skip":
         raise CamouflageError(NOBODY_AT_ALL)
     first_seed, first_scale = getattr(sampling.noise, "seed", None), scale_of(sampling.guider)
     steps = max(1, sampling.sigmas.shape[-1] - 1)
-    progress = comfy.utils.ProgressBar(tries * steps)
+    progress = comfy.utils.ProgressBar(attempts * steps)
     best: list[_Best] = []
     history: list[list[Attempt]] = []
-    for number in range(tries):
+    for number in range(attempts):
         seed = None if first_seed is None else (first_seed + number) % _SEEDS
-        scale = None if first_scale is None else max(first_scale, min(first_scale + number * step, largest))
+        scale = None if first_scale is None else max(first_scale, min(first_scale + number * scale_step, largest_scale))
         samples, pictures = sampling.run(seed, scale,
                                          lambda done, n=number: progress.update_absolute(n * steps + min(done, steps)))
         decoded = to_pixels(pictures, "the decoded pictures")
-        check_counts(len(before), len(decoded), wanted.one_original)
+        check_counts(len(before), len(decoded), original.one_for_all)
         for index, pixels in enumerate(decoded):
             check_shape(of_batch(before, index), pixels, index, len(decoded))
             checked = verifier.verify(of_batch(everyone, index), pixels, None, everyone)
@@ -144,15 +155,15 @@ def sample_safely(sampling: Sampling, original: torch.Tensor, verifier: Verifier
         progress.update_absolute((number + 1) * steps)
         if not any(_recognised(one.checked) for one in best):
             break
-    progress.update_absolute(tries * steps)
+    progress.update_absolute(attempts * steps)
     settled, verdicts, kept = [], [], []
     for index, one in enumerate(best):
-        if wanted.nobody == "skip" and not of_batch(everyone, index).anybody:
+        if policy.no_face == "skip" and not of_batch(everyone, index).anybody:
             continue
         told = tuple(replace(record, kept=number == one.number) for number, record in enumerate(history[index]))
         with naming(index, len(best)):
-            pixels, checked = verifier.settle(of_batch(everyone, index), one.pixels, wanted.policy, wanted.nobody,
-                                              wanted.mode, checked=one.checked, others=everyone)
+            pixels, checked = verifier.settle(of_batch(everyone, index), one.pixels, policy, checked=one.checked,
+                                              others=everyone)
         kept.append(index)
         settled.append(pixels)
         verdicts.append(replace(checked, attempts=told))

@@ -20,6 +20,7 @@ from ..verification.binding import same_shape
 from ..verification.centerface import CenterFace
 from ..verification.detection import Detector, DlibHog, FoundFace, find_faces
 from ..verification.hidden import Hidden
+from ..verification.policy import Policy
 from ..verification.recognition import DlibRecogniser, Recogniser, Threshold, held_to
 from ..verification.redaction import Region, changed, redact
 from ..verification.report import CheckedPicture, Report, pixels_sha256
@@ -163,17 +164,17 @@ def _demand_same_outside(original: np.ndarray, pixels: np.ndarray, inside: np.nd
                           "and as 'original'.")
 
 
-def redact_everybody(images: torch.Tensor, detectors: str, mode: str, size: float, nobody: str, boxes: object = None,
+def redact_everybody(images: torch.Tensor, detectors: str, mode: str, size: float, no_face: str, boxes: object = None,
                      person_mask: torch.Tensor | None = None) -> tuple[torch.Tensor, Redaction]:
     """Finds all faces and destroys their heads.
 
     Args:
         images: B x H x W x C, 0..1.
         detectors: of ``DETECTORS``.
-        mode: of :data:`..camouflage.verification.redaction.MODES`.
+        mode: of :data:`~camouflage.verification.redaction.MODES`.
         size: factor on the heads' size, from 1 on.
-        nobody: "block" raises where no face is found, "pass" leaves the picture as it is, "skip" leaves it out.
-        boxes: faces that are known, see :func:`..camouflage.known.boxes_of`.
+        no_face: "block" raises where none is found, "pass" leaves the picture as it is, "skip" leaves it out.
+        boxes: faces that are known, see :func:`~camouflage.method.known.boxes_of`.
         person_mask: where persons are known to be; what of it belongs to no face is filled solid.
     """
     pictures, looking = to_pixels(images, "image"), detectors_named(detectors)
@@ -188,9 +189,9 @@ def redact_everybody(images: torch.Tensor, detectors: str, mode: str, size: floa
         area = areas[index]
         progress.update(1)
         if not faces and (area is None or not area.any()):
-            if nobody == "skip":
+            if no_face == "skip":
                 continue
-            if nobody == "block":
+            if no_face == "block":
                 raise CamouflageError(f"Picture {index} (counted from 0): {NO_FACE}{plain_picture(pixels)}")
         heads = tuple(Region(face.box_ltrb, mode, size, face.turn) for face in faces)
         rest = None
@@ -218,28 +219,26 @@ def _known(boxes: object, person_mask: torch.Tensor | None,
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What is to be done with a batch.
+class OriginalBatch:
+    """The originals of a batch, and what is known of the persons in them.
 
     Attributes:
-        policy, nobody, mode: see :meth:`Verifier.settle`.
-        one_original: whether a single original may stand for several results.
-        boxes: faces that are known to be in the originals, see :func:`..camouflage.known.boxes_of`.
+        images: B x H x W x C, 0..1.
+        one_for_all: whether a single original may stand for several results.
+        boxes: faces that are known to be in the originals, see :func:`~camouflage.method.known.boxes_of`.
         person_mask: where persons are known to be in them, B x H x W.
     """
 
-    policy: str
-    nobody: str
-    mode: str
-    one_original: bool = False
+    images: torch.Tensor
+    one_for_all: bool = False
     boxes: object = None
     person_mask: torch.Tensor | None = None
 
 
-def everybody(verifier: Verifier, pictures: Sequence[np.ndarray], wanted: Wanted, redaction: Redaction | None,
-              done: Callable[[], object]) -> list[Originals]:
-    """Finds and embeds the persons of all originals of a batch."""
-    known, areas = _known(wanted.boxes, wanted.person_mask, pictures)
+def everybody(verifier: Verifier, pictures: Sequence[np.ndarray], original: OriginalBatch,
+              redaction: Redaction | None = None, done: Callable[[], object] = lambda: None) -> list[Originals]:
+    """Finds and embeds the persons of all originals of a batch; ``pictures`` are their pixels."""
+    known, areas = _known(original.boxes, original.person_mask, pictures)
     found = []
     for index, pixels in enumerate(pictures):
         faces = redaction.found(index, pixels, verifier.detectors) if redaction else None
@@ -248,46 +247,45 @@ def everybody(verifier: Verifier, pictures: Sequence[np.ndarray], wanted: Wanted
     return found
 
 
-def verify(original: torch.Tensor, anonymized: torch.Tensor, verifier: Verifier, wanted: Wanted,
+def verify(original: OriginalBatch, anonymized: torch.Tensor, verifier: Verifier, policy: Policy,
            redaction: Redaction | None = None, seed: int | None = None,
            scale: float | None = None) -> tuple[torch.Tensor, Report]:
     """Verifies a batch and does what the policy says, see :meth:`Verifier.settle`.
 
     Args:
-        original: the originals, B x H x W x C, or one for all where that is allowed.
+        original: as many as there are results, or one for all where that is allowed.
         anonymized: the results, B x h x w x C.
         verifier: what decides.
-        wanted: what to do.
+        policy: what is done with whom.
         redaction: of 'Redact', where the results come from there.
         seed, scale: for the report.
 
     Returns:
         The pictures that may go on, on 256 levels, and the report on exactly these. Pictures in whose original nobody
-        is found are left out of both where ``wanted.nobody`` is "skip".
+        is found are left out of both where ``policy.no_face`` is "skip".
     """
-    before, after = to_pixels(original, "original"), to_pixels(anonymized, "anonymized")
+    before, after = to_pixels(original.images, "original"), to_pixels(anonymized, "anonymized")
     left_out: list[int] = []
     if redaction is not None and len(before) == redaction.count != len(after) == len(redaction.kept):
         left_out = [index for index in range(len(before)) if index not in redaction.kept]
         before = [before[index] for index in redaction.kept]
-        wanted = _picked(wanted, redaction.kept)
-    check_counts(len(before), len(after), wanted.one_original)
+        original = _picked(original, redaction.kept)
+    check_counts(len(before), len(after), original.one_for_all)
     for index, pixels in enumerate(after):
         check_shape(of_batch(before, index), pixels, index, len(after))
     progress = comfy.utils.ProgressBar(len(before) + len(after))
-    everyone = everybody(verifier, before, wanted, redaction, lambda: progress.update(1))
+    everyone = everybody(verifier, before, original, redaction, lambda: progress.update(1))
     settled: list[np.ndarray] = []
     checked: list[CheckedPicture] = []
     kept: list[int] = []
     for index, pixels in enumerate(after):
         originals = of_batch(everyone, index)
         progress.update(1)
-        if wanted.nobody == "skip" and not originals.anybody:
+        if policy.no_face == "skip" and not originals.anybody:
             continue
         with naming(index, len(after)):
             hidden = redaction.of(index, of_batch(before, index), pixels, originals) if redaction else None
-            picture, verdicts = verifier.settle(originals, pixels, wanted.policy, wanted.nobody, wanted.mode, hidden,
-                                                others=everyone)
+            picture, verdicts = verifier.settle(originals, pixels, policy, hidden, others=everyone)
         kept.append(index)
         settled.append(picture)
         checked.append(verdicts)
@@ -299,15 +297,15 @@ def verify(original: torch.Tensor, anonymized: torch.Tensor, verifier: Verifier,
     return to_images(settled), make_report(verifier, chosen, checked, seed, scale, skipped)
 
 
-def _picked(wanted: Wanted, kept: Sequence[int]) -> Wanted:
-    """Boxes and masks of the pictures that were kept, where they were given for each."""
-    boxes, mask = wanted.boxes, wanted.person_mask
+def _picked(original: OriginalBatch, kept: Sequence[int]) -> OriginalBatch:
+    """The batch with boxes and masks of the pictures that were kept alone, where they were given for each."""
+    boxes, mask = original.boxes, original.person_mask
     if isinstance(boxes, (list, tuple)) and len(boxes) > max(kept) and all(isinstance(one, (list, tuple))
                                                                           for one in boxes):
         boxes = [boxes[index] for index in kept]
     if mask is not None and mask.ndim == 3 and len(mask) > max(kept):
         mask = mask[list(kept)]
-    return replace(wanted, boxes=boxes, person_mask=mask)
+    return replace(original, boxes=boxes, person_mask=mask)
 
 
 def check_shape(original: np.ndarray, result: np.ndarray, index: int, count: int) -> None:

@@ -158,8 +158,8 @@ class Calibration:
                                   f"false-accept rate. Even {RATES[0]:g} takes {pairs_for(RATES[0])}. Add persons, or "
                                   "photos of them.")
         if tuple(point.false_accept_rate for point in self.points) != rates:
-            raise CamouflageError(f"points must have the rates that {self.impostor} pairs of different persons support, "
-                                  f"{', '.join(f'{rate:g}' for rate in rates)}, but got "
+            raise CamouflageError(f"points must have the rates that {self.impostor} pairs of different persons "
+                                  f"support, {', '.join(f'{rate:g}' for rate in rates)}, but got "
                                   f"{show([point.false_accept_rate for point in self.points])}.")
         highest = _MAX_DISTANCE
         for i, point in enumerate(self.points):
@@ -167,8 +167,8 @@ class Calibration:
             if not number(point.threshold, 0.0, _MAX_DISTANCE, f"{where}.threshold") > 0.0:
                 raise CamouflageError(f"{where}.threshold must be a distance above 0, but got {point.threshold}.")
             if point.threshold > highest:
-                raise CamouflageError(f"{where}.threshold must be at most {highest}, that of the higher rate before it, "
-                                      f"but got {point.threshold}.")
+                raise CamouflageError(f"{where}.threshold must be at most {highest}, that of the higher rate before "
+                                      f"it, but got {point.threshold}.")
             highest = point.threshold
             if accepts.total != self.impostor or accepts.count * round(1 / point.false_accept_rate) > self.impostor:
                 raise CamouflageError(f"{where}.false_accepts must be at most {point.false_accept_rate:g} of "
@@ -339,8 +339,8 @@ def det_points(genuine: np.ndarray, impostor: np.ndarray) -> tuple[np.ndarray, n
 def _sorted(distances: np.ndarray, name: str) -> np.ndarray:
     values = np.sort(np.asarray(distances, np.float32).ravel())
     if not np.all((values >= 0) & (values <= _MAX_DISTANCE)):
-        raise CamouflageError(f"The {name} distances must be numbers from 0 to {_MAX_DISTANCE:g}, but some are negative, "
-                              "larger or no number.")
+        raise CamouflageError(f"The {name} distances must be numbers from 0 to {_MAX_DISTANCE:g}, but some are "
+                              "negative, larger or no number.")
     return values
 
 

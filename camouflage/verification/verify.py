@@ -17,6 +17,7 @@ from . import binding, likeness
 from .detection import Detector, FoundFace, find_faces
 from .hidden import Hidden
 from .places import Place, bounds, scaled
+from .policy import REDACT, Policy
 from .recognition import Recogniser, Threshold, demand_recogniser
 from .redaction import Region, redact
 from .report import CheckedPicture, Person, Report, Verdict
@@ -25,8 +26,6 @@ from .verdicts import accusation, judged
 from .views import nothing
 
 T = TypeVar("T")
-POLICIES = ("redact", "block", "report")
-NOBODY = ("block", "pass", "skip")
 _ATTEMPTS = 3  # at redacting one person; the later ones are solid and larger
 _GROWTH = 0.25
 _ROUNDS = 8  # of redacting and judging again: new faces may come to light in each
@@ -135,19 +134,15 @@ class Verifier:
         hidden = Hidden.of(redacted)
         return self._judged(self._look(originals, pixels, hidden, others), pixels)
 
-    def settle(self, originals: Originals, pixels: np.ndarray, policy: str = "redact", nobody: str = "block",
-               mode: str = "solid", redacted: Mapping[int, str] | Hidden | None = None,
-               checked: CheckedPicture | None = None,
+    def settle(self, originals: Originals, pixels: np.ndarray, policy: Policy = REDACT,
+               redacted: Mapping[int, str] | Hidden | None = None, checked: CheckedPicture | None = None,
                others: Sequence[Originals] = ()) -> tuple[np.ndarray, CheckedPicture]:
         """Judges a result and does what the policy says with persons that are not settled.
 
         Args:
             originals: of :meth:`originals`.
             pixels: the result, h x w x 3, uint8; never changed.
-            policy: of ``POLICIES``. "redact" replaces the head region of everybody who is neither safe nor redacted,
-                judges again, and goes on (larger, solid) until all are settled; "block" raises; "report" only says.
-            nobody: what to do where the original shows no face, of ``NOBODY``.
-            mode: how regions are replaced, of :data:`.redaction.MODES`.
+            policy: what is done with whom.
             redacted: what was destroyed before.
             checked: the verdicts on these pixels, where they are known already.
             others: of the same batch.
@@ -156,23 +151,23 @@ class Verifier:
             The pixels that may go on, and the verdicts on exactly these.
 
         Raises:
-            Blocked: policy "block" and somebody is not settled; a result that is the original moved; no face in the
-                original and nobody "block" (unless the policy is "report"); or a redaction that does not hide a
-                person.
+            Blocked: somebody is not settled, and the policy blocks them; a result that is the original moved, or no
+                face in the original and not "pass" (unless the policy only reports); or a redaction that does not hide
+                a person.
         """
-        self.demand_faces(originals, policy, nobody)
+        self.demand_faces(originals, policy)
         hidden = Hidden.of(redacted)
         scene: Scene | None = None
         if checked is None:
             scene = self._look(originals, pixels, hidden, others)
             checked = self._judged(scene, pixels)
-        if checked.moved and policy != "report":
+        if checked.moved and policy.unsettled != "report":
             raise Blocked(f"The result shows the original {checked.moved}, so nobody is where they were and nothing is "
                           "proved. Connect the picture that went into the sampling as 'original', turned, cut and "
                           "scaled as the result is.")
         attempts: dict[int, int] = dict.fromkeys(hidden.persons, 1)
         result, rounds = pixels, 0
-        while checked.unsettled and policy == "redact":
+        while checked.unsettled and policy.unsettled == "redact":
             rounds += 1
             scene = scene or self._look(originals, pixels, hidden, others)
             first = len(scene.places) + len(hidden.new)
@@ -180,18 +175,18 @@ class Verifier:
                 attempts[person.number] = attempts.get(person.number, 0) + (person.kind == "original")
                 if attempts[person.number] > _ATTEMPTS or rounds > _ROUNDS:
                     raise Blocked(f"{accusation(checked)} Redaction did not hide them. {_HELP}")
-                hidden = self._more(scene, hidden, person, mode, attempts[person.number], first)
+                hidden = self._more(scene, hidden, person, policy.redaction, attempts[person.number], first)
             result = redact(pixels, hidden.regions, hidden.area)
             scene = self._look(originals, result, hidden, others)
             checked = replace(self._judged(scene, result), moved=checked.moved)
-        if checked.unsettled and policy == "block":
+        if checked.unsettled and policy.unsettled == "block":
             raise Blocked(accusation(checked))
-        return result, replace(checked, policy=policy, nobody_passed=nobody == "pass" and not originals.anybody,
-                               hidden=hidden)
+        return result, replace(checked, policy=policy.unsettled, hidden=hidden,
+                               nobody_passed=policy.no_face == "pass" and not originals.anybody)
 
-    def demand_faces(self, originals: Originals, policy: str, nobody: str) -> None:
+    def demand_faces(self, originals: Originals, policy: Policy) -> None:
         """Blocks a picture in which no face was found, unless that may pass or is only to be reported."""
-        if not originals.anybody and nobody != "pass" and policy != "report":
+        if not originals.anybody and policy.no_face != "pass" and policy.unsettled != "report":
             raise Blocked("No face was found in the original, so nothing is proved: a detector can miss one. Look at "
                           "the picture; if nobody is in it, set 'no_face' to 'pass', or to 'skip' to leave such "
                           f"pictures out; if somebody is, draw a box and connect it as 'boxes'.{originals.remark}")

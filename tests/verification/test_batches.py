@@ -13,6 +13,7 @@ import skimage.data
 from camouflage.errors import CamouflageError
 from camouflage.verification.detection import Detection
 from camouflage.verification.model_info import ModelInfo
+from camouflage.verification.policy import Policy
 from camouflage.verification.recognition import Threshold
 from camouflage.verification.report import Verdict
 from camouflage.verification.verify import Blocked, Verifier, make_report
@@ -109,7 +110,7 @@ def test_nobody_of_another_original_of_the_batch_may_be_in_a_result() -> None:
 def test_block_names_a_stranger_as_a_new_face() -> None:
     judge = verifier()
     with pytest.raises(Blocked) as error:
-        judge.settle(judge.originals(scene({LEFT: ANN})), scene({LEFT: EVE, FREE: MAX}), "block")
+        judge.settle(judge.originals(scene({LEFT: ANN})), scene({LEFT: EVE, FREE: MAX}), Policy("block"))
     assert "new face 1 (40 x 50 px at 180, 140): unverifiable" in str(error.value)
     assert "stands where the original has none" in str(error.value)
     assert "person 0" not in str(error.value)
@@ -152,7 +153,7 @@ def test_a_person_area_without_a_face_is_unverifiable_until_it_is_filled(times) 
     assert checked.persons[1].box_ltrb == box
     assert checked.persons[1].reason == "a person is there without a face that could be compared"
     with pytest.raises(Blocked, match=rf"person area 1 \({100 * times} x {100 * times} px at {150 * times}, "):
-        judge.settle(originals, result, "block")
+        judge.settle(originals, result, Policy("block"))
     pixels, checked = judge.settle(originals, result)
     assert verdicts(checked) == [SAFE, REDACTED] and checked.passes
     area = mask(box, shape=result.shape[:2])
@@ -166,7 +167,7 @@ def test_an_area_alone_is_somebody() -> None:
     originals = judge.originals(scene({}), area=mask(BODY))
     assert originals.anybody and not judge.originals(scene({}), area=mask()).anybody
     with pytest.raises(Blocked, match="person area 0"):
-        judge.settle(originals, scene({}), "block", "pass")
+        judge.settle(originals, scene({}), Policy("block", "pass"))
     pixels, checked = judge.settle(originals, scene({}))
     assert (verdicts(checked), checked.nobody, checked.passes) == ([REDACTED], False, True)
     assert (pixels[mask(BODY)] == 128).all()
@@ -232,8 +233,8 @@ def test_a_moved_original_blocks_whatever_is_found_in_it(move, words) -> None:
     originals = judge.originals(before, [LEFT])
     for policy in ("redact", "block"):
         with pytest.raises(Blocked, match=f"The result shows the original {words}"):
-            judge.settle(originals, result, policy)
-    pixels, checked = judge.settle(originals, result, "report")
+            judge.settle(originals, result, Policy(policy))
+    pixels, checked = judge.settle(originals, result, Policy("report"))
     assert pixels is result and checked.moved == words
     assert not checked.passes and checked.verdict == "unverifiable"
     assert judge.verify(originals, before).moved == ""

@@ -223,7 +223,7 @@ def test_a_calibration_made_by_hand_lets_nothing_through_by_itself():
     made = Calibration.from_json(json.dumps(data))
     assert made.automatic().distance == 0.6
     for rate in RATES[:3]:
-        with pytest.raises(CamouflageError, match=r"must be at least 0\.6 \(dlib's advice\), but got 0\.01 \(calibrated"):
+        with pytest.raises(CamouflageError, match=r"at least 0\.6 \(dlib's advice\), but got 0\.01 \(calibrated"):
             held_to(made.threshold(rate), ADVICE["dlib ResNet"], False)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from camouflage.verification.detection import Detection
+from camouflage.verification.policy import Policy
 from camouflage.verification.report import Verdict, pixels_sha256
 from camouflage.verification.verify import Blocked
 from painted import (
@@ -31,6 +32,7 @@ from painted import (
     verifier,
 )
 
+MOSAIC = Policy(redaction="mosaic")
 SAFE, REDACTED, UNVERIFIABLE, RECOGNISABLE = Verdict
 pytestmark = pytest.mark.usefixtures("only_faces")
 
@@ -39,12 +41,12 @@ def test_report_changes_nothing_and_block_names_who_it_is() -> None:
     judge = verifier()
     originals = judge.originals(scene({LEFT: ANN, MIDDLE: BOB, RIGHT: CID}))
     result = scene({LEFT: EVE, MIDDLE: BOB})
-    pixels, checked = judge.settle(originals, result, "report")
+    pixels, checked = judge.settle(originals, result, Policy("report"))
     assert pixels is result
     assert verdicts(checked) == [SAFE, RECOGNISABLE, UNVERIFIABLE]
     assert (checked.policy, checked.passes) == ("report", False)
     with pytest.raises(Blocked) as error:
-        judge.settle(originals, result, "block")
+        judge.settle(originals, result, Policy("block"))
     assert "person 1 (40 x 50 px at 180, 40)" in str(error.value)
     assert "person 2 (40 x 50 px at 320, 40)" in str(error.value)
     assert "person 0" not in str(error.value)
@@ -54,7 +56,7 @@ def test_report_changes_nothing_and_block_names_who_it_is() -> None:
 def test_who_is_safe_is_left_alone_by_every_policy(policy) -> None:
     judge = verifier()
     result = scene({LEFT: EVE})
-    pixels, checked = judge.settle(judge.originals(scene({LEFT: ANN})), result, policy)
+    pixels, checked = judge.settle(judge.originals(scene({LEFT: ANN})), result, Policy(policy))
     assert pixels is result
     assert (verdicts(checked), checked.policy, checked.passes) == ([SAFE], policy, True)
 
@@ -64,7 +66,8 @@ def test_redact_hides_those_who_are_not_settled(mode) -> None:
     judge = verifier()
     result = scene({LEFT: EVE, MIDDLE: BOB})
     before = result.copy()
-    pixels, checked = judge.settle(judge.originals(scene({LEFT: ANN, MIDDLE: BOB, RIGHT: CID})), result, mode=mode)
+    pixels, checked = judge.settle(judge.originals(scene({LEFT: ANN, MIDDLE: BOB, RIGHT: CID})), result,
+                                   Policy(redaction=mode))
     assert np.array_equal(result, before)
     assert verdicts(checked) == [SAFE, REDACTED, REDACTED]
     assert [person.redaction for person in checked.persons] == [None, mode, mode]
@@ -102,7 +105,8 @@ def anns_mosaic(seen: Colour, known: Colour) -> float:
 @pytest.mark.parametrize("mode", ["mosaic", "blur"])
 def test_a_redaction_that_is_not_enough_becomes_solid_and_larger(mode) -> None:
     judge = verifier(nothing=only_solid)
-    pixels, checked = judge.settle(judge.originals(scene({LEFT: ANN})), scene({LEFT: ANN}), mode=mode)
+    pixels, checked = judge.settle(judge.originals(scene({LEFT: ANN})), scene({LEFT: ANN}),
+                                   Policy(redaction=mode))
     assert verdicts(checked) == [REDACTED]
     assert checked.persons[0].redaction == "solid"
     assert (pixels[inside(LEFT, (200, 400), 1.25)] == 128).all()
@@ -194,7 +198,7 @@ def test_a_neighbour_covered_by_a_redaction_is_redacted() -> None:
 
 def test_a_neighbours_mosaic_does_not_bring_back_what_solid_destroyed() -> None:
     judge, before = verifier(nothing=anns_mosaic), scene({LEFT: ANN, (100, 40, 140, 90): BOB})
-    pixels, checked = judge.settle(judge.originals(before), before, mode="mosaic")
+    pixels, checked = judge.settle(judge.originals(before), before, MOSAIC)
     assert [person.redaction for person in checked.persons] == ["solid", "mosaic"]
     assert (pixels[inside(LEFT, (200, 400), 1.25)] == 128).all()
 
@@ -206,7 +210,7 @@ def test_a_speck_taken_for_a_face_does_not_keep_the_others_from_being_redacted()
     """A detector finds 18 px of nothing, is not sure, and the recogniser finds that any mosaic looks like it."""
     judge = verifier(Eyes(doubts=(EVE,)), nothing=lambda seen, known: 0.3 if known[0] == EVE else 1.0)
     before = scene({LEFT: ANN, SPECK: EVE, RIGHT: BOB})
-    _, checked = judge.settle(judge.originals(before), before, mode="mosaic")
+    _, checked = judge.settle(judge.originals(before), before, MOSAIC)
     assert verdicts(checked) == [REDACTED, REDACTED, REDACTED]
     assert [person.redaction for person in checked.persons] == ["mosaic"] * 3
     assert [person.distance for person in checked.persons] == [1, 1, 1], "what is left is not compared with the speck"
@@ -223,7 +227,7 @@ def test_nothing_else_is_a_speck(box, doubts) -> None:
     judge = verifier(Eyes(doubts=doubts), nothing=lambda seen, known: 0.3 if known[0] == EVE else 1.0)
     before = scene({LEFT: ANN, box: EVE})
     for smallest in (32, 512):
-        checked = replace(judge, smallest_face=smallest).settle(judge.originals(before), before, mode="mosaic")[1]
+        checked = replace(judge, smallest_face=smallest).settle(judge.originals(before), before, MOSAIC)[1]
         assert verdicts(checked) == [REDACTED, REDACTED]
         assert [person.redaction for person in checked.persons] == ["solid", "solid"], "a mosaic was not enough"
 
@@ -234,7 +238,7 @@ def test_who_was_redacted_before_is_redacted_still_or_hidden_better() -> None:
     pixels, checked = judge.settle(originals, scene({RIGHT: EVE}), redacted={0: "blur"})
     assert verdicts(checked) == [REDACTED, SAFE]
     assert checked.persons[0].redaction == "blur"
-    pixels, checked = judge.settle(originals, scene({LEFT: ANN, RIGHT: EVE}), mode="mosaic", redacted={0: "blur"})
+    pixels, checked = judge.settle(originals, scene({LEFT: ANN, RIGHT: EVE}), MOSAIC, redacted={0: "blur"})
     assert [person.redaction for person in checked.persons] == ["solid", None], "not the first attempt any more"
     assert (pixels[inside(LEFT, (200, 400), 1.25)] == 128).all()
 
@@ -246,7 +250,7 @@ def test_known_verdicts_are_not_worked_out_again() -> None:
     result = scene({LEFT: EVE})
     checked = judge.verify(originals, result)
     assert eyes.looks == 2
-    assert judge.settle(originals, result, "block", checked=checked)[1].persons == checked.persons
+    assert judge.settle(originals, result, Policy("block"), checked=checked)[1].persons == checked.persons
     assert eyes.looks == 2
 
 
@@ -258,8 +262,8 @@ def test_no_face_blocks_unless_it_may_pass(policy) -> None:
     assert nobody.faces == () and len(nobody.embeddings) == 0 and not nobody.anybody
     for not_passed in ("block", "skip"):
         with pytest.raises(Blocked, match="No face was found in the original.*set 'no_face' to 'pass'"):
-            judge.settle(nobody, result, policy, not_passed)
-    pixels, checked = judge.settle(nobody, result, policy, "pass")
+            judge.settle(nobody, result, Policy(policy, not_passed))
+    pixels, checked = judge.settle(nobody, result, Policy(policy, "pass"))
     assert pixels is result
     assert (checked.persons, checked.verdict, checked.passes) == ((), "nobody", True)
     assert counts(checked) == (0, 0, 0)
@@ -269,11 +273,11 @@ def test_a_face_that_comes_from_nowhere_does_not_pass_with_nobody() -> None:
     judge = verifier()
     nobody, result = judge.originals(scene({})), scene({LEFT: EVE})
     with pytest.raises(Blocked, match=r"new face 0 \(40 x 50 px at 40, 40\): unverifiable"):
-        judge.settle(nobody, result, "block", "pass")
-    _, checked = judge.settle(nobody, result, "report", "pass")
+        judge.settle(nobody, result, Policy("block", "pass"))
+    _, checked = judge.settle(nobody, result, Policy("report", "pass"))
     assert (verdicts(checked), checked.nobody, checked.passes) == ([UNVERIFIABLE], True, False)
     assert counts(checked) == (0, 1, 0)
-    pixels, checked = judge.settle(nobody, result, "redact", "pass")
+    pixels, checked = judge.settle(nobody, result, Policy("redact", "pass"))
     assert (verdicts(checked), kinds(checked)) == ([REDACTED], ["new"])
     assert (checked.nobody_passed, checked.passes) == (True, True)
     assert (pixels[inside(LEFT, (200, 400))] == 128).all()
@@ -281,11 +285,11 @@ def test_a_face_that_comes_from_nowhere_does_not_pass_with_nobody() -> None:
 
 def test_no_face_is_reported_but_does_not_pass() -> None:
     judge = verifier()
-    _, checked = judge.settle(judge.originals(scene({})), scene({}), "report", "block")
+    _, checked = judge.settle(judge.originals(scene({})), scene({}), Policy("report"))
     assert (checked.verdict, checked.passes) == ("nobody", False)
 
 
 def test_pass_is_for_pictures_without_faces_only() -> None:
     judge = verifier()
-    _, checked = judge.settle(judge.originals(scene({LEFT: ANN})), scene({LEFT: ANN}), "report", "pass")
+    _, checked = judge.settle(judge.originals(scene({LEFT: ANN})), scene({LEFT: ANN}), Policy("report", "pass"))
     assert not checked.nobody_passed and not checked.passes

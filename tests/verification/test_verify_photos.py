@@ -19,6 +19,7 @@ from attacks import ATTACKS, CHANGES
 from camouflage.verification.centerface import CenterFace
 from camouflage.verification.detection import Detection, DlibHog
 from camouflage.verification.places import overlap
+from camouflage.verification.policy import Policy
 from camouflage.verification.recognition import DlibRecogniser
 from camouflage.verification.redaction import MODES, Region, head, redact
 from camouflage.verification.report import CheckedPicture, Verdict, pixels_sha256
@@ -165,7 +166,7 @@ def test_nobody_blocks_or_passes_by_choice(name) -> None:
     assert nobody.faces == ()
     with pytest.raises(Blocked, match="No face was found"):
         verifier().settle(nobody, photos.load(name))
-    assert verifier().settle(nobody, photos.load(name), nobody="pass")[1].passes
+    assert verifier().settle(nobody, photos.load(name), Policy(no_face="pass"))[1].passes
 
 
 def test_each_of_six_has_a_verdict_of_their_own() -> None:
@@ -177,10 +178,10 @@ def test_each_of_six_has_a_verdict_of_their_own() -> None:
     checked = verifier().verify(originals("six"), result, hidden)
     assert verdicts(checked) == [REDACTED, RECOGNISABLE, REDACTED, SAFE, RECOGNISABLE, SAFE]
     with pytest.raises(Blocked) as error:
-        verifier().settle(originals("six"), result, "block", redacted=hidden)
+        verifier().settle(originals("six"), result, Policy("block"), redacted=hidden)
     named = [number for number in range(6) if f"person {number} (" in str(error.value)]
     assert named == [1, 4]
-    result, checked = verifier().settle(originals("six"), result, "redact", redacted=hidden)
+    result, checked = verifier().settle(originals("six"), result, redacted=hidden)
     assert verdicts(checked) == [REDACTED, REDACTED, REDACTED, SAFE, REDACTED, SAFE]
 
 
@@ -246,7 +247,7 @@ def test_strangers_in_each_others_place_are_safe() -> None:
 
 @functools.cache
 def redacted(name: str, mode: str, which: str = "both") -> tuple[np.ndarray, CheckedPicture]:
-    return verifier(which).settle(originals(name, which), photo(name), "redact", mode=mode)
+    return verifier(which).settle(originals(name, which), photo(name), Policy(redaction=mode))
 
 
 @pytest.mark.parametrize(("name", "mode", "which"), sampled(
