@@ -2,23 +2,21 @@
 
 They are used where they lie, in the cache, and never committed, shown or published: neither package says where its
 pictures come from, and for the one of ``insightface`` no licence was found.
-Only this provider reaches the index; the tests themselves run offline, and skip what is not there.
+The tests run offline, and skip what is not there.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from camouflage.commands.environments import pip
 from camouflage.errors import CamouflageError
+
+from . import archives
 
 
 class Source(NamedTuple):
@@ -30,8 +28,7 @@ class Source(NamedTuple):
 
 
 _IMAGES = "face_recognition-1.3.0/tests/test_images"
-# pip runs a source package's setup.py to learn its metadata, but only after its hash was found right. This one calls
-# setup() and nothing else.
+# The setup.py of the first, which is a source package, calls setup() and nothing else.
 SOURCES = (
     Source("face-recognition==1.3.0", "5e5efdd1686aa566af0d3cc1313b131e4b197657a8ffd03669e6d3fad92705ec", {
         f"{_IMAGES}/biden.jpg": "3c17508bb91554c637a2eabddfae790e5bb1caba93130814fc2ac50be9760c4c",
@@ -54,52 +51,21 @@ def folder(cache: Path) -> Path:
 
 
 def ensure(cache: Path, report: Callable[[str], None] = print) -> Path | None:
-    """Fetches the photos unless they are there already.
-
-    Args:
-        cache: folder for everything that is built once; it is made if need be.
-        report: gets one line if there is something to fetch, and one if it could not be had.
-
-    Returns:
-        :func:`folder`, which appears whole or not at all, also when two processes fetch at once; None where the
-        package index cannot be reached or gives something else than the known files.
-    """
-    target = folder(cache)
-    if target.is_dir():
-        return target
-    report("Fetching seven test photos from the package index (4 MB).")
-    temporary = cache / f".{target.name}-{os.getpid()}"
-    try:
-        (temporary / "pictures").mkdir(parents=True)
-        for source in SOURCES:
-            _fetch(source, temporary)
-        try:
-            (temporary / "pictures").rename(target)
-        except OSError:
-            if not target.is_dir():  # otherwise another process was faster: its files are the same
-                raise
-    except (CamouflageError, OSError) as error:
-        lines = str(error).splitlines()
-        why = next((line for line in lines if line.startswith("ERROR")), lines[0])
-        report(f"No test photos; the tests on them will be skipped (and fail where CI is set). {why}")
-        return None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return target
+    """Fetches the photos unless they are there already; :func:`folder`, or None where they cannot be had."""
+    return archives.provide(
+        folder(cache), _fill, "Fetching seven test photos from the package index (4 MB).",
+        "No test photos; the tests on them will be skipped (and fail where CI is set).", report)
 
 
-def _fetch(source: Source, work: Path) -> None:
-    """Puts the pictures of one package into ``work/pictures``; raises CamouflageError or OSError."""
-    wanted = work / "requirements.txt"
-    wanted.write_text(f"{source.requirement} --hash=sha256:{source.sha256}\n", encoding="utf-8")
-    # This environment's own pip, which refuses an archive with another hash before it opens it.
-    pip(Path(sys.prefix), "download", "--no-deps", "--require-hashes", "--ignore-requires-python",
-        "--retries", "1", "--timeout", "20", "--dest", str(work), "-r", str(wanted))
-    for path, sha256 in source.pictures.items():
-        picture = _read(work, path)
-        if hashlib.sha256(picture).hexdigest() != sha256:
-            raise CamouflageError(f"{path} in {source.requirement} is another picture than the known one.")
-        (work / "pictures" / Path(path).name).write_bytes(picture)
+def _fill(work: Path, target: Path) -> None:
+    for source in SOURCES:
+        # pip runs a source package's setup.py to learn its metadata, but only after its hash was found right.
+        archives.download(source.requirement, source.sha256, work)
+        for path, sha256 in source.pictures.items():
+            picture = _read(work, path)
+            if hashlib.sha256(picture).hexdigest() != sha256:
+                raise CamouflageError(f"{path} in {source.requirement} is another picture than the known one.")
+            (target / Path(path).name).write_bytes(picture)
 
 
 def _read(work: Path, path: str) -> bytes:

@@ -28,8 +28,8 @@ def ensure(cache: Path, seed: int = 0, report: Callable[[str], None] = print) ->
         report: gets a line for every step of building, none if there is nothing to build.
 
     Returns:
-        ``<cache>/miniature-<digest>/models``; the digest changes with the seed, this builder and the registry. The
-        folder appears whole or not at all, also when two processes build at once.
+        ``<cache>/miniature-<digest>/models``; the digest changes with the seed, this builder and the registry's files.
+        The folder appears whole or not at all, also when two processes build at once.
     """
     folder = cache / f"miniature-{_digest(seed)}"
     if folder.is_dir():
@@ -48,10 +48,10 @@ def ensure(cache: Path, seed: int = 0, report: Callable[[str], None] = print) ->
 
 
 def _digest(seed: int) -> str:
-    """Twelve hex digits over everything that decides about the bytes."""
-    sources = [*sorted(Path(__file__).parent.glob("*.py")), Path(weights.__file__)]
-    digest = hashlib.sha256(str(seed).encode())
-    for source in sources:
+    """Twelve hex digits over everything that decides about the bytes: this builder, and the registry's files."""
+    files = [(weight.role, weight.path, weight.sha256 is None) for weight in weights.REGISTRY]
+    digest = hashlib.sha256(repr((seed, files)).encode())
+    for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:12]
 

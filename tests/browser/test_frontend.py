@@ -1,27 +1,37 @@
-"""The pack in ComfyUI's own frontend, driven by a real Chromium: what a person sees who opens the workflow."""
+"""The pack in ComfyUI's frontend, driven by a real Chromium: what a person sees who opens the workflow.
+
+On the host's own frontend and on a newer one, which ``testing/frontend.py`` fetches before the tests.
+"""
 
 from __future__ import annotations
 
 import copy
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote
 
 import pytest
 from comfy_cli.workflow_to_api import convert_ui_to_api
 
 from camouflage.commands.server import ComfyServer
-from camouflage.commands.test import BROWSERS
+from testing import frontend as newer_frontend
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="the Python package 'playwright' is not installed")
+REQUIRED = os.environ.get("CAMOUFLAGE_REQUIRE_BROWSER") == "1"  # in CI nothing here may be skipped
+if REQUIRED:
+    from playwright import sync_api
+else:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="the Python package 'playwright' is not installed")
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome",
+            "microsoft-edge", "msedge")
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = sorted((ROOT / "workflows").glob("*.json"))
 BASE = ROOT / "workflows" / "camouflage_base.json"
@@ -75,26 +85,41 @@ class Frontend:
         self.page.evaluate("id => app.canvas.selectNode(app.graph.getNodeById(id))", node)
 
 
+def missing(what: str) -> NoReturn:
+    """Skips the test, or fails it where it must run."""
+    (pytest.fail if REQUIRED else pytest.skip)(what)
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A browser for this module only: Playwright's event loop would be in the way of other modules' asyncio.run."""
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
-        pytest.skip(f"no browser is on PATH (looked for {', '.join(BROWSERS)})")
+        missing(f"no browser is on PATH (looked for {', '.join(BROWSERS)})")
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
         yield browser
         browser.close()
 
 
+@pytest.fixture(scope="module", params=["own", newer_frontend.VERSION])
+def version(request: pytest.FixtureRequest) -> str:
+    """The frontend: the host's own, or that of ``testing/frontend.py``."""
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def url(comfyui: Path, miniature_models: Path) -> Iterator[str]:
+def url(comfyui: Path, miniature_models: Path, cache: Path, version: str) -> Iterator[str]:
     """Address of a ComfyUI with the pack under a plain name.
 
     Under an odd one (the other server's) the nodes work, but the host does not serve thumbnails and help pages to a
     path with spaces, and the frontend takes a folder's name up to its first dot.
     """
-    with ComfyServer(comfyui, models=[miniature_models]) as running:
+    newer = newer_frontend.folder(cache)
+    if version != "own" and not newer.is_dir():
+        missing(f"{newer.name} was not fetched: `python run.py test` does it")
+    root = [] if version == "own" else ["--front-end-root", str(newer)]
+    with ComfyServer(comfyui, models=[miniature_models], arguments=root) as running:
         yield f"http://{running.address}"
 
 
