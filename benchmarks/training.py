@@ -3,7 +3,7 @@
     python -m benchmarks.training [--kind light identity] [--size 512 768] [--batch-size 8] [--steps 20]
                                   [--gradient-checkpointing] [--any-order]
 
-Run it with the environment of run.py and CAMOUFLAGE_COMFYUI set; it wants a GPU. Ten steps warm up and are not
+Run it with the environment of run.py and CAMOUFLAGE_COMFYUI set; it needs a GPU. Ten steps warm up and are not
 counted. TFLOP/s are pictures a second times what ``camouflage/training/cost.py`` counts for one
 (what gradient checkpointing computes again is not counted twice). ``--any-order`` trains with ``deterministic: false``.
 """

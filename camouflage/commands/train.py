@@ -33,7 +33,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
 
     _prepare(command("prepare", "make a dataset of photos", "Make a dataset of one or more folders of photos: VAE "
                      "latents, captions, CLIP embeddings, and faces with attributes and keypoints, all with the code "
-                     "that the nodes use. Stopped and started again it goes on where it was; a broken picture is "
+                     "that the nodes use. If it is stopped, the same command continues; a damaged picture is "
                      "listed and left out. The dataset holds what identifies the persons: keep it as private as the "
                      "photos.", "photos --dataset faces-768"))
     _train(command("light", "train the Light adapter", "Train the Light adapter, which reads the attribute map. The "
@@ -59,9 +59,9 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
 
 def _prepare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folders", nargs="+", type=kinds.path, metavar="FOLDER",
-                        help="folder of photos (JPEG, PNG, WebP), with all folders in it")
+                        help="folder of photos (JPEG, PNG, WebP), including its subfolders")
     parser.add_argument("--dataset", type=kinds.path, required=True, metavar="DIR",
-                        help="folder for the dataset; made if it is missing, gone on with if it is begun")
+                        help="folder for the dataset; made if it is missing, continued if it exists")
     parser.add_argument("--resolution", type=kinds.whole(STEP, LARGEST, STEP), default=768, metavar="PX",
                         help=f"the longer side of the pictures; the other follows from their aspect ratio, rounded to "
                         f"{STEP}. A multiple of {STEP} up to {LARGEST} (default: 768, the paper's)")
@@ -71,9 +71,9 @@ def _prepare(parser: argparse.ArgumentParser) -> None:
                         help="the CLIP image encoder of the image prompt (default: ViT-H/14, in the models folders)")
     parser.add_argument("--caption-model", metavar="NAME",
                         help="folder in models/camouflage/caption with a BLIP model (default: the node's)")
-    parser.add_argument("--num-shards", type=kinds.whole(1, 100_000), default=1, metavar="N",
+    parser.add_argument("--num-shards", type=kinds.whole(1, 99_999), default=1, metavar="N",
                         help="how many machines or processes share the work; each has its own --shard (default: 1)")
-    parser.add_argument("--shard", type=kinds.whole(0, 99_999), default=0, metavar="K",
+    parser.add_argument("--shard", type=kinds.whole(0, 99_998), default=0, metavar="K",
                         help="which part this one does, 0 to N - 1 (default: 0)")
     parser.add_argument("--smallest-side", type=kinds.whole(1, 65536), default=256, metavar="PX",
                         help="photos with a side shorter than this are left out: enlarged ones teach blur (default: "
@@ -86,7 +86,7 @@ def _prepare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--landmarks", action="store_true", help="read 68 landmarks of each face, too; needed for "
                         "map.region=landmarks, slower")
     parser.add_argument("--no-sidecars", dest="sidecars", action="store_false",
-                        help="do not read what stands beside a photo.jpg: photo.txt, its caption, and "
+                        help="do not read what is beside a photo.jpg: photo.txt, its caption, and "
                         "photo.faces.json, its faces")
     _places(parser)
 
@@ -94,11 +94,11 @@ def _prepare(parser: argparse.ArgumentParser) -> None:
 def _train(parser: argparse.ArgumentParser, image_prompt: bool) -> None:
     parser.add_argument("--dataset", type=kinds.path, required=True, metavar="DIR", help="what `prepare` made")
     parser.add_argument("--output", type=kinds.path, required=True, metavar="DIR",
-                        help="folder of the run: checkpoints and logs; gone on with if it is begun")
+                        help="folder of the run: checkpoints and logs; continued if it exists")
     parser.add_argument("--config", type=kinds.path, metavar="FILE",
                         help="settings, YAML (default: the shipped file)")
     parser.add_argument("--set", type=kinds.setting, nargs="+", action="extend", default=[], metavar="NAME=VALUE",
-                        help="single settings, which go before the file's; may be given several times")
+                        help="single settings, which replace the file's; may be given several times")
     if image_prompt:
         parser.add_argument("--image-prompt", type=kinds.path, metavar="FILE", help="the IP-Adapter (default: "
                             "ip-adapter_sd15.safetensors in the models folders)")
@@ -131,9 +131,9 @@ def _export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-ema", dest="weights", action="store_const", const="raw", default="ema",
                         help="write the last weights in place of their moving average")
     parser.add_argument("--dtype", choices=("float32", "float16"), default="float32",
-                        help="number format; float16 halves the file and rounds the weights (default: float32)")
+                        help="number format; float16 halves the file size and rounds the weights (default: float32)")
     parser.add_argument("--licence", default="", metavar="TEXT", help="for the metadata: under which licence the file "
-                        "may be used, such as CC-BY-4.0; the photos' and the base model's have to allow it")
+                        "may be used, such as CC-BY-4.0; the licences of the photos and the base model must allow it")
 
 
 def _cost(parser: argparse.ArgumentParser) -> None:
@@ -145,7 +145,7 @@ def _cost(parser: argparse.ArgumentParser) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
-    """What can be said before anything heavy is loaded. Raises CamouflageError."""
+    """Finds mistakes before anything heavy is loaded. Raises CamouflageError."""
     given = vars(options)
     for name in ("base_model", "vae", "image_encoder", "image_prompt", "config"):
         path = given.get(name)

@@ -4,6 +4,10 @@ The files in ``configs/`` explain every setting: its unit, what 0 does, and whet
 its value. They state what the dataclasses below have as defaults; a file of one's own may leave out what it does not
 change. A key that nobody knows, a value of another type or outside its range, and a key that is there twice are
 refused: a setting that is silently ignored can cost a week of training.
+
+Dataclasses and not pydantic models: the command line imports this file before any environment exists, where there is
+the standard library alone; and unknown keys with the nearest known one, keys that are there twice, the line of a
+mistake and --set would need the same code with pydantic, too.
 """
 
 from __future__ import annotations
@@ -22,12 +26,13 @@ from ..errors import CamouflageError
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 MANY = 10**9
+_RENAMED = {"timesteps": "timestep_sampling"}
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")  # 1e-5: a number in YAML 1.2, a string in PyYAML's 1.1
 
 
 @dataclass(frozen=True)
 class Range:
-    """What a number may be: ``low`` to ``high``, both included unless ``below`` says that it stays below ``high``."""
+    """What a number may be: ``low`` to ``high``, both included, or less than ``high`` with ``below``."""
 
     low: float
     high: float
@@ -58,7 +63,7 @@ class Map:
 
 @dataclass(frozen=True)
 class Dropout:
-    """How probably a sample goes without its text, image prompt or map; and a face without each of its attributes."""
+    """Probabilities that a sample loses its text, its image prompt or its map, and a face each of its attributes."""
 
     text: Fraction = 0.1
     image: Fraction = 0.1
@@ -142,7 +147,7 @@ class Training:
     precision: Literal["fp32", "fp16", "bf16"] = "bf16"
     gradient_checkpointing: bool = False
     deterministic: bool = True
-    timesteps: Literal["uniform", "cubic"] = "uniform"
+    timestep_sampling: Literal["uniform", "cubic"] = "uniform"
     init: str = ""
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
@@ -155,7 +160,7 @@ class Training:
 class Light(Training):
     """Settings of ``light``; ``configs/light.yaml`` explains them."""
 
-    timesteps: Literal["uniform", "cubic"] = "cubic"
+    timestep_sampling: Literal["uniform", "cubic"] = "cubic"
     faces_only: bool = True
     map: Map = Map()
     dropout: Dropout = Dropout()
@@ -185,8 +190,9 @@ def load(kind: str, file: Path | None = None, overrides: Sequence[str] = ()) -> 
         kind: which training, "light" or "identity".
         file: the YAML; None is the one that is shipped. Keys that it leaves out have the defaults. An ``init`` in it
             is relative to the file's folder.
-        overrides: what goes before the file, as "optimizer.learning_rate=2e-5"; the last one for a key counts. Text
-            is taken as it stands, everything else read as YAML. An ``init`` here is relative to the current folder.
+        overrides: settings that replace the file's, such as "optimizer.learning_rate=2e-5"; the last one of a key
+            counts. Text is taken as it is, everything else is read as YAML. An ``init`` here is relative to the
+            current folder.
 
     Raises:
         CamouflageError: the file cannot be read; an unknown key, or one that is there twice; a value of another type
@@ -207,17 +213,6 @@ def load(kind: str, file: Path | None = None, overrides: Sequence[str] = ()) -> 
 def to_dict(config: Training) -> dict[str, Any]:
     """The settings as nested dictionaries of numbers, booleans and strings, for JSON."""
     return dataclasses.asdict(config)
-
-
-@overload
-def from_dict(kind: Literal["light"], values: Mapping[str, Any]) -> Light: ...
-@overload
-def from_dict(kind: Literal["identity"], values: Mapping[str, Any]) -> Identity: ...
-@overload
-def from_dict(kind: str, values: Mapping[str, Any]) -> Light | Identity: ...
-def from_dict(kind: str, values: Mapping[str, Any]) -> Light | Identity:
-    """What :func:`to_dict` gave, checked as a file is. Raises CamouflageError."""
-    return _read(KINDS[kind], values, f"The checkpoint's settings of {kind}")
 
 
 def keys(kind: type) -> Iterator[str]:
@@ -307,6 +302,9 @@ def _override(config: _T, path: list[str], text: str, section: str) -> _T:
 
 def _unknown(key: str, section: str, kind: type, where: str) -> CamouflageError:
     """The error for a key that nobody knows; the nearest known one is by its whole name or by its last part."""
+    if key in _RENAMED:
+        return CamouflageError(f"{where}: the setting {key!r} is now called {_RENAMED[key]!r}.")
+
     def likeness(other: str) -> float:
         pairs = ((key, other), (key.split(".")[-1], other.split(".")[-1]))
         return max(difflib.SequenceMatcher(None, a.lower(), b.lower()).ratio() for a, b in pairs)

@@ -21,7 +21,7 @@ from .identity import IdentityModel
 from .light import LightModel
 from .networks import LATENT_CHANNELS, RES_BLOCKS
 
-SD15: dict[str, Any] = {  # SD 1.5's UNet, as training.networks.unet_config reads it from a checkpoint
+SD15: dict[str, Any] = {  # SD 1.5's UNet, as networks.unet_config reads it from a checkpoint
     "in_channels": 4, "out_channels": 4, "layers_per_block": RES_BLOCKS, "block_out_channels": (320, 640, 1280, 1280),
     "cross_attention_dim": 768, "attention_head_dim": 8,
     "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),

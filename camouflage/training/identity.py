@@ -57,11 +57,11 @@ def distance(found: torch.Tensor, original: torch.Tensor) -> float:
 
 def job(config: Identity, dataset: Dataset, base_model: Path, image_prompt: Path | None = None,
         sampler: Sampler | None = None) -> Job:
-    """What this training is about.
+    """The networks, inputs and validation of this training.
 
     Args:
         base_model: an SD 1.5 checkpoint.
-        image_prompt: not used; trainings are built alike.
+        image_prompt: not used; both trainings are built with the same arguments.
         sampler: reconstructs the held-out pictures; None: no validation.
     """
     unet = networks.load_unet(base_model)

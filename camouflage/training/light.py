@@ -55,8 +55,8 @@ class LightModel(torch.nn.Module):
                          return_dict=False, **more)[0]
 
 
-def forget(picture: Picture, part: float, rng: torch.Generator) -> Picture:
-    """Forgets each attribute of each face with the probability ``part``: nothing known, 0 in the map."""
+def drop_attributes(picture: Picture, part: float, rng: torch.Generator) -> Picture:
+    """Drops each attribute of each face with the probability ``part``: nothing known, 0 in the map."""
     drawn = torch.rand(len(picture.faces), len(FORGOTTEN), generator=rng)
     faces = (dataclasses.replace(face, attributes=tuple(
         None if lost else value for value, lost in zip(face.attributes, row.tolist(), strict=True)))
@@ -86,7 +86,7 @@ class Conditions:
         for sample, rng in zip(samples, rngs, strict=True):
             no_text, no_image, no_map = (torch.rand(3, generator=rng) <
                                          torch.tensor([dropout.text, dropout.image, dropout.map])).tolist()
-            picture = forget(sample.picture, dropout.attribute, rng)
+            picture = drop_attributes(sample.picture, dropout.attribute, rng)
             drawn = draw_map(picture, sample, self.config)
             texts.append(self.empty_text if no_text else sample.text)
             images.append(torch.zeros_like(sample.image) if no_image else sample.image)
@@ -128,8 +128,8 @@ def map_use(model: torch.nn.Module, conditions: Conditions, samples: Sequence[Sa
             device: torch.device) -> MapUse:
     """Measures how far the adapter uses its map: the same noise with three maps.
 
-    Every picture is looked at with four noise levels, spread over the law of the training's time steps. Another's
-    map is that of the next picture, drawn at this one's size.
+    Every picture is looked at at four noise levels, spread as the training draws its time steps. Another's map is
+    that of the next picture, drawn at this one's size.
     """
     schedule, losses = loop.noise_schedule(), []
     for place, sample in enumerate(samples):
@@ -152,7 +152,7 @@ def map_use(model: torch.nn.Module, conditions: Conditions, samples: Sequence[Sa
 
 def job(config: Light, dataset: Dataset, base_model: Path, image_prompt: Path | None = None,
         sampler: Sampler | None = None) -> Job:
-    """What this training is about.
+    """The networks, inputs and validation of this training.
 
     Args:
         base_model: an SD 1.5 checkpoint.

@@ -1,7 +1,7 @@
-"""The loop that both trainings share: batches, gradient, optimiser, average, checkpoints, validation, logs.
+"""The loop that both trainings share: batches, gradient, optimiser, EMA, checkpoints, validation, logs.
 
-On one device or many (accelerate), and resumable to the bit: what a step does hangs on the weights, the optimiser and
-the step's number alone (``camouflage/training/randomness.py``).
+On one device or many (accelerate), and resumable to the bit: what a step does depends on the weights, the
+optimiser and the step's number alone (``camouflage/training/randomness.py``).
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ import torch
 from accelerate import Accelerator
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from diffusers.training_utils import EMAModel
+from tqdm import tqdm
 
 from ..errors import CamouflageError
-from ..progress import ProgressLine
+from ..progress import progress
 from . import checkpoints
 from .checkpoints import EMA, WEIGHTS, Checkpoint
 from .config import Identity, Light, to_dict
@@ -61,14 +62,14 @@ def side_by_side(left: Sequence[np.ndarray], right: Sequence[np.ndarray]) -> dic
 
 @dataclass
 class Job:
-    """What a training is about.
+    """A training: its networks, inputs and validation.
 
     Attributes:
         model: called with ``noisy`` (B x 4 x h x w), ``timesteps`` (B) and the inputs of ``conditions``; gives the
             predicted noise.
         trained: the parameters that are trained, by their names in checkpoints; all others are frozen.
         conditions: what else the model sees of pictures; the generators are for dropout, one a picture.
-        validate: called with step, trained tensors by name (the average, where there is one), held-out samples and
+        validate: called with step, trained tensors by name (their EMA, where there is one), held-out samples and
             the device; on the main process alone.
         described: goes into every checkpoint, for the export.
     """
@@ -90,17 +91,17 @@ def make_accelerator(config: Config, cpu: bool) -> Accelerator:
     if config.precision == "fp16" and (cpu or not torch.cuda.is_available()):
         raise CamouflageError("'precision' is fp16, which needs a GPU. On a CPU choose fp32 or bf16: "
                               "--set precision=fp32.")
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what torch wants on a GPU to be deterministic
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what torch needs on a GPU to be deterministic
     return Accelerator(mixed_precision=_PRECISIONS[config.precision], cpu=cpu)
 
 
-def noised(samples: Sequence[Sample], rngs: Sequence[torch.Generator], law: str,
+def noised(samples: Sequence[Sample], rngs: Sequence[torch.Generator], timestep_sampling: str,
            schedule: DDPMScheduler) -> Inputs:
     """Latents with noise: ``noise``, ``noisy`` (both B x 4 x h x w) and ``timesteps`` (B)."""
     latents = torch.stack([sample.latent for sample in samples])
     noise = torch.stack([torch.randn(sample.latent.shape, generator=rng)
                          for sample, rng in zip(samples, rngs, strict=True)])
-    timesteps = torch.tensor([timestep(float(torch.rand((), generator=rng, dtype=torch.float64)), law)
+    timesteps = torch.tensor([timestep(float(torch.rand((), generator=rng, dtype=torch.float64)), timestep_sampling)
                               for rng in rngs])
     noisy = schedule.add_noise(latents, noise, timesteps)  # type: ignore[arg-type]
     return {"noise": noise, "noisy": noisy, "timesteps": timesteps}
@@ -148,11 +149,11 @@ def train(job: Job, dataset: Dataset, config: Config, output: Path, accelerator:
         The last checkpoint.
 
     Raises:
-        CamouflageError: the run in ``output`` is another one, the loss is no number any more, a full disk.
+        CamouflageError: the run in ``output`` has other settings, the loss is not finite, a full disk.
         KeyboardInterrupt: stopped by Ctrl-C or SIGTERM; a checkpoint of the last whole step is written first.
     """
     run = _Run(job, dataset, config, output, accelerator)
-    with deterministic(config.deterministic), _polite(accelerator) as stopped, contextlib.closing(run):
+    with deterministic(config.deterministic), _graceful_stop(accelerator) as stopped, contextlib.closing(run):
         return run.go(stopped)
 
 
@@ -176,7 +177,7 @@ class _Run:
             same_run(checkpoint, self.described)
             _fill(job.trained, checkpoint.tensors(WEIGHTS))
         self.model, self.optimizer = accelerator.prepare(job.model, make_optimizer(config, self.parameters))
-        self.average = EMAModel(self.parameters, decay=config.ema.decay, foreach=True) if config.ema.use else None
+        self.ema = EMAModel(self.parameters, decay=config.ema.decay, foreach=True) if config.ema.use else None
         self.step = 0
         if checkpoint is not None:
             self._resume(checkpoint)
@@ -195,15 +196,15 @@ class _Run:
                   f"{sum(p.numel() for p in self.parameters) / 1e6:.1f} M parameters; step {self.step} of "
                   f"{config.steps}.")
         saved = self.step
-        line = ProgressLine(config.steps, "steps", self.step) if self.main else None
+        bar = progress(config.steps, "steps", self.step) if self.main else None
         micro = self._ahead(self.step, 0)
         while self.step < config.steps:
             micro = self._one_step(micro)
             self.step += 1
             if self.step % _LOGGED_EVERY == 0 or self.step == config.steps:
                 self._log()
-            if line:
-                line(self.step)
+            if bar:
+                bar.update()
             every = config.validation.every
             if every and self.step % every == 0:
                 self._validate()
@@ -214,8 +215,8 @@ class _Run:
             if stop:
                 self.tell(f"Stopped after step {self.step}. The same command goes on from there.")
                 raise KeyboardInterrupt
-        if line:
-            line.close()
+        if bar:
+            bar.close()
         self.accelerator.wait_for_everyone()
         return self.folder / f"step-{saved:08d}"
 
@@ -226,7 +227,8 @@ class _Run:
 
     def tell(self, text: str) -> None:
         if self.main:
-            print(text, flush=True)
+            with tqdm.external_write_mode():  # not in the middle of the bar
+                print(text, flush=True)
 
     def _one_step(self, micro: Future[Inputs]) -> Future[Inputs]:
         """Forward and backward of this process's micro-batches, then the optimiser; gives the next batch to come."""
@@ -248,8 +250,8 @@ class _Run:
             accelerator.clip_grad_norm_(self.parameters, config.optimizer.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        if self.average is not None:
-            self.average.step(self.parameters)
+        if self.ema is not None:
+            self.ema.step(self.parameters)
         mean: Any = accelerator.reduce(torch.stack(losses).mean(), "mean")
         self.pending.append((self.step + 1, mean))
         return micro
@@ -269,10 +271,10 @@ class _Run:
         losses = torch.stack([loss for _, loss in self.pending]).tolist() if self.pending else []
         for (step, _), loss in zip(self.pending, losses, strict=True):
             if not math.isfinite(loss):
-                raise CamouflageError(f"The loss of step {step} is {loss}. Nothing is saved of it: the checkpoint "
+                raise CamouflageError(f"The loss of step {step} is {loss}. Nothing of it is saved: the checkpoint "
                                       "before is whole. Export that one and begin a new run with it (--set init=FILE, "
                                       "another --output), with a smaller optimizer.learning_rate, or with precision "
-                                      "bf16 or fp32 in fp16's place.")
+                                      "bf16 or fp32 instead of fp16.")
             if self.writer is not None:
                 self.writer.add_scalar("train/loss", loss, step)
         if self.writer is not None and losses:
@@ -286,8 +288,8 @@ class _Run:
 
     def _tensors(self) -> dict[str, dict[str, torch.Tensor]]:
         tensors = {WEIGHTS: {name: parameter.detach() for name, parameter in self.job.trained.items()}}
-        if self.average is not None:
-            tensors[EMA] = dict(zip(self.job.trained, self.average.shadow_params, strict=True))
+        if self.ema is not None:
+            tensors[EMA] = dict(zip(self.job.trained, self.ema.shadow_params, strict=True))
         return tensors
 
     def _save(self) -> None:
@@ -301,17 +303,17 @@ class _Run:
         self.accelerator.wait_for_everyone()
 
     def _resume(self, checkpoint: Checkpoint) -> None:
-        """Puts optimiser, average and step back; the weights are there already."""
+        """Puts optimiser, EMA and step back; the weights are there already."""
         self.step = checkpoint.step
         state = checkpoint.optimizer()
         self.optimizer.load_state_dict(state["optimizer"])
         if self.accelerator.scaler is not None and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
-        if self.average is not None:
+        if self.ema is not None:
             shadow = checkpoint.tensors(EMA)
-            for kept, name in zip(self.average.shadow_params, self.job.trained, strict=True):
+            for kept, name in zip(self.ema.shadow_params, self.job.trained, strict=True):
                 kept.copy_(shadow[name])
-            self.average.optimization_step = checkpoint.step
+            self.ema.optimization_step = checkpoint.step
 
     def _validate(self) -> None:
         if self.main and self.held_out:
@@ -361,8 +363,8 @@ def _fill(parameters: Mapping[str, torch.nn.Parameter], tensors: Mapping[str, to
 
 
 @contextlib.contextmanager
-def _polite(accelerator: Accelerator) -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM let the step end; gives a function that says whether one came, the same on all processes."""
+def _graceful_stop(accelerator: Accelerator) -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM let the step end; gives a function that says whether one came, the same in all processes."""
     came: list[int] = []
     before = {number: signal.signal(number, lambda number, _: came.append(number))
               for number in (signal.SIGINT, signal.SIGTERM)}

@@ -1,7 +1,7 @@
 """The networks of a training, in diffusers, from files in the published layouts; and back again.
 
 A training only loads what it differentiates through: the UNet of an SD 1.5 checkpoint, an IP-Adapter, and the network
-that is trained. What the photos look like to VAE and CLIP stands in the prepared dataset.
+that is trained. What VAE and CLIP see in the photos is in the prepared dataset.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def read(file: Path, prefix: str = "") -> dict[str, torch.Tensor]:
         CamouflageError: another kind of file (pickles can contain code), or a damaged one.
     """
     if file.suffix.lower() != ".safetensors":
-        raise CamouflageError(f"{file} is no .safetensors file; others can contain code and are not loaded. Take the "
-                              "file of that kind, which every published model has.")
+        raise CamouflageError(f"{file} is not a .safetensors file; others can contain code and are not loaded. Use the "
+                              "safetensors file, which every published model has.")
     try:
         with safe_open(file, framework="pt") as opened:
             return {key.removeprefix(prefix): opened.get_tensor(key) for key in opened.keys()  # noqa: SIM118
@@ -62,7 +62,7 @@ def unet_config(state: State, file: str) -> dict[str, Any]:
         file: its name, for the error.
 
     Raises:
-        CamouflageError: it is no UNet, or one of another family (SD 2, SDXL, inpainting).
+        CamouflageError: it has no UNet, or one of another family (SD 2, SDXL, inpainting).
     """
     first, text = state.get("input_blocks.0.0.weight"), _text_width(state)
     if first is None or first.shape[1] != LATENT_CHANNELS or text != _TEXT_WIDTH or "label_emb.0.0.weight" in state:
@@ -120,7 +120,7 @@ def new_light_adapter(unet: UNet2DConditionModel, init: Path | None, seed: int) 
 def add_image_prompt(unet: UNet2DConditionModel, file: Path, scale: float) -> dict[str, torch.nn.Parameter]:
     """Lets the UNet's cross-attention see an image embedding, by an IP-Adapter in the published layout.
 
-    The UNet then wants ``added_cond_kwargs={"image_embeds": [pictures x 1 x width]}``.
+    The UNet then needs ``added_cond_kwargs={"image_embeds": [pictures x 1 x width]}``.
 
     Args:
         scale: of the image attention beside the text's, 1 as published.
@@ -208,7 +208,7 @@ def _original(key: str) -> str:
                 part, end = rest.rsplit(".", 1)
                 rest = f"{_RES_BLOCK[part]}.{end}"
             return f"{name(match)}.{rest}"
-    raise CamouflageError(f"{key} is no tensor of a ControlNet for SD 1.5.")
+    raise CamouflageError(f"{key} is not a tensor of a ControlNet for SD 1.5.")
 
 
 def _text_width(state: State) -> int | None:

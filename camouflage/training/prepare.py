@@ -3,9 +3,9 @@
 Everything is computed by the host's and the nodes' own code, with the settings of the shipped Light workflow, so that
 training sees what inference will see. One picture at a time goes through the networks; photos are decoded ahead.
 
-A photo is known by its folder's position, its path, its size in bytes and its time of change. So a second run does only
-what is missing, without opening a file, and a photo that was changed counts as a new one; the dataset keeps the old one
-as well. Which shard a photo belongs to hangs on its position and path alone: more photos move none.
+A photo is recognised by its folder's position, its path, its size in bytes and its time of change. So a second run does
+only what is missing, without opening a file, and a photo that was changed counts as a new one; the dataset keeps the
+old one as well. Which shard a photo belongs to depends on its position and path alone: more photos move none.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from ..errors import CamouflageError
 from ..files import write_whole
 from ..images import check_sides
 from ..method.faces import Picture
-from ..progress import ProgressLine, leave_politely
+from ..photos import Unreadable, decode
+from ..progress import progress
 from . import photos, sidecars
-from .photos import Unreadable
 from .shard_writer import ShardWriter
 from .shards import TOKENS, DatasetInfo, Sample, ShardReader
 
@@ -66,11 +66,11 @@ class Networks:
     def __init__(self, options: Namespace) -> None:
         in_process.enter(models=options.models)
         self.options = options
-        self.base_model = _weight(options.base_model, "checkpoint")
-        self.vae_file = _weight(options.vae, "vae")
-        self.image_encoder = _weight(options.image_encoder, "image encoder")
         from ..comfy import weights
 
+        self.base_model = options.base_model or weights.find("checkpoint")[0]
+        self.vae_file = options.vae or weights.find("vae")[0]
+        self.image_encoder = options.image_encoder or weights.find("image encoder")[0]
         self.caption_model = options.caption_model or weights.default_folder("caption")
 
     def settings(self) -> dict[str, Any]:
@@ -121,8 +121,8 @@ class Networks:
 
         encoder = comfy.clip_vision.load(str(self.image_encoder))
         if encoder is None:
-            raise CamouflageError(f"{self.image_encoder} is no image encoder. Use the one that the image prompt was "
-                                  "trained with (CLIP-H for ip-adapter_sd15).")
+            raise CamouflageError(f"{self.image_encoder} is not an image encoder. Use the one that the image prompt "
+                                  "was trained with (CLIP-H for ip-adapter_sd15).")
         return encoder
 
     def prepared(self, photo: Image.Image) -> torch.Tensor:
@@ -141,7 +141,7 @@ class Networks:
         return comfy.latent_formats.SD15().process_in(self._vae.encode(image))[0].float()
 
     def text(self, caption: str) -> torch.Tensor:
-        """77 x width. Of a caption longer than CLIP's window the window's worth."""
+        """77 x width. A longer caption is cut to CLIP's window."""
         clip = self._checkpoint[0]
         return clip.encode_from_tokens(clip.tokenize(caption))[0, :TOKENS].float()
 
@@ -171,34 +171,23 @@ class Networks:
         return Sample(source, self.latent(image), self.text(caption), self.image(image), caption, picture)
 
 
-def _weight(chosen: Path | None, role: str) -> Path:
-    """The file that was named, or the registry's in ComfyUI's models."""
-    if chosen is None:
-        from ..comfy.weights import find
-
-        return find(role)[0]
-    if not chosen.is_file():
-        raise CamouflageError(f"There is no file {chosen} ({role}).")
-    return chosen
-
-
 # --- which photos -------------------------------------------------------------------------------------------------
 
 
-def shard_of(identity: str, num_shards: int) -> int:
+def shard_of(photo_key: str, num_shards: int) -> int:
     """The shard that a photo belongs to, 0..num_shards - 1."""
-    return int.from_bytes(hashlib.sha256(os.fsencode(identity)).digest()[:8], "big") % num_shards
+    return int.from_bytes(hashlib.sha256(os.fsencode(photo_key)).digest()[:8], "big") % num_shards
 
 
-def source_of(identity: str, path: Path) -> str:
+def source_of(photo_key: str, path: Path) -> str:
     """32 hex digits for a photo and its version; does not open it."""
     stat = path.stat()
-    return hashlib.sha256(os.fsencode(f"{identity}\n{stat.st_size}\n{stat.st_mtime_ns}")).hexdigest()[:32]
+    return hashlib.sha256(os.fsencode(f"{photo_key}\n{stat.st_size}\n{stat.st_mtime_ns}")).hexdigest()[:32]
 
 
 def open_photo(path: Path, smallest_side: int, with_sidecars: bool) -> Photo:
     """Decodes a photo and reads what lies beside it. Raises Unreadable."""
-    image = photos.decode(path)
+    image = decode(path, photos.FORMATS)
     if min(image.size) < smallest_side:
         raise Unreadable(f"less than {smallest_side} px on the shorter side")
     if not with_sidecars:
@@ -207,7 +196,7 @@ def open_photo(path: Path, smallest_side: int, with_sidecars: bool) -> Photo:
 
 
 def ahead(jobs: Iterable[tuple[str, Path]], options: Namespace) -> Iterator[tuple[str, Path, Future[Photo]]]:
-    """Opens photos in a few threads, a few ahead of the one that is wanted; their order stays."""
+    """Opens photos in a few threads, some ahead of the one in use, in their order."""
     waiting: deque[tuple[str, Path, Future[Photo]]] = deque()
     pool = ThreadPoolExecutor(_DECODERS)
     try:
@@ -265,7 +254,7 @@ def _writing(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Lets pass what is meant for the person at the screen; says of every other failure which photo it was."""
+    """Names the photo in every failure that is not already meant for the person at the screen."""
     try:
         yield
     except (CamouflageError, Unreadable):
@@ -276,16 +265,11 @@ def _naming(path: Path) -> Iterator[None]:
 
 def prepare(options: Namespace) -> None:
     """Everything from the folders to the shard. Raises CamouflageError where the person has to do something."""
-    if options.resolution < 64 or options.resolution % 64:
-        raise CamouflageError(f"--resolution is {options.resolution}, but must be a multiple of 64 px (512 or 768).")
-    if not 0 <= options.shard < options.num_shards <= 99999:
-        raise CamouflageError(f"--shard is {options.shard} of --num-shards {options.num_shards}, but shards are "
-                              "counted from 0, and there are 1 to 99999.")
     found = photos.find(options.folders)
     if not found:
         raise CamouflageError(f"There are no photos ({', '.join(photos.SUFFIXES)}) in "
                               f"{', '.join(map(str, options.folders))}.")
-    mine = [(identity, path) for identity, path in found if shard_of(identity, options.num_shards) == options.shard]
+    mine = [(key, path) for key, path in found if shard_of(key, options.num_shards) == options.shard]
     part = "" if options.num_shards == 1 else f", {len(mine)} of them for shard {options.shard}"
     print(f"{len(found)} photos{part}.", flush=True)
     skipped, shard = Skipped(), ShardWriter(options.dataset, options.shard, options.num_shards)
@@ -308,9 +292,9 @@ def prepare(options: Namespace) -> None:
 
 
 def _sources(mine: Iterable[tuple[str, Path]], skipped: Skipped) -> Iterator[tuple[str, Path]]:
-    for identity, path in mine:
+    for photo_key, path in mine:
         try:
-            yield source_of(identity, path), path
+            yield source_of(photo_key, path), path
         except OSError as error:
             skipped.add(path, f"cannot be opened: {error.strerror}")
 
@@ -322,9 +306,9 @@ def _fill(shard: ShardWriter, jobs: list[tuple[str, Path]], options: Namespace, 
     info = replace(shard.info, **networks.settings()) if shard.info else networks.info()
     with _writing(options.dataset):
         shard.start(info)
-    line = ProgressLine(len(jobs), "photos")
+    bar = progress(len(jobs), "photos")
     try:
-        for done, (source, path, opened) in enumerate(ahead(jobs, options), 1):
+        for source, path, opened in ahead(jobs, options):
             with _naming(path):
                 sample = None
                 try:
@@ -337,10 +321,9 @@ def _fill(shard: ShardWriter, jobs: list[tuple[str, Path]], options: Namespace, 
             if sample:
                 with _writing(options.dataset):
                     shard.add(sample)
-            line(done)
+            bar.update()
     finally:
-        if jobs:
-            line.close()
+        bar.close()
         with _writing(options.dataset):
             write_whole(shard.path.with_suffix(".skipped.txt"), "".join(skipped.lines()).encode())
 
@@ -359,7 +342,6 @@ def _holds(shard: ShardWriter) -> Iterator[str]:
 
 def main(options: Namespace) -> int:
     """The command ``prepare``."""
-    leave_politely()
     warnings.filterwarnings("ignore", module="PIL")  # odd pictures are listed, or harmless
     warnings.simplefilter("ignore", FutureWarning)  # libraries speaking to their developers
     try:

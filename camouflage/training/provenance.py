@@ -1,4 +1,4 @@
-"""What a run says of itself, and whether two runs are one: settings, data and code that its weights come from."""
+"""Where weights come from (settings, data and code of a run), and whether a run may go on from a checkpoint."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from .checkpoints import Checkpoint
 from .randomness import generator
 
 ROOT = Path(__file__).resolve().parents[1]
-_MAY_CHANGE = {  # of init the digest counts, of accumulation the product with the processes
+_MAY_CHANGE = {  # for init its digest is compared, for accumulation its product with the processes
     "init", "accumulation", "gradient_checkpointing", "deterministic", "validation.every", "validation.pictures",
     "validation.sampler_steps", "validation.cfg", "validation.seed", "checkpoints.every", "checkpoints.keep_last",
     "checkpoints.keep_every"}
 
 
 def fingerprint(sources: Sequence[str]) -> str:
-    """A number for a set of pictures, hex."""
+    """A hash of a set of pictures, hex."""
     return f"{generator(*sorted(sources)).initial_seed():016x}"
 
 
@@ -36,7 +36,7 @@ def git_revision() -> str:
 
 
 def same_run(checkpoint: Checkpoint, described: Mapping[str, Any]) -> None:
-    """Refuses to go on with a run of other settings, which would be neither the one nor the other."""
+    """Refuses to go on with a run of other settings: the result would have been trained with neither."""
     before, now = _flat(checkpoint.state), _flat(described)
     may_change = {f"config.{name}" for name in _MAY_CHANGE} | {"git_revision", "base_model.name"}
     if now.get("config.schedule.kind") == "constant":

@@ -1,4 +1,4 @@
-"""Which pictures are in which batch, and every random number: functions of the seed and a number, nothing else.
+"""Which pictures are in which batch, and every random number: functions of the seed and a number alone.
 
 A training draws nothing from a generator that goes on from step to step. So there is no state to save or to lose: a
 run that was killed and resumed, and one that is spread over more processes, see the same pictures with the same
@@ -26,13 +26,13 @@ def generator(*what: object) -> torch.Generator:
 
 @contextlib.contextmanager
 def deterministic(on: bool = True) -> Iterator[None]:
-    """Lets torch use such algorithms only that give the same bits each time; off: any again. Restored afterwards.
+    """Restricts torch to algorithms that give the same bits each time; with ``on=False`` any. Restored afterwards.
 
-    On a GPU others add in an order of chance, so that a resumed run would end with other bits.
+    On a GPU others add in a varying order, so that a resumed run would end with other bits.
     """
     before = (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled(),
               torch.backends.cudnn.benchmark, torch.utils.deterministic.fill_uninitialized_memory)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a help for debugging that costs time
+    torch.utils.deterministic.fill_uninitialized_memory = False  # helps debugging and costs time
     if on:
         torch.backends.cudnn.benchmark = False  # it chooses by the clock
     torch.use_deterministic_algorithms(on)
@@ -44,10 +44,10 @@ def deterministic(on: bool = True) -> Iterator[None]:
 
 
 class BatchSampler:
-    """The order of an endless training: micro-batch 0, 1, 2, ...
+    """The batches of an endless training, by number: micro-batch 0, 1, 2, ...
 
     Every epoch shuffles the pictures of each size anew, cuts them into batches of one size, and shuffles the batches.
-    Where the last batch of a size is not full, pictures of that size stand in it a second time.
+    Where the last batch of a size is not full, pictures of that size are repeated in it.
 
     Args:
         sizes: of every picture's latent; a batch holds one size only.
@@ -83,13 +83,13 @@ class BatchSampler:
         return [batches[i] for i in torch.randperm(len(batches), generator=rng)]
 
 
-def timestep(u: float, law: str) -> int:
+def timestep(u: float, sampling: str) -> int:
     """The time step 0..999 of a number u in [0, 1).
 
     "uniform": u * 1000. "cubic": (1 - u^3) * 1000, which favours early, noisy steps, where a picture's layout is
     decided (T2I-Adapter, arXiv 2302.08453, section 3.4).
     """
-    part = u if law == "uniform" else 1.0 - u**3
+    part = u if sampling == "uniform" else 1.0 - u**3
     return min(int(part * TIMESTEPS), TIMESTEPS - 1)
 
 

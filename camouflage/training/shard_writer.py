@@ -30,7 +30,7 @@ class ShardWriter:
 
     Raises:
         CamouflageError: another process writes this shard; the folder has shards of another number; a file in it is
-            no part of a dataset, or is damaged before its end.
+            not part of a dataset, or is damaged before its end.
         OSError: the folder cannot be made or written.
     """
 

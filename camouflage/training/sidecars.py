@@ -1,4 +1,4 @@
-"""Files beside a photo that say what the networks would otherwise be asked: ``photo.txt`` and ``photo.faces.json``."""
+"""Files beside a photo that replace what the networks would say: ``photo.txt`` and ``photo.faces.json``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import CamouflageError
 from ..method.faces import Face, Faces, Picture, Point, clip_box
-from .photos import Unreadable
+from ..photos import Unreadable
 
 _LONGEST = 10_000  # characters of a caption; CLIP sees some 300
 

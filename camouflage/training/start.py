@@ -1,4 +1,4 @@
-"""How a training starts: which files, which device, and the few things that both trainings do alike."""
+"""How a training starts: which files, which device, and what both trainings share."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def command(kind: str, options: argparse.Namespace, build: Build, wants_image_pr
     base_model = find("checkpoint", options.base_model, options, "--base-model")
     if file_sha256(base_model) != dataset.info.base_model:
         raise CamouflageError(f"The dataset in {options.dataset} was prepared with another base model than {base_model}"
-                              " (its SHA-256 differs), so its captions are encoded for that one. Choose the one it was "
+                              " (its SHA-256 differs), so its captions are encoded for that one. Name the one it was "
                               "prepared with in --base-model, or prepare the photos again.")
     image_prompt = None
     if wants_image_prompt(config):

@@ -1,4 +1,4 @@
-"""Validation through the real sampler: ComfyUI's own, with the very code of the nodes, on an exported file."""
+"""Validation through ComfyUI's own sampler, with the nodes' code, on an exported file."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def _as_bytes(picture: torch.Tensor) -> np.ndarray:
 
 @contextlib.contextmanager
 def exported(tensors: Mapping[str, torch.Tensor]) -> Iterator[Path]:
-    """Tensors as a file, in a folder of its own that is gone afterwards."""
+    """Tensors as a temporary file, which is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="camouflage-") as folder:
         path = Path(folder) / "weights.safetensors"
         export.write(tensors, path, {})

@@ -49,7 +49,7 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """The same without any meaning, for what hangs on no numbers."""
+    """The same without any meaning, for what does not depend on the numbers."""
     folder = tmp_path_factory.mktemp("small")
     checkpoint = tiny_checkpoint(folder / "base.safetensors")
     return SimpleNamespace(base=checkpoint, prompt=tiny_ip_adapter(folder / "prompt.safetensors"),
@@ -227,14 +227,14 @@ def test_dropout_withholds_what_it_says(small):
     assert float((shown == 0).float().mean() - (whole == 0).float().mean()) > 0
 
 
-def test_every_attribute_of_every_face_is_forgotten_by_itself():
+def test_every_attribute_of_every_face_is_dropped_independently():
     picture = synthetic_sample(3, persons=(3,)).picture
-    seen = [light.forget(picture, 0.5, generator(i)) for i in range(200)]
+    seen = [light.drop_attributes(picture, 0.5, generator(i)) for i in range(200)]
     lost = torch.tensor([[[value is None for value in face.attributes] for face in found.faces] for found in seen])
     assert float(lost.float().mean()) == pytest.approx(0.5, abs=0.02)
     assert float(lost.float().mean(0).min()) > 0.3 and float(lost.float().mean(0).max()) < 0.7
     assert not (lost[:, 0] == lost[:, 1]).all()
-    assert light.forget(picture, 0.0, generator(0)) == picture
+    assert light.drop_attributes(picture, 0.0, generator(0)) == picture
 
 
 def test_maps_are_those_of_the_node(host, small):

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
+from camouflage import photos
 from camouflage.errors import CamouflageError
 from camouflage.images import working_size
 from camouflage.method.faces import Face, Faces, Picture
-from camouflage.training import photos, sidecars
-from camouflage.training.photos import Unreadable, decode, find
+from camouflage.photos import Unreadable
+from camouflage.training import sidecars
+from camouflage.training.photos import FORMATS, find
 from testing.drawn_faces import draw
 from training_data import drawn
 
@@ -31,6 +33,10 @@ def save(tmp_path):
         return tmp_path / name
 
     return write
+
+
+def decode(path: Path) -> Image.Image:
+    return photos.decode(path, FORMATS)
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -53,8 +59,8 @@ def test_photos_are_found_wherever_they_are(tmp_path):
     (two / "b.JPG").touch()
     (one / "folder.jpg").mkdir()
     found = find([one, two])
-    assert [identity for identity, _ in found] == [f"0/{name}" for name in sorted(names)] + ["1/b.JPG"]
-    assert all(path.is_file() and identity.endswith(path.name) for identity, path in found)
+    assert [key for key, _ in found] == [f"0/{name}" for name in sorted(names)] + ["1/b.JPG"]
+    assert all(path.is_file() and key.endswith(path.name) for key, path in found)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links and pipes of POSIX")

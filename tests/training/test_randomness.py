@@ -14,20 +14,20 @@ SIZES = [(8, 8)] * 7 + [(8, 6)] * 4 + [(6, 8)]
 
 
 def test_every_epoch_shows_every_picture_in_batches_of_one_size():
-    plan = BatchSampler(SIZES, 3, seed=5)
-    assert plan.length == 3 + 2 + 1
+    batches = BatchSampler(SIZES, 3, seed=5)
+    assert batches.length == 3 + 2 + 1
     for epoch in range(3):
-        batches = [plan.batch(epoch * plan.length + i) for i in range(plan.length)]
-        assert all(len(batch) == 3 and len({SIZES[i] for i in batch}) == 1 for batch in batches)
-        seen = Counter(i for batch in batches for i in batch)
+        shown = [batches.batch(epoch * batches.length + i) for i in range(batches.length)]
+        assert all(len(batch) == 3 and len({SIZES[i] for i in batch}) == 1 for batch in shown)
+        seen = Counter(i for batch in shown for i in batch)
         assert set(seen) == set(range(len(SIZES)))
         assert sum(seen.values()) == 18, "what fills the last batch of a size up, and nothing else, is there twice"
         assert max(seen[i] for i in range(11)) == 2 and seen[11] == 3
 
 
-def test_a_batch_hangs_on_seed_and_number_alone():
-    plan = BatchSampler(SIZES, 3, seed=5)
-    ordered = [plan.batch(i) for i in range(30)]
+def test_a_batch_depends_on_seed_and_number_alone():
+    batches = BatchSampler(SIZES, 3, seed=5)
+    ordered = [batches.batch(i) for i in range(30)]
     assert [BatchSampler(SIZES, 3, seed=5).batch(i) for i in reversed(range(30))] == ordered[::-1]
     assert [BatchSampler(SIZES, 3, seed=6).batch(i) for i in range(30)] != ordered
     assert ordered[:6] != ordered[6:12], "every epoch has its own order"
@@ -45,10 +45,10 @@ def test_generators_differ_in_any_of_their_parts():
     assert torch.rand(3, generator=generator(0, "a")).equal(torch.rand(3, generator=generator(0, "a")))
 
 
-def test_timesteps_follow_their_law():
+def test_timesteps_follow_their_distribution():
     u = (torch.arange(100_000, dtype=torch.float64) + 0.5) / 100_000
-    for law, cumulative in (("uniform", lambda t: t), ("cubic", lambda t: 1 - (1 - t) ** (1 / 3))):
-        steps = torch.tensor([timestep(value, law) for value in u.tolist()])
+    for sampling, cumulative in (("uniform", lambda t: t), ("cubic", lambda t: 1 - (1 - t) ** (1 / 3))):
+        steps = torch.tensor([timestep(value, sampling) for value in u.tolist()])
         assert (steps.min(), steps.max()) == (0, 999)
         for t in (0.1, 0.5, 0.9):
             assert float((steps < 1000 * t).double().mean()) == pytest.approx(cumulative(t), abs=1e-3)

@@ -54,7 +54,7 @@ def scene(host, miniature_models, tmp_path_factory) -> SimpleNamespace:
                            painted=paint(adapters[0], settings(), count=2))
 
 
-def test_pictures_are_three_side_by_side_and_hang_on_seed_and_adapter(scene):
+def test_pictures_are_three_side_by_side_and_depend_on_seed_and_adapter(scene):
     width = 8 * SIDE
     assert all(picture.shape == (width, 3 * width, 3) and picture.dtype == np.uint8 for picture in scene.painted)
     assert all(part.std() > 1 for picture in scene.painted for part in np.split(picture, 3, axis=1))
