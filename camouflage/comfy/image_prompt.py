@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -125,11 +126,12 @@ class ImagePrompt:
 
     def _once(self, key: tuple, make: Callable[[], torch.Tensor]) -> torch.Tensor:
         """Small tensors on the device of the model, made once; bounded (four levels of a few sizes)."""
-        if key not in self._moved:
-            if len(self._moved) >= 32:
+        made = self._moved.get(key)
+        if made is None:
+            if len(self._moved) >= 32:  # other threads, of other GPUs, may be at it
                 self._moved.clear()
-            self._moved[key] = make()
-        return self._moved[key]
+            self._moved[key] = made = make()
+        return made
 
 
 @dataclass(eq=False)
@@ -199,11 +201,21 @@ def load(path: Path) -> ImagePromptAdapter:
         names = {f"ip_adapter.{number}.{part}_ip.weight": f"{part}.{i}.weight"
                  for i, number in enumerate(layout.numbers) for part in ("to_k", "to_v")}
         net.load_state_dict({names.get(key, key.removeprefix("image_proj.")): value for key, value in state.items()})
-        patcher = ModelPatcher(net.eval().requires_grad_(False), load_device=mm.get_torch_device(),
-                               offload_device=mm.unet_offload_device())
-        return ImagePromptAdapter(net, layout, patcher)
+        return ImagePromptAdapter(net, layout, _patcher(net.eval().requires_grad_(False)))
 
     return checked([path], read)
+
+
+def _patcher(net: ImagePromptNet) -> ModelPatcher:
+    patcher = ModelPatcher(net, load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device())
+    # For MultiGPU CFG Split (hosts from 0.23 on), which makes every model of a MODEL anew for each GPU.
+    patcher.cached_patcher_init = (_another, (net,))
+    return patcher
+
+
+def _another(net: ImagePromptNet, disable_dynamic: bool = False) -> ModelPatcher:
+    """The host's call for a patcher with weights of its own."""
+    return _patcher(copy.deepcopy(net))
 
 
 def cross_attention_layers(unet: torch.nn.Module) -> Iterator[Layer]:

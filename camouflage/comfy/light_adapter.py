@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -42,12 +43,17 @@ class LightAdapter:
         patcher: what the host moves between devices.
     """
 
-    def __init__(self, net: Adapter, layout: Layout, encoding: Encoding):
+    def __init__(self, net: Adapter, layout: Layout, encoding: Encoding, device: torch.device | None = None):
         self.net = net
         self.layout = layout
         self.encoding = encoding
-        self.patcher = ModelPatcher(net, load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device())
+        self.patcher = ModelPatcher(net, load_device=device or mm.get_torch_device(),
+                                    offload_device=mm.unet_offload_device())
         self._controls: weakref.WeakValueDictionary[tuple, LightControl] = weakref.WeakValueDictionary()
+
+    def on(self, device: torch.device) -> LightAdapter:
+        """The same adapter with weights of its own for another device."""
+        return LightAdapter(copy.deepcopy(self.net), self.layout, self.encoding, device)
 
     def features(self, attribute_map: torch.Tensor) -> list[torch.Tensor]:
         """Features of a map B x 41 x h x w: one a level, finest first, B x C x ceil(h / 2**i) x ceil(w / 2**i)."""
@@ -117,6 +123,19 @@ class LightControl(ControlBase):
     def copy(self) -> LightControl:
         control = LightControl(self.adapter)
         self.copy_to(control)
+        return control
+
+    def deepclone_multigpu(self, load_device: torch.device, autoregister: bool = False) -> LightControl:
+        """A control for another GPU, with weights of its own there (hosts from 0.23 on: MultiGPU CFG Split).
+
+        Args:
+            load_device: the other GPU.
+            autoregister: whether the host finds the new control through this one's ``multigpu_clones``.
+        """
+        control = self.copy()
+        control.adapter = self.adapter.on(load_device)
+        if autoregister:
+            self.multigpu_clones[load_device] = control
         return control
 
     def get_models(self) -> list[ModelPatcher]:

@@ -103,8 +103,9 @@ def test_sums_of_windows_are_read(host, photo, weights_folder, encoding):
     assert host.module("camouflage.comfy.weights").trusted_digests() == expected and expected
 
 
-def test_no_code_of_a_model_folder_is_run(host, photo, weights_folder, tmp_path):
-    """transformers runs a folder's Python files where it is allowed to, or asks at the terminal."""
+def test_no_code_of_a_model_folder_is_run(host, photo, weights_folder, tmp_path, monkeypatch):
+    """transformers runs a folder's Python files where it is allowed to, and asks at the terminal where nobody said."""
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked"))
     folder, victim = weights_folder / "depth" / "mine", tmp_path / "executed"
     shutil.copytree(weights_folder / "depth" / "Depth-Anything-V2-Small-hf", folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -112,7 +113,7 @@ def test_no_code_of_a_model_folder_is_run(host, photo, weights_folder, tmp_path)
                                                   "AutoModelForDepthEstimation": "code.Model"}}
     spoil(folder / "config.json", json.dumps(config).encode())
     (folder / "code.py").write_text(f"import os\nos.mkdir({str(victim)!r})\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"could not be loaded.*trust_remote_code"):
+    with pytest.raises(ValueError, match=r"could not be loaded.*contains custom code"):
         host.run("CamouflageDepthMap", image=photo, model="mine")
     assert not victim.exists()
 
