@@ -21,18 +21,17 @@ from ..errors import CamouflageError
 from ..files import write_new
 from ..photos import Unreadable, decode
 from ..progress import progress
-from ..verification.calibration import (
-    RATES,
-    Calibration,
-    ErrorRate,
-    det_points,
-    errors_at,
-    measure,
-    pair_distances,
-    pairs_for,
-)
+from ..verification.calibration import RATES, Calibration, measure, pairs_for
 from ..verification.centerface import CenterFace
 from ..verification.detection import Detector, DlibHog, FoundFace, find_faces
+from ..verification.error_rates import (
+    FEWEST_PERSONS,
+    UNKNOWN,
+    ErrorRate,
+    Pairs,
+    det_points,
+    pair_distances,
+)
 from ..verification.onnx_pair import DETECTOR, RECOGNISER, SFace, YuNet
 from ..verification.recognition import DlibRecogniser, Recogniser
 from ..verification.report import pixels_sha256
@@ -161,19 +160,29 @@ def table(calibration: Calibration, advised: tuple[float, ErrorRate, ErrorRate |
     yield (f"{calibration.recogniser.name}, {calibration.metric}: {calibration.persons} persons, {calibration.photos} "
            f"photos, {calibration.genuine} pairs of one person, {calibration.impostor} of different persons.")
     yield "FAR: strangers taken for one person. FRR: one person taken for a stranger. (advised): by the publishers."
-    yield "Intervals and limits hold for independent pairs; these share persons, so the truth is less certain."
+    yield "[95 %]: intervals by a bootstrap over persons. More persons make them narrower, more photos hardly do."
+    if any(rate.interval == UNKNOWN for rate in (*_rates(calibration), *filter(None, advised[1:]))):
+        yield ("Too few persons: an interval at " + ", ".join(f"{rate:g} takes {fewest}" for rate, fewest in
+                                                              FEWEST_PERSONS.items()) + ". Add persons.")
 
 
-def plot(calibration: Calibration, genuine: np.ndarray, impostor: np.ndarray) -> bytes:
+def _rates(calibration: Calibration) -> Iterator[ErrorRate]:
+    for point in calibration.points:
+        yield point.false_accepts
+        if point.false_rejects:
+            yield point.false_rejects
+
+
+def plot(calibration: Calibration, pairs: Pairs) -> bytes:
     """The DET curve on normal-deviate axes as PNG, with what the pairs support."""
     from matplotlib.figure import Figure
     from scipy.stats import norm
 
-    _, far, frr = det_points(genuine, impostor)
+    _, far, frr = det_points(pairs)
     inside = (far > 0) & (far < 1) & (frr > 0) & (frr < 1)
     curve = np.round(norm.ppf([far[inside], frr[inside]]), 3)
     curve = curve[:, np.any(np.diff(curve, prepend=np.inf), axis=0)]  # no more points than can be seen
-    supported, fewest = 3 / calibration.impostor, 1 / len(genuine)
+    supported, fewest = 3 / calibration.impostor, 1 / calibration.genuine
     least = float(norm.ppf(0.3 * supported)), float(norm.ppf(0.5 * min(fewest, 0.01)))
     most = float(norm.ppf(0.6))
 
@@ -184,13 +193,14 @@ def plot(calibration: Calibration, genuine: np.ndarray, impostor: np.ndarray) ->
     axes.plot(curve[0], curve[1], color="#1f5fa8", linewidth=1.8, label="measured" if curve.size else "_")
     for i, point in enumerate(calibration.points):
         rejects = point.false_rejects or ErrorRate(0, 1)
-        x, y = (max(norm.ppf(share.value), low) for share, low in
-                zip((point.false_accepts, rejects), least, strict=True))
-        ends = np.clip(norm.ppf([point.false_accepts.interval, rejects.interval]), np.array(least)[:, None], most)
-        axes.errorbar(x, y, xerr=np.maximum(np.abs(ends[0] - x)[:, None], 0),
-                      yerr=np.maximum(np.abs(ends[1] - y)[:, None], 0), color="#b3401f", capsize=3, linewidth=1.2,
+        rates = point.false_accepts, rejects
+        x, y = (max(norm.ppf(rate.value), low) for rate, low in zip(rates, least, strict=True))
+        ends = np.clip(norm.ppf([rate.interval for rate in rates]), np.array(least)[:, None], most)
+        across, down = (None if rate.interval == UNKNOWN else np.abs(end - at)[:, None]
+                        for rate, end, at in zip(rates, ends, (x, y), strict=True))
+        axes.errorbar(x, y, xerr=across, yerr=down, color="#b3401f", capsize=3, linewidth=1.2,
                       marker="v" if rejects.count == 0 else "o", markersize=6, clip_on=False, zorder=5,
-                      label="_" if i else "thresholds, 95 % intervals (if pairs were independent)")
+                      label="_" if i else "thresholds, 95 % intervals, bootstrap over persons")
         axes.annotate(f"{point.threshold:.3f}", (x, y), (7, 7), textcoords="offset points", fontsize=9, zorder=6)
     if not curve.size:
         axes.text(0.5, 0.6, "The distances do not overlap:\nno threshold makes both errors.", ha="center",
@@ -221,15 +231,15 @@ def main(options: Namespace) -> None:
     collection = read(options.folder, (CenterFace(), DlibHog()), recogniser)
     if collection.skipped:
         print("These do not count:", *describe_skipped(collection.skipped), sep="\n")
-    genuine, impostor = pair_distances(recogniser, np.array(collection.embeddings), collection.persons)
-    calibration = measure(genuine, impostor, recogniser=recogniser.info, metric=recogniser.metric,
+    pairs = pair_distances(recogniser, np.array(collection.embeddings), collection.persons)
+    calibration = measure(pairs, recogniser=recogniser.info, metric=recogniser.metric,
                           persons=len(set(collection.persons)), photos=len(collection.persons))
     advised = recogniser.threshold.distance
-    print(*table(calibration, (advised, *errors_at(advised, genuine, impostor))), sep="\n")
+    print(*table(calibration, (advised, *pairs.errors_at(advised))), sep="\n")
     try:
         written = write_new(options.output, calibration.to_json().encode())
-        if options.plot and len(genuine):
-            print(f"The DET curve is in {write_new(options.plot, plot(calibration, genuine, impostor))}")
+        if options.plot and calibration.genuine:
+            print(f"The DET curve is in {write_new(options.plot, plot(calibration, pairs))}")
         elif options.plot:
             print("No DET curve: no person has two photos that count.")
     except OSError as error:

@@ -1,21 +1,20 @@
 """Calibration: from which distance on a recogniser calls two strangers one person, and how often it is wrong.
 
-Two errors pull at a threshold. The false-accept rate (FAR) is the share of pairs of different persons at or below it:
+A threshold trades two errors. The false-accept rate (FAR) is the share of pairs of different persons at or below it:
 strangers who count as the same person. The false-reject rate (FRR) is the share of pairs of photos of one person
 above it: the same person who counts as a stranger. For anonymization a false reject is the dangerous one, and a low
 FAR is bought with more of them.
 
 **How far a number of pairs reaches.** A rate is stated only if the pairs can support it, by the rule of three: where
 none of n pairs is accepted, the 95 % upper bound of the rate is about 3/n. So FAR f takes n >= 3/f pairs of different
-persons. Intervals are Clopper-Pearson's, 95 %.
+persons.
 
-**What they take for granted.** Both the rule and the intervals hold for independent pairs. The pairs of a collection
-are not: they share photos and persons, and a person who resembles many spoils many pairs at once. The true
-uncertainty is larger than stated. How much larger, on simulated embeddings (8 dimensions, 200 collections of 12
-persons with 7 photos each, all pairs): the 95 % interval held the true FAR in 15 of 100 collections at 0.1, in 32 at
-0.01 and in 57 at 0.001, and the true FRR in 82 or more. More photos of the same persons do not help; more persons do.
-All of it holds for people and photos like those of the collection only: a recogniser that saw few people of some group
-confuses them more often.
+**How certain a rate is.** The rule holds for independent pairs, and those of a collection are not. So every rate has a
+95 % interval from a bootstrap over persons, see :mod:`.error_rates`; with too few persons none is stated ([0, 1] in
+the file). More photos of the same persons do not help; more persons do. All of it holds for people and photos like
+those of the collection only: a recogniser that saw few people of some group confuses them more often. Files of earlier
+versions have Clopper and Pearson's intervals over pairs under the same keys. They are far too narrow, and are read as
+they are, for nothing is decided by them.
 
 **Which rate.** The higher FAR has the larger threshold and is the stricter setting. :meth:`Calibration.automatic`
 takes 0.01, and never less than the distance that the recogniser's publishers advise.
@@ -26,7 +25,6 @@ Rates, rule and file layout are our choice; the paper measures re-identification
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,8 +32,9 @@ import numpy as np
 
 from ..errors import CamouflageError
 from ..validation import number, read_json, record, sequence, show
+from .error_rates import MAX_COUNT, MAX_DISTANCE, ErrorRate, Pairs, ordered, whole
 from .model_info import ModelInfo
-from .recognition import ADVICE, Recogniser, Threshold
+from .recognition import ADVICE, Threshold
 
 JSON_FORMAT, JSON_VERSION = "camouflage-calibration", 1
 MAX_JSON = 2**20  # characters
@@ -43,8 +42,6 @@ RATES = (0.1, 0.01, 0.001, 0.0001)
 """The false-accept rates that are looked at."""
 AUTOMATIC_RATE = 0.01
 """The highest false-accept rate that :meth:`Calibration.automatic` takes by itself (our choice)."""
-_MAX_COUNT = 10**12
-_MAX_DISTANCE = 1e6
 _MODEL, _ERROR_RATE = ("name", "version", "licence", "sha256"), ("count", "total", "share", "interval_95")
 _POINT = ("false_accept_rate", "threshold", "false_accepts", "false_rejects")
 _PAIRS = ("same_person", "different_persons")
@@ -54,45 +51,6 @@ _KEYS = ("format", "version", "recogniser", "metric", "persons", "photos", "pair
 def pairs_for(rate: float) -> int:
     """Pairs of different persons that a false-accept rate of ``RATES`` takes: 3 / rate, the rule of three."""
     return 3 * round(1 / rate)
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorRate:
-    """So many pairs of so many.
-
-    Attributes:
-        count: pairs that were decided wrongly, 0..total.
-        total: all pairs, at least 1.
-    """
-
-    count: int
-    total: int
-
-    def __post_init__(self) -> None:
-        _whole(self.total, 1, _MAX_COUNT, "total")
-        _whole(self.count, 0, self.total, "count")
-
-    @property
-    def value(self) -> float:
-        """0..1."""
-        return self.count / self.total
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Clopper-Pearson: holds the true rate in at least 95 of 100 samples of independent pairs."""
-        from scipy.stats import beta
-
-        wrong, right = self.count, self.total - self.count
-        return (float(beta.ppf(0.025, wrong, right + 1)) if wrong else 0.0,
-                float(beta.ppf(0.975, wrong + 1, right)) if right else 1.0)
-
-    def __str__(self) -> str:
-        low, high = self.interval
-        return f"{self.value:.2g} [{low:.2g}, {high:.2g}]"
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain data."""
-        return {"count": self.count, "total": self.total, "share": self.value, "interval_95": list(self.interval)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +103,13 @@ class Calibration:
 
     def __post_init__(self) -> None:
         _text(self.metric, "metric")
-        if _whole(self.persons, 0, _MAX_COUNT, "persons") < 2:
+        if whole(self.persons, 0, MAX_COUNT, "persons") < 2:
             raise CamouflageError(f"A calibration needs photos of at least 2 persons, but got {self.persons}. Add "
                                   "persons.")
-        _whole(self.photos, self.persons, _MAX_COUNT, "photos")
+        whole(self.photos, self.persons, MAX_COUNT, "photos")
         most = self.photos * (self.photos - 1) // 2
-        _whole(self.genuine, 0, most, "pairs.same_person")
-        _whole(self.impostor, 0, most - self.genuine, "pairs.different_persons")
+        whole(self.genuine, 0, most, "pairs.same_person")
+        whole(self.impostor, 0, most - self.genuine, "pairs.different_persons")
         rates = supported(self.impostor)
         if not rates:
             raise CamouflageError(f"There are {self.impostor} pairs of different persons; they support no "
@@ -161,10 +119,10 @@ class Calibration:
             raise CamouflageError(f"points must have the rates that {self.impostor} pairs of different persons "
                                   f"support, {', '.join(f'{rate:g}' for rate in rates)}, but got "
                                   f"{show([point.false_accept_rate for point in self.points])}.")
-        highest = _MAX_DISTANCE
+        highest = MAX_DISTANCE
         for i, point in enumerate(self.points):
             where, accepts, rejects = f"points[{i}]", point.false_accepts, point.false_rejects
-            if not number(point.threshold, 0.0, _MAX_DISTANCE, f"{where}.threshold") > 0.0:
+            if not number(point.threshold, 0.0, MAX_DISTANCE, f"{where}.threshold") > 0.0:
                 raise CamouflageError(f"{where}.threshold must be a distance above 0, but got {point.threshold}.")
             if point.threshold > highest:
                 raise CamouflageError(f"{where}.threshold must be at most {highest}, that of the higher rate before "
@@ -265,19 +223,17 @@ def supported(impostor: int) -> tuple[float, ...]:
     return tuple(rate for rate in RATES if impostor >= pairs_for(rate))
 
 
-def measure(genuine: np.ndarray, impostor: np.ndarray, *, recogniser: ModelInfo, metric: str, persons: int,
-            photos: int) -> Calibration:
+def measure(pairs: Pairs, *, recogniser: ModelInfo, metric: str, persons: int, photos: int) -> Calibration:
     """Thresholds and error rates from the distances of pairs.
 
-    The threshold at FAR f is the largest float32 such that the share of impostor distances at or below it is at most
+    The threshold at FAR f is the largest float32 such that the rate of impostor distances at or below it is at most
     f: with k = floor(f * n), the largest number below the (k+1)-th smallest impostor distance. Where distances tie
     there, none of the tied ones is accepted and the measured rate lies below f. The largest is the safe side: the
     larger the threshold, the less is called another person. (float32, the type of the embeddings, so that no later
     rounding moves a pair across.)
 
     Args:
-        genuine: distances of pairs of photos of one person; may be empty, then no false-reject rate is known.
-        impostor: distances of pairs of photos of different persons.
+        pairs: of the collection; without genuine ones no false-reject rate is known.
         recogniser, metric: whose distances these are.
         persons, photos: how many were compared.
 
@@ -285,7 +241,7 @@ def measure(genuine: np.ndarray, impostor: np.ndarray, *, recogniser: ModelInfo,
         CamouflageError: fewer than 2 persons, too few impostor pairs for any rate, distances that are none, or so
             many of 0 that no threshold is left.
     """
-    genuine, impostor = _sorted(genuine, "genuine"), _sorted(impostor, "impostor")
+    genuine, impostor = ordered(pairs.genuine, "genuine"), ordered(pairs.impostor, "impostor")
     points = []
     for rate in supported(len(impostor)):
         limit = impostor[len(impostor) // round(1 / rate)]
@@ -294,60 +250,8 @@ def measure(genuine: np.ndarray, impostor: np.ndarray, *, recogniser: ModelInfo,
             raise CamouflageError(f"For a false-accept rate of {rate:g} no threshold is left: "
                                   f"{np.count_nonzero(impostor <= limit)} pairs of different persons have the distance "
                                   "0. Is a person in two folders, or a photo in two places?")
-        points.append(Point(rate, threshold, *errors_at(threshold, genuine, impostor)))
+        points.append(Point(rate, threshold, *pairs.errors_at(threshold)))
     return Calibration(recogniser, metric, persons, photos, len(genuine), len(impostor), tuple(points))
-
-
-def errors_at(threshold: float, genuine: np.ndarray, impostor: np.ndarray) -> tuple[ErrorRate, ErrorRate | None]:
-    """False accepts and false rejects of a threshold; None where there is no genuine pair."""
-    return (ErrorRate(int(np.count_nonzero(np.asarray(impostor) <= threshold)), len(impostor)),
-            ErrorRate(int(np.count_nonzero(np.asarray(genuine) > threshold)), len(genuine)) if len(genuine) else None)
-
-
-def pair_distances(recogniser: Recogniser, embeddings: np.ndarray,
-                   persons: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Distances of all pairs of photos: of one person (genuine), and of different persons (impostor).
-
-    Args:
-        recogniser: that made the embeddings.
-        embeddings: n x d, one for each photo.
-        persons: n numbers; equal for photos of one person.
-    """
-    who = np.asarray(persons)
-    rows = [recogniser.distances(embeddings[i:i + 1], embeddings[i + 1:])[0] for i in range(len(who) - 1)]
-    same = [who[i + 1:] == who[i] for i in range(len(who) - 1)]
-    distances = np.concatenate([*rows, np.zeros(0, np.float32)])
-    alike = np.concatenate([*same, np.zeros(0, bool)])
-    return distances[alike], distances[~alike]
-
-
-def det_points(genuine: np.ndarray, impostor: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The curve of detection error trade-off: thresholds, FAR and FRR at every distinct distance, rising.
-
-    Raises:
-        CamouflageError: there are no pairs of one of the kinds, or distances that are none.
-    """
-    genuine, impostor = _sorted(genuine, "genuine"), _sorted(impostor, "impostor")
-    if not len(genuine) or not len(impostor):
-        raise CamouflageError(f"A DET curve needs pairs of one person and of different persons, but got "
-                              f"{len(genuine)} and {len(impostor)}.")
-    thresholds = np.unique(np.concatenate([genuine, impostor]))
-    return (thresholds, np.searchsorted(impostor, thresholds, "right") / len(impostor),
-            1 - np.searchsorted(genuine, thresholds, "right") / len(genuine))
-
-
-def _sorted(distances: np.ndarray, name: str) -> np.ndarray:
-    values = np.sort(np.asarray(distances, np.float32).ravel())
-    if not np.all((values >= 0) & (values <= _MAX_DISTANCE)):
-        raise CamouflageError(f"The {name} distances must be numbers from 0 to {_MAX_DISTANCE:g}, but some are "
-                              "negative, larger or no number.")
-    return values
-
-
-def _whole(value: object, low: int, high: int, where: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise CamouflageError(f"{where} must be a whole number from {low} to {high}, but got {show(value)}.")
-    return value
 
 
 def _text(value: object, where: str) -> str:
@@ -371,19 +275,21 @@ def _read_point(value: object, where: str) -> Point:
     point = record(value, _POINT, where)
     rejects = point["false_rejects"]
     return Point(number(point["false_accept_rate"], 0.0, 1.0, f"{where}.false_accept_rate"),
-                 number(point["threshold"], 0.0, _MAX_DISTANCE, f"{where}.threshold"),
+                 number(point["threshold"], 0.0, MAX_DISTANCE, f"{where}.threshold"),
                  _read_rate(point["false_accepts"], f"{where}.false_accepts"),
                  None if rejects is None else _read_rate(rejects, f"{where}.false_rejects"))
 
 
 def _read_rate(value: object, where: str) -> ErrorRate:
-    """An error rate; what is derived from its counts must agree with them."""
+    """An error rate; share and interval must agree with its counts."""
     said = record(value, _ERROR_RATE, where)
-    total = _whole(said["total"], 1, _MAX_COUNT, f"{where}.total")
-    rate = ErrorRate(_whole(said["count"], 0, total, f"{where}.count"), total)
-    ends = [number(end, 0.0, 1.0, f"{where}.interval_95[{i}]")
-            for i, end in enumerate(sequence(said["interval_95"], 2, f"{where}.interval_95"))]
-    if not np.allclose([number(said["share"], 0.0, 1.0, f"{where}.share"), *ends], [rate.value, *rate.interval],
-                       rtol=1e-6, atol=1e-12):
-        raise CamouflageError(f"{where} does not agree with itself: {rate.count} of {rate.total} is {rate}.")
+    total = whole(said["total"], 1, MAX_COUNT, f"{where}.total")
+    total = whole(said["total"], 1, MAX_COUNT, f"{where}.total")
+    low, high = (number(end, 0.0, 1.0, f"{where}.interval_95[{i}]")
+                 for i, end in enumerate(sequence(said["interval_95"], 2, f"{where}.interval_95")))
+    rate = ErrorRate(whole(said["count"], 0, total, f"{where}.count"), total, (low, high))
+    share = number(said["share"], 0.0, 1.0, f"{where}.share")
+    if not (np.isclose(share, rate.value, rtol=1e-6, atol=1e-12) and low - 1e-6 <= share <= high + 1e-6):
+        raise CamouflageError(f"{where} does not agree with itself: {rate.count} of {rate.total} is {share:g} in "
+                              f"[{low:g}, {high:g}].")
     return rate

@@ -8,6 +8,8 @@ import folder_paths
 import numpy as np
 import pytest
 
+from pairs import pairs_of
+
 
 @pytest.fixture
 def folder(tmp_path, host, monkeypatch):
@@ -35,7 +37,7 @@ def written(host, impostor):
     """JSON of a calibration of dlib's ResNet."""
     info = host.module("camouflage.verification.model_info").ModelInfo("dlib ResNet", "1", "CC0-1.0")
     return host.module("camouflage.verification.calibration").measure(
-        np.full(10, 0.3), impostor, recogniser=info, metric="Euclidean", persons=12, photos=100).to_json()
+        pairs_of(np.full(10, 0.3), impostor), recogniser=info, metric="Euclidean", persons=12, photos=100).to_json()
 
 
 @pytest.fixture

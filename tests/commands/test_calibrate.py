@@ -88,7 +88,7 @@ def test_a_folder_of_photos_becomes_a_calibration(people: Path, tmp_path: Path, 
                  "0.01      not supported: takes 300 pairs", "17/17",
                  "ComfyUI/models/camouflage/calibration/", str(tmp_path / "c-2.json")):
         assert line in said
-    assert "hidden" not in said and "notes" not in said and "0 [0, 0.12]" in said
+    assert "hidden" not in said and "notes" not in said and "0 [too few persons]" in said and "0.1 takes 6" in said
 
 
 def test_what_cannot_be_used_is_said(tmp_path: Path, command, fake_comfyui, capsys: pytest.CaptureFixture[str],

@@ -11,6 +11,7 @@ from camouflage.commands import calibrate
 from camouflage.errors import CamouflageError
 from camouflage.verification.model_info import ModelInfo
 from camouflage.verification.recognition import ADVICE, DlibRecogniser, Threshold, demand_recogniser, held_to
+from pairs import pairs_of
 
 DLIB, SFACE = ADVICE["dlib ResNet"], ADVICE["SFace"]
 
@@ -81,8 +82,8 @@ def test_an_advice_is_a_distance(bad):
 def test_the_calibrate_command_marks_distances_below_the_advice():
     info = ModelInfo("dlib ResNet", "1", "CC0-1.0")
     impostor = np.linspace(0.55, 1.05, 300, dtype=np.float32)
-    calibration = calibrate.measure(np.full(10, 0.3), impostor, recogniser=info, metric="Euclidean", persons=12,
-                                    photos=100)
+    calibration = calibrate.measure(pairs_of(np.full(10, 0.3), impostor), recogniser=info, metric="Euclidean",
+                                    persons=12, photos=100)
     _, tenth, hundredth, *rest = calibrate.table(calibration, (0.6, calibrate.ErrorRate(30, 300), None))
     assert "0.6002" in tenth and "LAXER" not in tenth
     assert "0.5550" in hundredth and hundredth.endswith("LAXER THAN ADVISED")
