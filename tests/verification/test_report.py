@@ -24,7 +24,7 @@ PICTURE = CheckedPicture(4, 6, pixels_sha256(PIXELS), (PERSON,), policy="redact"
 OTHER = np.zeros((4, 6, 3), np.uint8)
 RECOGNISER = ModelInfo("R", "1", "CC0", ("aa",))
 REPORT = Report((PICTURE, replace(PICTURE, pixels_sha256=pixels_sha256(OTHER))), Threshold(0.6, "R"), RECOGNISER,
-                (ModelInfo("D1", "2", "MIT"), ModelInfo("D2", "3", "MIT")), 7, 1.25).sealed()
+                (ModelInfo("D1", "2", "MIT"), ModelInfo("D2", "3", "MIT")), 7, 1.25)._sealed()
 
 
 def with_person(**fields) -> tuple:
@@ -74,7 +74,7 @@ def test_an_edited_report_is_refused(field, value) -> None:
 
 @pytest.mark.parametrize(("field", "value"), [("seed", 8), ("anonymization_scale", 1.5)])
 def test_an_edited_sampling_is_refused(field, value) -> None:
-    sampled = replace(REPORT, pictures=(replace(PICTURE, attempts=()),)).sealed()
+    sampled = replace(REPORT, pictures=(replace(PICTURE, attempts=()),))._sealed()
     sampled.check(0, PIXELS)
     with pytest.raises(CamouflageError, match="report was changed"):
         replace(sampled, **{field: value}).check(0, PIXELS)
@@ -149,7 +149,7 @@ def test_the_worst_picture_decides(verdicts, worst) -> None:
 
 
 def test_where_every_picture_was_left_out_there_is_nobody() -> None:
-    empty = replace(REPORT, pictures=(), skipped=(0, 1)).sealed()
+    empty = replace(REPORT, pictures=(), skipped=(0, 1))._sealed()
     empty.check_seal()
     assert empty.verdict == "nobody" and "counted from 0 as they came): 0, 1" in str(empty)
     with pytest.raises(CamouflageError, match="report was changed"):
@@ -158,7 +158,7 @@ def test_where_every_picture_was_left_out_there_is_nobody() -> None:
 
 def test_json_has_all_that_counts_and_no_embedding() -> None:
     secret = np.array([0.123454321])
-    report = replace(REPORT, recheck=lambda index, pixels: secret).sealed()
+    report = replace(REPORT, recheck=lambda index, pixels: secret)._sealed()
     data = json.loads(json.dumps(report.to_json(0)))
     assert data["checked"] == {
         "width": 6, "height": 4, "pixels_sha256": pixels_sha256(PIXELS), "verdict": "safe",
