@@ -10,8 +10,6 @@ from ..camouflage.comfy.guidance import scale_of
 from ..camouflage.comfy.messages import show, warn
 from ..camouflage.comfy.safe_sampler import Sampling, sample_safely
 from ..camouflage.comfy.verification import (
-    DETECTORS,
-    RECOGNISERS,
     OriginalBatch,
     Redaction,
     make_verifier,
@@ -19,6 +17,7 @@ from ..camouflage.comfy.verification import (
     verify,
 )
 from ..camouflage.errors import CamouflageError
+from ..camouflage.verification.names import DETECTOR_CHOICES, RECOGNISER_CHOICES
 from ..camouflage.verification.policy import NO_FACE, UNSETTLED, Policy
 from ..camouflage.verification.recognition import Threshold
 from ..camouflage.verification.redaction import MODES
@@ -37,7 +36,7 @@ def _original_input() -> io.Image.Input:
 
 
 def _detectors_input() -> io.Combo.Input:
-    return io.Combo.Input("detectors", options=list(DETECTORS), default=DETECTORS[0],
+    return io.Combo.Input("detectors", options=list(DETECTOR_CHOICES), default=DETECTOR_CHOICES[0],
                           tooltip="Who looks for faces; what any of them finds counts. CenterFace (licence MIT) and "
                                   "dlib's frontal detector (Boost) come with packages; FACER's RetinaFace (MIT) and "
                                   "YuNet (MIT) need their weights in models/camouflage/faces.")
@@ -75,7 +74,7 @@ def _verifier_inputs() -> list:
                                "is not known here. Higher is stricter: more results count as recognisable. Below the "
                                "advice it is refused, unless 'laxer_threshold' is on."),
         _detectors_input(),
-        io.Combo.Input("recogniser", options=list(RECOGNISERS), default=RECOGNISERS[0],
+        io.Combo.Input("recogniser", options=list(RECOGNISER_CHOICES), default=RECOGNISER_CHOICES[0],
                        tooltip="Who compares the faces: dlib's ResNet (licence CC0) comes with a package; SFace "
                                "(Apache-2.0) needs its weights and YuNet's in models/camouflage/faces. With both, "
                                "nobody is safe unless both say so."),

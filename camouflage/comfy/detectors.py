@@ -1,4 +1,4 @@
-"""Detectors and a recogniser that work once their files are there: FACER's RetinaFace, YuNet and SFace."""
+"""The detectors and recognisers of :mod:`camouflage.verification.names` in a host: how each is loaded."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ import folder_paths
 import numpy as np
 
 from ..packages import package_version
-from ..verification import onnx_pair
-from ..verification.detection import Detection, Detector
+from ..verification import names, onnx_pair
+from ..verification.centerface import CenterFace
+from ..verification.detection import Detection, Detector, DlibHog
 from ..verification.model_info import ModelInfo
 from ..verification.onnx_pair import SFace, YuNet, brought_back
+from ..verification.recognition import DlibRecogniser, Recogniser
 from ..verification.views import Sweep, beyond, views
 from ..weights import of_role
 from . import faces, weights
@@ -38,7 +40,7 @@ class RetinaFace:
     def __init__(self) -> None:
         path, = weights.find(faces.DETECTOR)
         faces.load_detector()
-        self.info = ModelInfo("RetinaFace", package_version("pyfacer"), of_role(faces.DETECTOR)[0].licence,
+        self.info = ModelInfo(names.RETINAFACE, package_version("pyfacer"), of_role(faces.DETECTOR)[0].licence,
                          (weights.digest_of(path),))
 
     def detect(self, pixels: np.ndarray) -> list[Detection]:
@@ -75,7 +77,13 @@ def sface() -> SFace:
     return _sface(path, weights.digest_of(path), yunet())
 
 
-# Small networks of the CPU, which the host's memory management does not know. The digest is the key, not an argument.
+# Small networks of the CPU, which the host's memory management does not know: loaded once a process, and where they
+# come from files, once while these do not change. There the digest is the key, not an argument.
+_centerface = functools.cache(CenterFace)
+_dlib_hog = functools.cache(DlibHog)
+_dlib_resnet = functools.cache(DlibRecogniser)
+
+
 @functools.lru_cache(maxsize=1)
 def _yunet(path: Path, digest: str) -> YuNet:
     return YuNet(path)
@@ -86,14 +94,32 @@ def _sface(path: Path, digest: str, points: YuNet) -> SFace:
     return SFace(path, points)
 
 
-OPTIONAL_DETECTORS: dict[str, Callable[[], Detector]] = {"RetinaFace": RetinaFace, "YuNet": yunet}
+LOAD_DETECTOR: dict[str, Callable[[], Detector]] = dict(zip(
+    names.DETECTORS, (_centerface, _dlib_hog, RetinaFace, yunet), strict=True))
+LOAD_RECOGNISER: dict[str, Callable[[], Recogniser]] = dict(zip(
+    names.RECOGNISERS, (_dlib_resnet, sface), strict=True))
 
 
-def installed_detectors() -> dict[str, Callable[[], Detector]]:
-    """The part of ``OPTIONAL_DETECTORS`` whose packages and files are there. Nothing is loaded or checked."""
-    ready = {"RetinaFace": _there(faces.DETECTOR) and importlib.util.find_spec("facer") is not None,
-             "YuNet": _there(onnx_pair.DETECTOR)}
-    return {name: load for name, load in OPTIONAL_DETECTORS.items() if ready[name]}
+def detectors_named(choice: str) -> tuple[Detector, ...]:
+    """The detectors of a choice of :data:`.names.DETECTOR_CHOICES`, in the order in which they look.
+
+    Raises:
+        CamouflageError: a package or a weight file is missing; the text names it.
+    """
+    wanted = installed() if choice == names.ALL_INSTALLED else names.of_choice(choice)
+    return tuple(LOAD_DETECTOR[name]() for name in wanted)
+
+
+def recognisers_named(choice: str) -> tuple[Recogniser, ...]:
+    """The recognisers of a choice of :data:`.names.RECOGNISER_CHOICES`; raises as :func:`detectors_named`."""
+    return tuple(LOAD_RECOGNISER[name]() for name in names.of_choice(choice))
+
+
+def installed() -> list[str]:
+    """Names of the detectors that need no weights, or whose packages and files are there; nothing is loaded."""
+    ready = {names.RETINAFACE: _there(faces.DETECTOR) and importlib.util.find_spec("facer") is not None,
+             names.YUNET: _there(onnx_pair.DETECTOR)}
+    return [name for name in names.DETECTORS if ready.get(name, True)]
 
 
 def _there(role: str) -> bool:

@@ -1,9 +1,8 @@
-"""Verification in the host: which detectors and recogniser there are, pictures as pixels, progress and Cancel."""
+"""Verification in the host: batches, pictures as pixels, progress and Cancel."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,48 +16,22 @@ from ..images import as_rgb, bands, check_megapixels
 from ..method.faces import Box
 from ..method.known import boxes_of, faceless, person_areas
 from ..verification.binding import same_shape
-from ..verification.centerface import CenterFace
-from ..verification.detection import Detector, DlibHog, FoundFace, find_faces
+from ..verification.detection import Detector, FoundFace, find_faces
 from ..verification.hidden import Hidden
 from ..verification.policy import Policy
-from ..verification.recognition import DlibRecogniser, Recogniser, Threshold, held_to
+from ..verification.recognition import Threshold, held_to
 from ..verification.redaction import Region, changed, redact
 from ..verification.report import CheckedPicture, Report, pixels_sha256
 from ..verification.scene import together
 from ..verification.verify import Originals, Verifier, make_report, of_batch, plain_picture, with_known
 from .annotators.common import from_uint8, to_uint8
-from .detectors import OPTIONAL_DETECTORS, installed_detectors, sface
+from .detectors import detectors_named, recognisers_named
 
-DETECTORS = ("CenterFace + dlib", "CenterFace", "CenterFace + dlib + RetinaFace", "CenterFace + dlib + YuNet",
-             "all that are installed")
-RECOGNISERS = ("dlib ResNet", "SFace", "dlib ResNet + SFace")
 NO_FACE = ("No face was found, so nothing was redacted: a detector can miss one. Look at the picture; if nobody is in "
            "it, set 'no_face' to 'pass', or to 'skip' to leave such pictures out; if somebody is, draw a box and "
            "connect it as 'boxes'.")
 NOBODY_AT_ALL = ("In none of the pictures a face was found, so all of them would be left out. Look at them; if nobody "
                  "is in them, set 'no_face' to 'pass'.")
-
-# Small networks of the CPU, which the host's memory management does not know: loaded once a process.
-_centerface = functools.cache(CenterFace)
-_hog = functools.cache(DlibHog)
-_dlib = functools.cache(DlibRecogniser)
-
-
-def detectors_named(choice: str) -> tuple[Detector, ...]:
-    """The detectors of a choice of ``DETECTORS``, in the order in which they look.
-
-    Raises:
-        CamouflageError: a package or a weight file is missing; the text names it.
-    """
-    if choice == DETECTORS[-1]:
-        return _centerface(), _hog(), *(load() for load in installed_detectors().values())
-    ready: dict[str, Callable[[], Detector]] = {"CenterFace": _centerface, "dlib": _hog, **OPTIONAL_DETECTORS}
-    return tuple(ready[name]() for name in choice.split(" + "))
-
-
-def recognisers_named(choice: str) -> tuple[Recogniser, ...]:
-    """The recognisers of a choice of ``RECOGNISERS``; raises as :func:`detectors_named`."""
-    return tuple(sface() if name == "SFace" else _dlib() for name in choice.split(" + "))
 
 
 def make_verifier(detectors: str, recogniser: str, threshold: float, smallest_face: int,
@@ -66,9 +39,9 @@ def make_verifier(detectors: str, recogniser: str, threshold: float, smallest_fa
     """What decides.
 
     Args:
-        detectors: of ``DETECTORS``.
-        recogniser: of ``RECOGNISERS``; where it names two, both must agree, and threshold and calibration are the
-            first one's.
+        detectors: of :data:`~camouflage.verification.names.DETECTOR_CHOICES`.
+        recogniser: of :data:`~camouflage.verification.names.RECOGNISER_CHOICES`; where it names two, both must agree,
+            and threshold and calibration are the first one's.
         threshold: distance; 0 is the one that the recogniser's publishers advise.
         smallest_face: px, see :class:`Verifier`.
         calibration: a measured threshold instead.
@@ -170,7 +143,7 @@ def redact_everybody(images: torch.Tensor, detectors: str, mode: str, size: floa
 
     Args:
         images: B x H x W x C, 0..1.
-        detectors: of ``DETECTORS``.
+        detectors: of :data:`~camouflage.verification.names.DETECTOR_CHOICES`.
         mode: of :data:`~camouflage.verification.redaction.MODES`.
         size: factor on the heads' size, from 1 on.
         no_face: "block" raises where none is found, "pass" leaves the picture as it is, "skip" leaves it out.

@@ -32,6 +32,7 @@ from ..verification.error_rates import (
     det_points,
     pair_distances,
 )
+from ..verification.names import RECOGNISERS
 from ..verification.onnx_pair import DETECTOR, RECOGNISER, SFace, YuNet
 from ..verification.recognition import DlibRecogniser, Recogniser
 from ..verification.report import pixels_sha256
@@ -52,7 +53,7 @@ def sface() -> SFace:
     return SFace(places[0], YuNet(places[1]))
 
 
-RECOGNISERS = {"dlib ResNet": DlibRecogniser, "SFace": sface}  # launch.RECOGNISERS has the same names
+LOAD_RECOGNISER = dict(zip(RECOGNISERS, (DlibRecogniser, sface), strict=True))
 
 
 @dataclass
@@ -227,7 +228,7 @@ def main(options: Namespace) -> None:
     for path in (options.output, options.plot):
         if path and not path.parent.is_dir():
             raise CamouflageError(f"There is no folder {path.parent}. Make it, or name another place for {path.name}.")
-    recogniser = RECOGNISERS[options.recogniser]()
+    recogniser = LOAD_RECOGNISER[options.recogniser]()
     collection = read(options.folder, (CenterFace(), DlibHog()), recogniser)
     if collection.skipped:
         print("These do not count:", *describe_skipped(collection.skipped), sep="\n")

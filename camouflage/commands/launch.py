@@ -18,10 +18,10 @@ from pathlib import Path
 from types import FrameType
 
 from ..errors import CamouflageError
+from ..verification.names import RECOGNISERS
 from . import arguments as kinds
 from . import environments, train
 
-RECOGNISERS = ("dlib ResNet", "SFace")  # that `calibrate` knows
 GROUPS = {"demo": "base", "calibrate": "base", "train": "train", "test": "test"}
 """The environment of each command, see :data:`environments.REQUIREMENTS`."""
 

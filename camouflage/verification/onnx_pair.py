@@ -21,6 +21,7 @@ from ..method.faces import Box, clip_box
 from ..method.keypoints import mean_points
 from ..packages import require
 from ..weights import mistaken_for, of_role
+from . import names
 from .detection import NEARLY_UPRIGHT, TURNED, Detection
 from .model_info import ModelInfo
 from .places import half_turn, overlap, same_face
@@ -56,7 +57,7 @@ class YuNet:
             return _created(cv2.FaceDetectorYN.create, path, model, (320, 320), _LOWEST)
 
         self._net, self._lock = _opened(path, DETECTOR, load), threading.Lock()
-        self.info = ModelInfo("YuNet", f"{path.name}, OpenCV {cv2.__version__}", "MIT", (file_sha256(path),))
+        self.info = ModelInfo(names.YUNET, f"{path.name}, OpenCV {cv2.__version__}", "MIT", (file_sha256(path),))
 
     def detect(self, pixels: np.ndarray) -> list[Detection]:
         """See :class:`.detection.Detector`; scores are 0..1, from 0.3 on (our choice; OpenCV's own default is 0.9).
@@ -150,8 +151,8 @@ class SFace:
             return net
 
         self._net, self._yunet = _opened(path, RECOGNISER, load), yunet
-        self.info = ModelInfo("SFace", f"{path.name}, OpenCV {cv2.__version__}, points by YuNet", "Apache-2.0",
-                         (file_sha256(path), *yunet.info.sha256))
+        self.info = ModelInfo(names.SFACE, f"{path.name}, OpenCV {cv2.__version__}, points by YuNet", "Apache-2.0",
+                              (file_sha256(path), *yunet.info.sha256))
         self.threshold = ADVICE[self.info.name]
 
     def embed(self, pixels: np.ndarray, boxes_ltrb: Sequence[Box]) -> np.ndarray:

@@ -22,6 +22,7 @@ from ..method.faces import Box
 from ..method.keypoints import dlib_square
 from ..packages import data_file, package_version, require
 from ..weights import DLIB_FIVE_POINTS, DLIB_RESNET
+from . import names
 from .model_info import ModelInfo
 
 _NOISE = 1e-6  # distances this near are the same number, rounded another way
@@ -84,8 +85,8 @@ def _advice(recogniser: str, distance: float, source: str) -> Threshold:
 
 
 ADVICE = {advice.recogniser: advice for advice in (
-    _advice("dlib ResNet", 0.6, "dlib's advice"),
-    _advice("SFace", 1 - 0.363, "OpenCV's advice"),  # "same person" from a cosine similarity of 0.363 on
+    _advice(names.DLIB_RESNET, 0.6, "dlib's advice"),
+    _advice(names.SFACE, 1 - 0.363, "OpenCV's advice"),  # "same person" from a cosine similarity of 0.363 on
 )}
 """What the publishers of each recogniser advise, by the recogniser's name: known without its network."""
 
@@ -160,7 +161,7 @@ class DlibRecogniser:
         self._predictor = self._dlib.shape_predictor(str(data_file(DLIB_FIVE_POINTS, what)))
         self._net = self._dlib.face_recognition_model_v1(str(data_file(DLIB_RESNET, what)))
         version = f"dlib {self._dlib.__version__}, {package_version(DLIB_RESNET.package)}"
-        self.info = ModelInfo("dlib ResNet", version, "CC0-1.0", (DLIB_FIVE_POINTS.sha256, DLIB_RESNET.sha256))
+        self.info = ModelInfo(names.DLIB_RESNET, version, "CC0-1.0", (DLIB_FIVE_POINTS.sha256, DLIB_RESNET.sha256))
         self.threshold = ADVICE[self.info.name]
 
     def embed(self, pixels: np.ndarray, boxes_ltrb: Sequence[Box]) -> np.ndarray:

@@ -47,7 +47,7 @@ def detectors(host, weights_folder):
 
 
 def load(detectors, name: str) -> object:
-    return detectors.sface() if name == "SFace" else detectors.OPTIONAL_DETECTORS[name]()
+    return (detectors.LOAD_RECOGNISER if name == "SFace" else detectors.LOAD_DETECTOR)[name]()
 
 
 def to_pixels(seed: int, height: int, width: int) -> np.ndarray:
@@ -222,11 +222,11 @@ def test_centerface_and_retinaface_find_one_face_once(detectors, host):
 def test_installed_is_what_has_its_files_and_nothing_is_loaded(detectors, weights_folder, monkeypatch):
     for name in FILES:
         (weights_folder / FILES[name]).write_bytes(b"not read")
-    assert list(detectors.installed_detectors()) == ["RetinaFace", "YuNet"] == list(detectors.OPTIONAL_DETECTORS)
+    assert detectors.installed() == ["CenterFace", "dlib", "RetinaFace", "YuNet"] == list(detectors.LOAD_DETECTOR)
     (weights_folder / YUNET).unlink()
-    assert detectors.installed_detectors() == {"RetinaFace": detectors.RetinaFace}
+    assert detectors.installed() == ["CenterFace", "dlib", "RetinaFace"]
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert detectors.installed_detectors() == {}
+    assert detectors.installed() == ["CenterFace", "dlib"]
 
 
 @pytest.mark.parametrize("name", FILES)

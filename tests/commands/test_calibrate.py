@@ -15,6 +15,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from camouflage.commands import calibrate, launch
 from camouflage.files import write_new
+from camouflage.verification import names
 from camouflage.verification.calibration import Calibration
 from camouflage.verification.verify import Verifier
 
@@ -134,5 +135,5 @@ def test_files_are_numbered_and_whole(links: bool, tmp_path: Path, monkeypatch: 
 
 
 def test_the_command_line_and_the_command_know_the_same_recognisers() -> None:
-    assert tuple(calibrate.RECOGNISERS) == launch.RECOGNISERS
+    assert tuple(calibrate.LOAD_RECOGNISER) == launch.RECOGNISERS == names.RECOGNISERS
     assert inspect.signature(Verifier).parameters["smallest_face"].default == calibrate.SMALLEST_FACE

@@ -9,6 +9,7 @@ import pytest
 
 from camouflage.commands import calibrate
 from camouflage.errors import CamouflageError
+from camouflage.verification import names
 from camouflage.verification.model_info import ModelInfo
 from camouflage.verification.recognition import ADVICE, DlibRecogniser, Threshold, demand_recogniser, held_to
 from pairs import pairs_of
@@ -88,3 +89,12 @@ def test_the_calibrate_command_marks_distances_below_the_advice():
     assert "0.6002" in tenth and "LAXER" not in tenth
     assert "0.5550" in hundredth and hundredth.endswith("LAXER THAN ADVISED")
     assert not any("LAXER" in line for line in rest)
+
+
+def test_the_registry_of_names_is_what_the_models_call_themselves():
+    assert set(names.RECOGNISERS) == set(ADVICE) and names.RECOGNISER_CHOICES[:2] == names.RECOGNISERS
+    assert [names.of_choice(choice) for choice in names.RECOGNISER_CHOICES] == [
+        ["dlib ResNet"], ["SFace"], ["dlib ResNet", "SFace"]]
+    named = {name for choice in names.DETECTOR_CHOICES[:-1] for name in names.of_choice(choice)}
+    assert named == set(names.DETECTORS), "every detector can be chosen"
+    assert DlibRecogniser().info.name == names.DLIB_RESNET
