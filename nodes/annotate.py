@@ -30,9 +30,9 @@ class CamouflagePrepareImage(io.ComfyNode):
                 io.Int.Input("size", default=768, min=64, max=4096, step=64,
                              tooltip="Pixels of the longer side, 64 to 4096. 768 is the paper's size for SD 1.5."),
                 io.Combo.Input("fit", options=_FITS, default="crop",
-                               tooltip="How the rounding to 64 px is made up for: 'crop' keeps proportions and cuts a "
-                                       "few pixels at the border, 'stretch' keeps every pixel and changes proportions "
-                                       "by a few percent. Our choice."),
+                               tooltip="How both sides become multiples of 64 px: 'crop' keeps the proportions and "
+                                       "cuts a few pixels off the border; 'stretch' keeps every pixel and changes the "
+                                       "proportions by a few percent. Our choice."),
             ],
             outputs=[
                 io.Image.Output("IMAGE", display_name="image", tooltip="The pictures at working size, RGB."),
@@ -55,8 +55,8 @@ class CamouflageDepthMap(io.ComfyNode):
         return schema(
             node_id="CamouflageDepthMap", display_name="Depth Map", category=ANNOTATE,
             search_aliases=["depth annotator", "depth anything", "controlnet preprocessor"],
-            description="How near everything is: white is near, black is far, each picture stretched to the full "
-                        "range. For the ControlNet control_v11f1p_sd15_depth.",
+            description="Depth of the scene: white is near, black is far, and each picture uses the full range. For "
+                        "the ControlNet control_v11f1p_sd15_depth.",
             inputs=[
                 image_input("to look at"), resolution_input(),
                 FileInput("model", options=model_folders("depth"),
@@ -79,7 +79,7 @@ class CamouflageNormalMap(io.ComfyNode):
         return schema(
             node_id="CamouflageNormalMap", display_name="Normal Map", category=ANNOTATE,
             search_aliases=["surface normals", "NormalBae", "controlnet preprocessor"],
-            description="Which way every surface faces (NormalBae). For the ControlNet control_v11p_sd15_normalbae. "
+            description="Directions of all surfaces (NormalBae). For the ControlNet control_v11p_sd15_normalbae. "
                         "Weights: models/camouflage/normal.",
             inputs=[image_input("to look at"), resolution_input()],
             outputs=[io.Image.Output("IMAGE", display_name="normal map",
@@ -98,7 +98,7 @@ class CamouflageSegmentationMap(io.ComfyNode):
         return schema(
             node_id="CamouflageSegmentationMap", display_name="Segmentation Map", category=ANNOTATE,
             search_aliases=["semantic segmentation", "ADE20K", "UperNet", "controlnet preprocessor"],
-            description="What everything is: one colour for each of the 150 classes of ADE20K. For the ControlNet "
+            description="Semantic segmentation: one colour for each of the 150 classes of ADE20K. For the ControlNet "
                         "control_v11p_sd15_seg.",
             inputs=[
                 image_input("to look at"), resolution_input(),
@@ -123,7 +123,7 @@ class CamouflagePoseMap(io.ComfyNode):
         return schema(
             node_id="CamouflagePoseMap", display_name="Pose Map", category=ANNOTATE,
             search_aliases=["OpenPose", "skeleton", "keypoints", "controlnet preprocessor"],
-            description="How everybody stands: OpenPose skeletons on black. For the ControlNet "
+            description="Poses of all persons: OpenPose skeletons on black. For the ControlNet "
                         "control_v11p_sd15_openpose. Weights: models/camouflage/pose (non-commercial licence).",
             inputs=[
                 image_input("to look at"), resolution_input(),
@@ -148,15 +148,15 @@ class CamouflageLineartMap(io.ComfyNode):
         return schema(
             node_id="CamouflageLineartMap", display_name="Lineart Map", category=ANNOTATE,
             search_aliases=["line drawing", "sketch", "edges", "controlnet preprocessor"],
-            description="The picture as a line drawing, white on black. For the ControlNet "
-                        "control_v11p_sd15_lineart. Lines describe faces, so the scene control lets go of them after "
-                        "half of the steps.",
+            description="The picture as a line drawing, white on black. For the ControlNet control_v11p_sd15_lineart. "
+                        "Lines describe faces, so 'Scene Control' uses them only in the first half of the noise "
+                        "schedule.",
             inputs=[
                 image_input("to draw"), resolution_input(),
                 io.Combo.Input("style", options=_LINEART_STYLES, default="coarse",
                                tooltip="'fine' and 'coarse' draw with a network (weights: models/camouflage/lineart); "
-                                       "coarse keeps less of a face. 'standard' needs no weights and compares with a "
-                                       "blur. Our choice; the paper does not say."),
+                                       "'coarse' keeps less of a face. 'standard' needs no weights: it compares the "
+                                       "picture with a blurred copy. Our choice; the paper does not say."),
             ],
             outputs=[io.Image.Output("IMAGE", display_name="lineart map",
                                      tooltip="One drawing a picture at the picture's size, white on black.")])
@@ -175,20 +175,20 @@ class CamouflageCaption(io.ComfyNode):
             node_id="CamouflageCaption", display_name="Caption", category=ANNOTATE,
             search_aliases=["BLIP", "describe image", "image to text"],
             advanced=["max_tokens", "beams"],
-            description="Says in words what a picture shows (BLIP), as the prompt. One caption a picture; for a batch "
-                        "connect it to 'Encode Captions', which gives every picture its own.",
+            description="Describes a picture in words (BLIP), for the prompt. One caption for each picture; for a "
+                        "batch connect it to 'Encode Captions', which gives every picture its own.",
             inputs=[
                 image_input("to describe"),
                 FileInput("model", options=model_folders("caption"),
                           tooltip="Folder in models/camouflage/caption with a BLIP captioning model (config.json, "
                                   "safetensors)."),
                 io.String.Input("prefix", default="", multiline=False,
-                                tooltip="Words that the caption starts with, for instance 'a photo of'. Empty: none."),
+                                tooltip="Words with which the caption starts, for instance 'a photo of'. Empty: none."),
                 io.Int.Input("max_tokens", default=40, min=5, max=75, step=1,
-                             tooltip="Longest caption in tokens, 5 to 75; CLIP reads 75 at once."),
+                             tooltip="Length of the longest caption in tokens, 5 to 75; CLIP reads 75 at once."),
                 io.Int.Input("beams", default=3, min=1, max=10, step=1,
-                             tooltip="Captions that are weighed against each other, 1 to 10; 1 is the fastest. Never "
-                                     "random: the same picture gives the same words."),
+                             tooltip="Width of the beam search: how many captions are compared, 1 to 10; 1 is the "
+                                     "fastest. Never random: the same picture gives the same words."),
             ],
             outputs=[io.String.Output("STRING", display_name="caption", is_output_list=True,
                                       tooltip="A list with one caption a picture, in the order of the batch.")])

@@ -25,9 +25,9 @@ IMAGE_TOOLS = "Image Tools"  # of the host's short list of nodes
 def resolution_input() -> io.Int.Input:
     """Working resolution of an annotator."""
     return io.Int.Input("resolution", default=512, min=64, max=2048, step=64,
-                        tooltip="Pixels of the shorter side that the annotator sees, 64 to 2048; 512 is what the "
-                                "ControlNets were trained with. The map always comes back at the picture's own size. "
-                                "More shows smaller things and costs time and memory.")
+                        tooltip="Length of the shorter side in px at which the annotator sees the picture, 64 to 2048. "
+                                "The ControlNets were trained with 512. The map always has the picture's own size. A "
+                                "larger value shows smaller things and needs more time and memory.")
 
 
 def image_input(what: str, sides: str = "64 to 4096 px a side") -> io.Image.Input:

@@ -15,10 +15,10 @@ _OURS = "Our choice; the paper gives no value."
 _PAPER = "The paper's value."
 # name, what it keeps, default strength, where that comes from
 _CONTROLS = (
-    ("depth", "how near everything is", 0.5, _PAPER),
-    ("normal", "which way surfaces face", 0.3, _PAPER),
-    ("segmentation", "what everything is", 0.5, _OURS),
-    ("pose", "how everybody stands", 0.8, _OURS),
+    ("depth", "the depth of the scene", 0.5, _PAPER),
+    ("normal", "the directions of surfaces", 0.3, _PAPER),
+    ("segmentation", "semantic segmentation", 0.5, _OURS),
+    ("pose", "the poses of persons", 0.8, _OURS),
     ("lineart", "the lines of the picture", 0.3, _OURS),
 )
 
@@ -82,10 +82,10 @@ class CamouflageSceneControl(io.ComfyNode):
                 io.Conditioning.Input("negative", tooltip="Conditioning of the negative prompt."),
                 *maps,
                 io.Float.Input("lineart_end_percent", default=0.5, min=0.0, max=1.0, step=0.01,
-                               tooltip="Part of the noise schedule after which lineart lets go, 0 to 1; 0 leaves it "
-                                       f"out, 1 keeps it to the end. 0.5: {_PAPER} Lines would bring the face back. "
-                                       "The host counts on the schedule: with karras 0.5 comes just before half of "
-                                       "the steps."),
+                               tooltip="Point of the noise schedule at which the lineart control ends, 0 to 1; 0 "
+                                       f"leaves it out, 1 keeps it to the end. 0.5: {_PAPER} Lines that stay longer "
+                                       "bring the face back. The host counts on the schedule: with karras 0.5 comes "
+                                       "just before half of the steps."),
                 io.Vae.Input("vae", optional=True,
                              tooltip="Only for ControlNets that encode their map (SD3, Flux); SD 1.5 needs none."),
             ],
@@ -112,18 +112,19 @@ class CamouflageIdentityControl(io.ComfyNode):
             node_id="CamouflageIdentityControl", display_name="Identity Control", category=CONTROL,
             search_aliases=["identity controlnet", "tile controlnet", "reconstruct original"],
             description="Makes the conditioning that the guidance moves away from: an empty prompt and a ControlNet "
-                        "that sees the original and would give it back. Never connect it as positive.",
+                        "that sees the original and would reconstruct it. Never connect it as positive.",
             inputs=[
                 io.Conditioning.Input("conditioning", tooltip="Conditioning of the empty prompt, without controls."),
                 io.ControlNet.Input("control_net",
                                     tooltip="A ControlNet that reconstructs its hint. One with 4 hint channels sees "
                                             "the VAE encoding, as in the paper; one with 3 sees the picture (the "
-                                            "public tile ControlNet is the stand-in). Which one it is, is read from "
-                                            "the file."),
+                                            "public tile ControlNet can take its place). The file says which of the "
+                                            "two it is."),
                 io.Image.Input("image", tooltip="The original at working size, from 'Prepare Image'."),
                 io.Float.Input("strength", default=1.0, min=0.0, max=10.0, step=0.05,
-                               tooltip="How strongly the original is rebuilt, 0 to 10; 0 leaves the control out and "
-                                       "the guidance then moves away from an unconditioned prediction. Our choice: 1."),
+                               tooltip="How strongly the original is reconstructed, 0 to 10; 0 leaves the control out, "
+                                       "and the guidance then moves away from an unconditioned prediction. Our choice: "
+                                       "1."),
                 io.Vae.Input("vae", optional=True,
                              tooltip="Needed for a ControlNet with 4 hint channels: the VAE of the sampled model."),
             ],

@@ -58,17 +58,17 @@ class CamouflageFaceAttributes(io.ComfyNode):
             inputs=[
                 image_input("to read"),
                 io.Float.Input("threshold", default=0.5, min=0.05, max=0.99, step=0.01,
-                               tooltip="Least score of a detection, 0.05 to 0.99. Low finds more faces, and things "
-                                       "that are none: the safe side, for a missed face is not in the map. FACER's own "
-                                       "default is 0.8; 0.5 is our choice."),
+                               tooltip="Lowest score of a detection, 0.05 to 0.99. A low value finds more faces, and "
+                                       "also things that are no faces: the safe side, because a missed face is not in "
+                                       "the map. FACER's own default is 0.8; 0.5 is our choice."),
                 io.Int.Input("smallest_face", default=0, min=0, max=4096, step=1,
                              tooltip="Faces whose box (before it is clipped to the picture) has a side shorter than "
                                      "this many px are left out, 0 to 4096. 0 keeps every face."),
                 io.Boolean.Input("landmarks", default=False,
                                  tooltip="Also read 68 landmarks of each face, for the map's region 'landmarks'. Off "
-                                         "by default: slower, the map's keypoints do not need it, and its weights are "
-                                         "a TorchScript program that has to be vouched for first (the error says "
-                                         "how)."),
+                                         "by default: it is slower, the map's keypoints do not need it, and its "
+                                         "weights are a TorchScript program that you must approve first (the error "
+                                         "says how)."),
                 boxes_input("Faces that you know of, from a node that draws or finds boxes (BOUNDING_BOX): in px of "
                             "'image', one list for all pictures or one for each. A box on which no face was found "
                             "adds one, whatever 'smallest_face' says; the others add nothing. No box ever removes a "
@@ -104,7 +104,7 @@ class CamouflageEditAttributes(io.ComfyNode):
                 io.Combo.Input("preset", options=[*PRESETS, _AS_WRITTEN], default="paper",
                                tooltip="What is kept before the edits below: 'all' and 'paper' keep all 40; "
                                        "'demographics only' sex, age, skin and hair colour; 'no demographics' drops "
-                                       "these and what betrays them (beard, make-up, jewellery); 'expression only' "
+                                       "these and what reveals them (beard, make-up, jewellery); 'expression only' "
                                        f"smile and open mouth; '{_AS_WRITTEN}' what the text below says in 'preset'. "
                                        "The groups are our choice."),
                 io.String.Input("edits", default="", multiline=True,
@@ -180,7 +180,7 @@ class CamouflageAttributeMap(io.ComfyNode):
                                      "height of 'Prepare Image'. Not used when a latent is connected."),
                 io.Combo.Input("region", options=list(REGIONS), default="box",
                                tooltip="Where a face is written: its 'box', the box 'grown' by a factor, or the hull "
-                                       "of its 'landmarks' (which have to be read first). Our choice."),
+                                       "of its 'landmarks' (which must be read first). Our choice."),
                 io.Float.Input("grow", default=1.25, min=1.0, max=MAX_GROW, step=0.05,
                                tooltip=f"Factor on the box's sides for the region 'grown', 1 to {MAX_GROW:g}; 1 is the "
                                        "box itself. 1.25 is our choice."),
@@ -195,8 +195,8 @@ class CamouflageAttributeMap(io.ComfyNode):
                                              tooltip="Batch x 41 x height / 8 x width / 8; attributes -1 (absent) to 1 "
                                                      "(present), 0 where nothing is known."),
                      io.Image.Output("PREVIEW", display_name="preview",
-                                     tooltip="The map for the eye, 8 px a cell: persons in colours that follow their "
-                                             "attributes, keypoints white, black where nothing is known.")])
+                                     tooltip="The map as a picture, 8 px for each cell: persons in colours that follow "
+                                             "their attributes, keypoints white, black where nothing is known.")])
 
     @classmethod
     def execute(cls, faces: Faces, width: int, height: int, region: str, grow: float, keypoint_radius: float,

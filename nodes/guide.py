@@ -14,19 +14,19 @@ _FORMULA = "D = D_identity + a_s * (D_text - D_identity)"
 def _knobs() -> list:
     return [
         io.Float.Input("anonymization_scale", default=1.25, min=0.0, max=3.0, step=0.05,
-                       tooltip=f"a_s in {_FORMULA}, 0 to 3. 0 gives the original back (never safe), 1 is no guidance "
+                       tooltip=f"a_s in {_FORMULA}, 0 to 3. 0 reconstructs the original (never safe), 1 is no guidance "
                                "and costs nothing, above 1 moves away from the original. 1.25 is the paper's value. "
-                               "Some write a_s - 1 for the same thing."),
+                               "Some publications give a_s - 1 instead."),
         io.Float.Input("start_percent", default=0.0, min=0.0, max=1.0, step=0.01,
-                       tooltip="Part of the noise schedule at which the guidance starts, 0 to 1; before it a_s is 1. "
+                       tooltip="Point of the noise schedule at which the guidance starts, 0 to 1; before it a_s is 1. "
                                "0: from the start, as in the paper."),
         io.Float.Input("end_percent", default=1.0, min=0.0, max=1.0, step=0.01,
-                       tooltip="Part of the noise schedule at which the guidance ends, 0 to 1; after it a_s is 1. "
-                               "1: to the end, as in the paper; 0 is no guidance."),
+                       tooltip="Point of the noise schedule at which the guidance ends, 0 to 1; after it a_s is 1. 1: "
+                               "to the end, as in the paper; 0 is no guidance."),
         io.Mask.Input("mask", optional=True,
-                      tooltip="Confines the guidance, in picture space: a_s where the mask is 1, no guidance where it "
-                              "is 0, in between accordingly. One mask for all pictures or one each. Without it the "
-                              "guidance acts everywhere, as in the paper."),
+                      tooltip="Limits the guidance to a part of the picture: a_s where the mask is 1, no guidance "
+                              "where it is 0, and accordingly between them. One mask for all pictures, or one for "
+                              "each. Without it the guidance acts everywhere, as in the paper."),
     ]
 
 

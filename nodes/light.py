@@ -23,10 +23,10 @@ _ENCODINGS = [SIGNED.name, _REFUSE]
 def _percents(what: str) -> list:
     return [
         io.Float.Input("start_percent", default=0.0, min=0.0, max=1.0, step=0.01,
-                       tooltip=f"Part of the sampling at which {what} starts, 0 to 1. 0: from the start."),
+                       tooltip=f"Point of the noise schedule at which {what} starts, 0 to 1. 0: from the start."),
         io.Float.Input("end_percent", default=1.0, min=0.0, max=1.0, step=0.01,
-                       tooltip=f"Part of the sampling at which {what} ends, 0 to 1. 1: to the end; 0, or anything not "
-                               "after the start, leaves it out."),
+                       tooltip=f"Point of the noise schedule at which {what} ends, 0 to 1. 1: to the end; 0, or any "
+                               "value that is not above the start, leaves it out."),
     ]
 
 
@@ -46,9 +46,9 @@ class CamouflageLightAdapterLoader(io.ComfyNode):
                           tooltip="File in models/camouflage/light. None can be downloaded: the paper's weights "
                                   "are not public, the adapter must be trained (docs/training.md)."),
                 io.Combo.Input("encoding", options=_ENCODINGS, default=SIGNED.name,
-                               tooltip="Which encoding of the map to take for granted when the file's metadata does "
-                                       f"not say: '{SIGNED.name}' is ours, version {SIGNED.version}; '{_REFUSE}' loads "
-                                       "only files that say it. A file that says another one is always refused."),
+                               tooltip="Encoding of the map to assume when the file's metadata does not name one: "
+                                       f"'{SIGNED.name}' is ours, version {SIGNED.version}; '{_REFUSE}' loads only "
+                                       "files that name it. A file that names another one is always refused."),
             ],
             outputs=[LightAdapterType.Output("LIGHT_ADAPTER", display_name="light_adapter",
                                              tooltip="For 'Apply Light Adapter'.")])
@@ -122,9 +122,9 @@ class CamouflageApplyImagePrompt(io.ComfyNode):
             node_id="CamouflageApplyImagePrompt", display_name="Apply Image Prompt", category=LIGHT,
             search_aliases=["IP-Adapter", "ipadapter", "reference image"],
             advanced=["start_percent", "end_percent"],
-            description="Lets the model's cross-attention see a picture beside the text. The positive branch gets the "
-                        "picture, the negative one an empty picture, the identity branch of the guidance none. "
-                        "Several add up; with a mask each, every person has their own.",
+            description="Lets the model's cross-attention see a picture in addition to the text. The positive branch "
+                        "gets the picture, the negative one an empty picture, the identity branch of the guidance "
+                        "none. Several add up; with one mask for each, every person has their own picture.",
             inputs=[
                 io.Model.Input("model", tooltip="The diffusion model (SD 1.5); it is cloned, never changed."),
                 ImagePromptType.Input("image_prompt", tooltip="From 'Load Image Prompt'."),
@@ -133,8 +133,9 @@ class CamouflageApplyImagePrompt(io.ComfyNode):
                                                   "trained with (CLIP-H for ip-adapter_sd15). One picture for all, or "
                                                   "one for each of the batch."),
                 io.Float.Input("weight", default=1.0, min=0.0, max=3.0, step=0.05,
-                               tooltip="How strongly the picture counts beside the text, 0 to 3; 0 is the model as it "
-                                       "is. Default 1, our choice. The more, the more of the person comes back."),
+                               tooltip="How strongly the picture counts compared with the text, 0 to 3; 0 leaves the "
+                                       "model unchanged. Default 1, our choice. A larger value brings back more of the "
+                                       "person."),
                 *_percents("the picture"),
                 io.Mask.Input("mask", optional=True,
                               tooltip="Where the picture counts, in picture space: fully where the mask is 1, not "

@@ -21,7 +21,7 @@ class CamouflageReport(io.ComfyNode):
             node_id="CamouflageReport", display_name="Verification Report", category=VERIFY,
             search_aliases=["privacy report", "contact sheet", "GDPR"],
             description="One sheet a picture, for people who would rather look than read: every person's verdict, the "
-                        "distance to the nearest original face on a scale with the threshold, the tries, and who "
+                        "distance to the nearest original face on a scale with the threshold, the attempts, and who "
                         "looked. A picture that does not pass is on it only with 'show_failing', the original "
                         "only with 'show_original'; then they are marked.",
             inputs=[

@@ -22,24 +22,25 @@ class CamouflageSaveImage(io.ComfyNode):
             search_aliases=["save without metadata", "strip metadata", "remove EXIF", "GDPR"],
             essentials_category=IMAGE_TOOLS,
             advanced=["quality"],
-            description="Saves pictures that a report vouches for, and refuses all others: no report, a report of "
-                        "other pixels, or a person who is neither safe nor redacted. The files hold pixels and nothing "
-                        "else: no workflow, prompt, EXIF, XMP, colour profile or time. It never writes over a file.",
+            description="Saves pictures whose report says that they pass, and refuses all others: no report, a report "
+                        "of other pixels, or a person who is neither safe nor redacted. The files hold pixels and "
+                        "nothing else: no workflow, prompt, EXIF, XMP, colour profile or time. It never writes over a "
+                        "file.",
             inputs=[
                 io.Image.Input("image", tooltip="The verified pictures, exactly as 'Verify' or 'Safe Sampler' "
                                                 "gave them; any batch. If one is refused, none is saved."),
                 ReportType.Input("report", tooltip="The report of the same node. It is bound to these pixels: one "
                                                    "grey level more, and it does not fit any longer."),
                 io.String.Input("filename_prefix", default="camouflage",
-                                tooltip="What the names begin with, inside the output folder; '/' makes subfolders. A "
-                                        "number follows: camouflage_00001.png. '%' is not filled in and not allowed. "
-                                        "Put nothing into it that tells who is in the picture."),
+                                tooltip="How the names begin, inside the output folder; '/' makes subfolders. A number "
+                                        "follows: camouflage_00001.png. '%' is not allowed, because placeholders are "
+                                        "not replaced. Do not write anything that tells who is in the picture."),
                 io.Combo.Input("format", options=list(FORMATS), default=FORMATS[0],
                                tooltip="PNG keeps every pixel. JPEG (4:4:4) and WebP below quality 100 change pixels, "
                                        "so the file's own pixels are verified again before it is written."),
                 io.Int.Input("quality", default=95, min=1, max=100, step=1,
                              tooltip="Of JPEG and WebP, 1 (smallest file) to 100 (best); WebP is lossless at 100. PNG "
-                                     "takes no notice of it."),
+                                     "does not use it."),
                 io.Boolean.Input("manifest", default=True,
                                  tooltip="Also write a JSON file with the same number: verdicts, distances, threshold, "
                                          "detectors, recogniser, seed, anonymization scale, and SHA-256 of the models "

@@ -31,15 +31,15 @@ _LARGEST_HEAD = 3.0
 
 def _original_input() -> io.Image.Input:
     return io.Image.Input("original", tooltip="The original photos, 64 px a side to 100 megapixels: those that went "
-                                              "into the pipeline, as many as there are results (see 'one_original'). "
-                                              "A result may have another size, but has to have the same shape.")
+                                              "into the pipeline, as many as there are results (see 'one_original'). A "
+                                              "result may have another size, but it must have the same aspect ratio.")
 
 
 def _detectors_input() -> io.Combo.Input:
     return io.Combo.Input("detectors", options=list(DETECTOR_CHOICES), default=DETECTOR_CHOICES[0],
-                          tooltip="Who looks for faces; what any of them finds counts. CenterFace (licence MIT) and "
-                                  "dlib's frontal detector (Boost) come with packages; FACER's RetinaFace (MIT) and "
-                                  "YuNet (MIT) need their weights in models/camouflage/faces.")
+                          tooltip="Detectors that look for faces; whatever one of them finds counts. CenterFace "
+                                  "(licence MIT) and dlib's frontal detector (Boost) come with packages; FACER's "
+                                  "RetinaFace (MIT) and YuNet (MIT) need their weights in models/camouflage/faces.")
 
 
 def _redaction_input() -> io.Combo.Input:
@@ -51,9 +51,10 @@ def _redaction_input() -> io.Combo.Input:
 
 def _no_face_input() -> io.Combo.Input:
     return io.Combo.Input("no_face", options=list(NO_FACE), default=NO_FACE[0],
-                          tooltip="What to do where no face is found in the original: 'block' stops with an error, for "
-                                  "a detector's miss is no proof; 'pass' lets the picture go on; 'skip' leaves it out, "
-                                  "lists it, and goes on with the others. Choose 'pass' only if you looked at it.")
+                          tooltip="What to do where no face is found in the original: 'block' stops with an error, "
+                                  "because a detector can miss a face; 'pass' lets the picture through; 'skip' leaves "
+                                  "it out, lists it, and continues with the others. Choose 'pass' only if you looked "
+                                  "at the picture.")
 
 
 def _policy_inputs() -> list:
@@ -75,9 +76,9 @@ def _verifier_inputs() -> list:
                                "advice it is refused, unless 'laxer_threshold' is on."),
         _detectors_input(),
         io.Combo.Input("recogniser", options=list(RECOGNISER_CHOICES), default=RECOGNISER_CHOICES[0],
-                       tooltip="Who compares the faces: dlib's ResNet (licence CC0) comes with a package; SFace "
-                               "(Apache-2.0) needs its weights and YuNet's in models/camouflage/faces. With both, "
-                               "nobody is safe unless both say so."),
+                       tooltip="Recogniser that compares the faces: dlib's ResNet (licence CC0) comes with a package; "
+                               "SFace (Apache-2.0) needs its weights and YuNet's in models/camouflage/faces. With "
+                               "both, a person is safe only if both say so."),
         io.Int.Input("smallest_face", default=32, min=0, max=512, step=1,
                      tooltip="A face with a side shorter than this many px, 0 to 512, is never counted as safe: there "
                              "is too little to compare. 0 trusts every size. 32 is our choice."),
@@ -86,8 +87,8 @@ def _verifier_inputs() -> list:
 
 def _calibration_input() -> io.Input:
     return CalibrationType.Input("calibration", optional=True,
-                                 tooltip="A threshold with a measured false-accept rate, from 'Load Calibration', in "
-                                         "the place of 'threshold' (which has to be 0 then).")
+                                 tooltip="A threshold with a measured false-accept rate, from 'Load Calibration', "
+                                         "instead of 'threshold' (which must then be 0).")
 
 
 def _known_inputs(whose: str) -> list:
@@ -119,8 +120,8 @@ def _last_inputs() -> list:
 def _outputs() -> list:
     return [
         io.Image.Output("IMAGE", display_name="image",
-                        tooltip="The pictures that were verified, on 256 levels, redacted where the policy says so. "
-                                "Connect them as they are to 'Save Anonymized'."),
+                        tooltip="The pictures that were verified, on 256 levels, redacted where the policy asks for "
+                                "it. Connect them unchanged to 'Save Anonymized'."),
         ReportType.Output("REPORT", display_name="report",
                           tooltip="The proof, for exactly these pixels: for 'Save Anonymized' and 'Verification "
                                   "Report'."),
@@ -161,8 +162,9 @@ class CamouflageVerify(io.ComfyNode):
             essentials_category=IMAGE_TOOLS,
             advanced=["smallest_face", "laxer_threshold", "one_original"],
             description="Looks for every person of the original in the result, at the same place and wherever a face "
-                        "is, and gives each a verdict: safe, recognisable, unverifiable or redacted. What is not "
-                        "settled is redacted, blocked or reported. Works on pictures from any source.",
+                        "is, and gives each a verdict: safe, recognisable, unverifiable or redacted. Persons who are "
+                        "neither safe nor redacted are redacted, blocked or reported. Works on pictures from any "
+                        "source.",
             inputs=[
                 _original_input(),
                 io.Image.Input("anonymized", tooltip="The results to verify, 64 px a side to 100 megapixels, in the "
@@ -205,35 +207,36 @@ class CamouflageSafeSampler(io.ComfyNode):
             search_aliases=["anonymize", "de-identify", "GDPR", "privacy", "sampler custom advanced"],
             advanced=["scale_step", "largest_scale", "smallest_face", "laxer_threshold", "one_original"],
             description="Samples, decodes and verifies. While a person is recognisable it tries again with the next "
-                        "seed and a larger anonymization scale; the best try goes on, and what is still not settled "
-                        "goes to the policy. It takes the place of SamplerCustomAdvanced, VAE Decode and 'Verify'. No "
-                        "preview is shown, for it would not be verified.",
+                        "seed and a larger anonymization scale; the best attempt goes on, and the policy decides about "
+                        "persons who are still neither safe nor redacted. It takes the place of SamplerCustomAdvanced, "
+                        "VAE Decode and 'Verify'. It shows no preview, because a preview would not be verified.",
             inputs=[
-                io.Noise.Input("noise", tooltip="Its seed is the first try's; every further try takes the next one."),
+                io.Noise.Input("noise", tooltip="Its seed is the one of the first attempt; every further attempt uses "
+                                                "the next seed."),
                 io.Guider.Input("guider", tooltip="Any guider. That of 'CAMOUFLaGE Guider', or one on a model with "
                                                   "'CAMOUFLaGE Guidance', has an anonymization scale, which grows from "
-                                                  "try to try; with others only the seed changes."),
+                                                  "attempt to attempt; with others only the seed changes."),
                 io.Sampler.Input("sampler", tooltip="As for SamplerCustomAdvanced."),
                 io.Sigmas.Input("sigmas", tooltip="As for SamplerCustomAdvanced."),
-                io.Latent.Input("latent", tooltip="As for SamplerCustomAdvanced. A batch is sampled again as a whole; "
-                                                  "of each picture the best try counts."),
-                io.Vae.Input("vae", tooltip="Decodes every try."),
+                io.Latent.Input("latent", tooltip="As for SamplerCustomAdvanced. A batch is always sampled as a whole; "
+                                                  "of each picture the best attempt counts."),
+                io.Vae.Input("vae", tooltip="Decodes every attempt."),
                 _original_input(),
                 io.Int.Input("tries", default=3, min=1, max=100, step=1,
-                             tooltip="Most samplings, 1 to 100. 1 samples once and verifies."),
+                             tooltip="Largest number of attempts, 1 to 100. 1 samples once and verifies."),
                 io.Float.Input("scale_step", default=0.25, min=0.0, max=2.0, step=0.05,
-                               tooltip="By how much the anonymization scale grows from try to try, 0 to 2. 0 changes "
-                                       "the seed alone. Our choice: 0.25."),
+                               tooltip="By how much the anonymization scale grows from attempt to attempt, 0 to 2. 0 "
+                                       "changes only the seed. Our choice: 0.25."),
                 io.Float.Input("largest_scale", default=2.5, min=0.0, max=3.0, step=0.05,
-                               tooltip="The anonymization scale grows up to here, 0 to 3; a guider that starts above "
-                                       "it, and 0, keep the guider's own. Our choice: 2.5, beyond it pictures fall "
-                                       "apart."),
+                               tooltip="The anonymization scale grows up to this value, 0 to 3; 0, and a guider that "
+                                       "starts above it, keep the guider's own. Our choice: 2.5; above it pictures "
+                                       "lose their structure."),
                 *_policy_inputs(), *_verifier_inputs(), _calibration_input(), *_known_inputs("original"),
                 *_last_inputs(),
             ],
             outputs=[*_outputs(),
                      io.Latent.Output("LATENT", display_name="latent",
-                                      tooltip="The latents of the tries that were kept, before any redaction.")])
+                                      tooltip="The latents of the attempts that were kept, before any redaction.")])
 
     @classmethod
     def execute(cls, noise: io.Noise.Type, guider: io.Guider.Type, sampler: io.Sampler.Type, sigmas: io.Sigmas.Type,

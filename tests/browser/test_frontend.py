@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -195,16 +196,39 @@ def test_the_workflow_opens_clean_and_means_what_the_server_gets(
     assert inputs(shown, schemas) == inputs(queued, schemas)
 
 
-def test_a_missing_weight_is_named_with_its_folder(frontend: Frontend, base: dict[str, Any]) -> None:
+def test_a_missing_weight_is_named_with_its_folder(frontend: Frontend, version: str, base: dict[str, Any]) -> None:
     changed = copy.deepcopy(base)
     loader = next(node for node in changed["nodes"] if node["title"] == "Pose ControlNet")
     loader["widgets_values"] = ["not_there.safetensors"]
     loader["properties"]["models"][0]["name"] = "not_there.safetensors"
     frontend.page.evaluate("workflow => app.loadGraphData(workflow)", changed)
-    dialog = frontend.page.get_by_role("dialog")
-    dialog.wait_for()
-    listed = [line for line in dialog.inner_text().splitlines() if " / " in line]
-    assert listed == ["controlnet / not_there.safetensors"]
+    if version == "own":
+        dialog = frontend.page.get_by_role("dialog")
+        dialog.wait_for()
+        listed = [line for line in dialog.inner_text().splitlines() if " / " in line]
+        assert listed == ["controlnet / not_there.safetensors"]
+    else:  # since 1.49 or so the loader has a red frame, and the rest is in a panel
+        frontend.page.get_by_role("button", name="View details").click()
+        group = frontend.page.get_by_test_id("error-group-missing-model")
+        group.wait_for()
+        listed = group.inner_text().splitlines()
+        assert [line for line in listed if line.endswith(".safetensors")] == ["not_there.safetensors"]
+        assert "controlnet" in listed
+
+
+def test_app_mode_asks_for_no_more_than_it_must(
+        frontend: Frontend, version: str, workflow: dict[str, Any]) -> None:
+    page = frontend.page
+    frontend.load(workflow)
+    if version != "own":  # App Mode came with 1.41
+        page.evaluate("() => app.extensionManager.command.execute('Comfy.ToggleLinear')")
+        for _, widget in workflow["extra"]["linearData"]["inputs"]:
+            page.get_by_text(widget, exact=True).wait_for()
+        page.locator("button:visible", has_text=re.compile(r"^\s*Run\s*$")).wait_for()
+        titles = {node["title"] for node in workflow["nodes"]}
+        assert [title for title in titles if page.get_by_text(title, exact=True).locator("visible=true").count()] == []
+    kept = page.evaluate("() => app.graph.serialize().extra.linearData")
+    assert kept == workflow["extra"]["linearData"], "and an older frontend keeps it for the next one"
 
 
 def test_the_layout_leaves_everything_readable(frontend: Frontend, workflow: dict[str, Any]) -> None:
