@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-FacesType = io.Custom("CAMOUFLAGE_FACES")  # camouflage.faces.Faces
-AttributeMapType = io.Custom("CAMOUFLAGE_ATTRIBUTE_MAP")  # torch.Tensor, B x 41 x h x w (camouflage.attribute_map)
-LightAdapterType = io.Custom("CAMOUFLAGE_LIGHT_ADAPTER")  # host.light_adapter.LightAdapter
-ImagePromptType = io.Custom("CAMOUFLAGE_IMAGE_PROMPT")  # host.image_prompt.ImagePromptAdapter
+FacesType = io.Custom("CAMOUFLAGE_FACES")  # camouflage.method.faces.Faces
+AttributeMapType = io.Custom("CAMOUFLAGE_ATTRIBUTE_MAP")  # B x 41 x h x w (camouflage.method.attribute_map)
+LightAdapterType = io.Custom("CAMOUFLAGE_LIGHT_ADAPTER")  # camouflage.comfy.light_adapter.LightAdapter
+ImagePromptType = io.Custom("CAMOUFLAGE_IMAGE_PROMPT")  # camouflage.comfy.image_prompt.ImagePromptAdapter
 ReportType = io.Custom("CAMOUFLAGE_REPORT")  # camouflage.verification.report.Report
 CalibrationType = io.Custom("CAMOUFLAGE_CALIBRATION")  # camouflage.verification.recognition.Threshold
-RedactionType = io.Custom("CAMOUFLAGE_REDACTION")  # host.verification.Redaction
-BoundingBoxType = io.Custom("BOUNDING_BOX")  # the host's own, which older hosts do not name; see camouflage.known
+RedactionType = io.Custom("CAMOUFLAGE_REDACTION")  # camouflage.comfy.verification.Redaction
+BoundingBoxType = io.Custom("BOUNDING_BOX")  # the host's own, which older hosts do not name (method/known.py)
 
 
 def boxes_input(tooltip: str) -> io.Input:
