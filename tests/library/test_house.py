@@ -192,6 +192,9 @@ def test_the_package_metadata_agrees_with_the_files():
                     if line.strip() and not line.startswith("#")]
     assert sorted(project["project"]["dependencies"]) == sorted(requirements)
     assert not any(line.startswith(("torch", "numpy")) for line in requirements)
+    hosts = ("transformers", "safetensors")  # ComfyUI's own: an upper bound would replace what a ComfyUI has
+    for line in requirements:
+        assert (",<" in line) != line.startswith(hosts), f"{line}: a bound above, except on what is ComfyUI's"
     assert project["project"]["name"] == "camouflage" and project["tool"]["comfy"]["DisplayName"] == "CAMOUFLaGE"
     models = [(model["location"], model["model_url"]) for model in project["tool"]["comfy"]["Models"]]
     assert models == [(weight.path, weight.url) for weight in REGISTRY if weight.url]
