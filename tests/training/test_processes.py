@@ -38,8 +38,8 @@ for line in sys.stdin:  # everything is imported once; every training is a proce
     child = os.fork()
     if not child:
         os._exit(train(*json.loads(line)))
-    print(child, flush=True)
-    print(os.waitpid(child, 0)[1], flush=True)
+    print("", child, sep="\\n", flush=True)  # the one before may have left a line unfinished
+    print("", os.waitpid(child, 0)[1], sep="\\n", flush=True)
 """
 
 
