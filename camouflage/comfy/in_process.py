@@ -45,7 +45,7 @@ def _enter(comfyui: Path, cpu: bool | None) -> None:
         sys.path.insert(0, str(comfyui))  # first: the host's `nodes` and `utils` must win over ours and others
     import comfy.cli_args
 
-    if cpu or (cpu is None and not _accelerator()):
+    if cpu or (cpu is None and not accelerator()):
         comfy.cli_args.args.cpu = True
     from utils.extra_config import load_extra_path_config
 
@@ -54,7 +54,8 @@ def _enter(comfyui: Path, cpu: bool | None) -> None:
         load_extra_path_config(str(extra))
 
 
-def _accelerator() -> bool:
+def accelerator() -> bool:
+    """Whether torch has a GPU to offer; without one ComfyUI starts only if it is told to use the CPU."""
     import torch
 
     return torch.cuda.is_available() or torch.backends.mps.is_available() or torch.xpu.is_available()

@@ -21,6 +21,7 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
+from ..comfy.in_process import accelerator
 from ..comfy.installed import describe_missing, missing
 from ..errors import CamouflageError
 from ..files import first_free
@@ -194,13 +195,6 @@ def refusal(error: NodeFailed) -> str | None:
         return None
     kind = str(error.details.get("exception_type", "")).rpartition(".")[2]
     return str(error.details["exception_message"]).strip() if kind in ("Blocked", "CamouflageError") else None
-
-
-def accelerator() -> bool:
-    """Whether torch has a GPU to offer; without one ComfyUI starts only if it is told to use the CPU."""
-    import torch
-
-    return torch.cuda.is_available() or torch.backends.mps.is_available() or torch.xpu.is_available()
 
 
 def run_pipelines(photo: Image.Image, options: Namespace, pipelines: Sequence[Pipeline],
