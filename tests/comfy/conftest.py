@@ -5,14 +5,14 @@ from __future__ import annotations
 import gc
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from in_host import NETS, SIZE, enter_host, pictures
+from in_host import FACE_FILES, NETS, SIZE, enter_host, pictures, vouch_for
 
 enter_host()
 
@@ -99,3 +99,32 @@ def weights_folder(tmp_path, miniature_models, monkeypatch) -> Path:
     _, extensions = folder_paths.folder_names_and_paths["camouflage"]
     monkeypatch.setitem(folder_paths.folder_names_and_paths, "camouflage", ([str(folder)], extensions))
     return folder
+
+
+@pytest.fixture
+def faces_folder(tmp_path, own_networks, miniature_models, monkeypatch) -> Path:
+    """A copy of the weights that read faces, which a test may spoil and write to; the only one the host sees."""
+    import folder_paths
+
+    folder = tmp_path / "camouflage"
+    shutil.copytree(miniature_models / "camouflage" / "faces", folder / "faces")
+    shutil.copy(miniature_models / "camouflage" / "SHA256SUMS", folder)
+    vouch_for(folder, *FACE_FILES.values())
+    _, extensions = folder_paths.folder_names_and_paths["camouflage"]
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "camouflage", ([str(folder)], extensions))
+    return folder
+
+
+@pytest.fixture
+def run(host, faces_folder) -> Callable[..., tuple]:
+    """run(node's name, **inputs) -> its outputs, with weights that read faces."""
+    return lambda name, **inputs: host.run(f"Camouflage{name}", **inputs)
+
+
+@pytest.fixture
+def said(host, monkeypatch) -> list[str]:
+    """What the nodes for faces say to the person at the screen."""
+    texts: list[str] = []
+    for name in ("warn", "show"):
+        monkeypatch.setattr(host.module("nodes.faces"), name, texts.append)
+    return texts

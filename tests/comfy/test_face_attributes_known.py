@@ -3,51 +3,16 @@
 from __future__ import annotations
 
 import importlib
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import folder_paths
 import pytest
 import torch
 
 from in_host import pictures
 
 SIDE = 256  # px of the pictures: one pixel, one level of red across and of green down
-
-
-@pytest.fixture(scope="session")
-def known_weights(tmp_path_factory) -> Path:
-    """A `models` folder with the stand-ins for FACER's detector and attributes."""
-    from in_host import vouch_for
-    from testing.miniature import faces
-
-    models = tmp_path_factory.mktemp("known") / "models"
-    faces.faces(models, 0)
-    vouch_for(models / "camouflage", *(str(path.relative_to(models / "camouflage"))
-                                       for path in (models / "camouflage/faces").iterdir()))
-    return models
-
-
-@pytest.fixture
-def run(host, own_networks, tmp_path, known_weights, monkeypatch) -> Callable[..., tuple]:
-    """run(node's name, **inputs) -> its outputs."""
-    folder = tmp_path / "camouflage"
-    shutil.copytree(known_weights / "camouflage", folder)
-    _, extensions = folder_paths.folder_names_and_paths["camouflage"]
-    monkeypatch.setitem(folder_paths.folder_names_and_paths, "camouflage", ([str(folder)], extensions))
-    return lambda name, **inputs: host.run(f"Camouflage{name}", **inputs)
-
-
-@pytest.fixture
-def said(host, monkeypatch) -> list[str]:
-    """What the node says to the person at the screen."""
-    texts: list[str] = []
-    for name in ("warn", "show"):
-        monkeypatch.setattr(host.module("nodes.faces"), name, texts.append)
-    return texts
 
 
 @dataclass
@@ -158,7 +123,7 @@ def test_the_best_of_several_faces_in_a_box_counts(run, plant):
     assert face.score == pytest.approx(0.6)
 
 
-def test_where_nothing_is_found_dlib_places_eyes_and_nose(host, run, plant, known_weights):
+def test_where_nothing_is_found_dlib_places_eyes_and_nose(host, run, plant):
     plant(SEEN)
     face = run("FaceAttributes", image=image(), boxes=[drawn(AWAY)], landmarks=True)[0].pictures[0].faces[1]
     assert face.box_ltrb == AWAY and face.score == 0.0

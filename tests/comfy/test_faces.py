@@ -1,73 +1,21 @@
-"""Faces on real pyfacer: its own results, crops, memory, zero and many faces, bad files, Cancel, and the nodes."""
+"""Faces on real pyfacer: its own results, crops, memory, zero and many faces, Cancel."""
 
 from __future__ import annotations
 
 import importlib
-import json
 import os
-import pickle
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import comfy.model_management as mm
 import comfy.utils
-import folder_paths
 import pytest
 import torch
 
-from in_host import difference, host_folder, pictures, vouch_for
+from in_host import FACE_FILES, difference, host_folder, pictures
 
-FILES = {"detector": "faces/mobilenet0.25_Final.pth", "attributes": "faces/face_attribute.farl.celeba.pt",
-         "landmarks": "faces/face_alignment.farl.ibug300w.main_ema_jit.pt"}
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="session")
-def face_weights(tmp_path_factory) -> Path:
-    """A `models` folder with the stand-ins for FACER's weights, and SHA256SUMS that vouches for them."""
-    from testing.miniature import faces
-
-    models = tmp_path_factory.mktemp("faces") / "models"
-    faces.faces(models, 0)
-    vouch_for(models / "camouflage", *FILES.values())
-    return models
-
-
-@pytest.fixture
-def weights_folder(tmp_path, own_networks, face_weights, monkeypatch) -> Path:
-    """A copy of the stand-ins that a test may spoil; the only one the host sees."""
-    folder = tmp_path / "camouflage"
-    shutil.copytree(face_weights / "camouflage", folder)
-    _, extensions = folder_paths.folder_names_and_paths["camouflage"]
-    monkeypatch.setitem(folder_paths.folder_names_and_paths, "camouflage", ([str(folder)], extensions))
-    return folder
-
-
-@pytest.fixture
-def run(host, weights_folder):
-    """run(node's name, **inputs) -> its outputs, also before the node is registered."""
-    nodes = host.module("nodes.faces")
-
-    def call(name: str, **inputs: object) -> tuple:
-        node = getattr(nodes, f"Camouflage{name}")
-        values = {socket.id: socket.default for socket in node.GET_SCHEMA().inputs
-                  if getattr(socket, "default", None) is not None}
-        with torch.inference_mode():
-            return tuple(node.EXECUTE_NORMALIZED(**{**values, **inputs}).result)
-
-    return call
-
-
-@pytest.fixture
-def said(host, monkeypatch) -> list[str]:
-    """What the nodes say to the person at the screen."""
-    texts: list[str] = []
-    nodes = host.module("nodes.faces")
-    monkeypatch.setattr(nodes, "warn", texts.append)
-    monkeypatch.setattr(nodes, "show", texts.append)
-    return texts
 
 
 def plant(host, monkeypatch, boxes: list[tuple[float, float, float, float]]) -> None:
@@ -85,24 +33,24 @@ def plant(host, monkeypatch, boxes: list[tuple[float, float, float, float]]) -> 
 
 
 @pytest.fixture
-def direct(face_weights, monkeypatch):
+def direct(miniature_models, monkeypatch):
     """pyfacer called as its README does: pixels -> its dictionary of results, whole picture, all faces at once."""
     import facer
 
-    folder = face_weights / "camouflage"
+    folder = miniature_models / "camouflage"
 
     def call(image: torch.Tensor, align: bool = False, attributes: bool = True, detected: dict | None = None) -> dict:
         pixels = (image.movedim(-1, 1) * 255).round().to(torch.uint8)
         with torch.inference_mode(), monkeypatch.context() as patch:
             patch.setattr(torch.nn.Module, "cuda", lambda self, device=None: self)  # what pyfacer cannot do on a CPU
             found = detected or facer.face_detector("retinaface/mobilenet", device="cpu", threshold=0.5,
-                                                    model_path=str(folder / FILES["detector"]))(pixels)
+                                                    model_path=str(folder / FACE_FILES["detector"]))(pixels)
             if attributes:
                 found = facer.face_attr("farl/celeba/224", device="cpu",
-                                        model_path=str(folder / FILES["attributes"]))(pixels, found)
+                                        model_path=str(folder / FACE_FILES["attributes"]))(pixels, found)
             if align:
                 found = facer.face_aligner("farl/ibug300w/448", device="cpu",
-                                           model_path=str(folder / FILES["landmarks"]))(pixels, found)
+                                           model_path=str(folder / FACE_FILES["landmarks"]))(pixels, found)
         return found
 
     return call
@@ -171,16 +119,15 @@ def test_a_large_face_is_aligned_at_a_smaller_scale(host, run, direct, monkeypat
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
-def test_six_faces_take_less_than_two_gigabytes(face_weights):
+def test_six_faces_take_less_than_two_gigabytes(miniature_models):
     code = """
 import sys
 sys.path[:0] = sys.argv[1:3]
 sys.path.append(sys.argv[3])
 import comfy.cli_args
 comfy.cli_args.args.cpu = True
-import folder_paths, types, torch, facer
-pack = types.ModuleType("pack"); pack.__path__ = [sys.argv[3]]; sys.modules["pack"] = pack
-from pack.host import faces, weights
+import folder_paths, torch, facer
+from camouflage.comfy import faces, weights
 weights.register_folder()
 folder_paths.folder_names_and_paths["camouflage"] = ([sys.argv[4]], {".pt", ".pth"})
 from facer.face_detection import retinaface
@@ -201,7 +148,7 @@ assert all(face.landmarks for face in result.pictures[0].faces) and result.count
 print(baseline, peak())
 """
     done = subprocess.run([sys.executable, "-c", code, str(host_folder()), str(ROOT / "tests/support"), str(ROOT),
-                           str(face_weights / "camouflage")], capture_output=True, text=True,
+                           str(miniature_models / "camouflage")], capture_output=True, text=True,
                           env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     baseline, peak = (float(value) for value in done.stdout.split()[-2:])
@@ -306,152 +253,3 @@ def test_cancel_between_faces_and_pictures(run, monkeypatch, after):
     assert len(seen) == after and seen == sorted(seen) and seen[-1] <= 0.5
     monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", None)
     assert run("FaceAttributes", image=pictures(4, 1, 128, 256))[0].count == 2
-
-
-# --- missing, damaged, hostile and untrusted files --------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", FILES)
-def test_a_missing_file_is_named(run, weights_folder, kind):
-    (weights_folder / FILES[kind]).unlink()
-    if kind == "landmarks":
-        assert run("FaceAttributes", image=pictures(4, 1, 256, 256))[0].count == 1
-    with pytest.raises(ValueError, match="missing") as error:
-        run("FaceAttributes", image=pictures(4), landmarks=True)
-    text = str(error.value)
-    assert str(weights_folder / FILES[kind]) in text and "https://" in text and "licence:" in text
-
-
-@pytest.mark.parametrize("kind", FILES)
-@pytest.mark.parametrize("content", ["truncated", "noise", "other"])
-def test_a_damaged_file(run, weights_folder, kind, content, tmp_path):
-    path = weights_folder / FILES[kind]
-    data = path.read_bytes()
-    torch.save({"weight": torch.zeros(3)}, tmp_path / "other")
-    path.write_bytes({"truncated": data[: len(data) // 2], "noise": b"\x13\x37" * 5000,
-                      "other": (tmp_path / "other").read_bytes()}[content])
-    if kind != "attributes":  # whose digest nobody knows
-        with pytest.raises(ValueError, match=r"(?s)not the published file|is not run unasked.*SHA256SUMS"):
-            run("FaceAttributes", image=pictures(4), landmarks=True)
-    vouch_for(weights_folder, FILES[kind])
-    with pytest.raises(ValueError, match=r"could not be loaded.*download it again"):
-        run("FaceAttributes", image=pictures(4), landmarks=True)
-
-
-def test_a_detector_with_missing_tensors_is_refused(run, weights_folder):
-    path = weights_folder / FILES["detector"]
-    state = torch.load(path, weights_only=True)
-    del state["fpn.merge1.0.weight"]
-    torch.save(state, path)
-    vouch_for(weights_folder, FILES["detector"])
-    with pytest.raises(ValueError, match="1 of .* tensors are missing, fpn.merge1.0.weight"):
-        run("FaceAttributes", image=pictures(4))
-
-
-@pytest.mark.parametrize("kind", FILES)
-def test_code_in_a_pickle_is_never_executed(run, weights_folder, tmp_path, kind):
-    victim = tmp_path / "executed"
-
-    class Bomb:
-        def __reduce__(self):
-            return os.mkdir, (str(victim),)
-
-    path = weights_folder / FILES[kind]
-    if kind == "landmarks":  # hidden where pyfacer unpickles it
-        head = torch.jit.load(str(path))
-        torch.jit.save(head, str(path), _extra_files={"backbone": pickle.dumps(Bomb())})
-    else:
-        path.write_bytes(pickle.dumps(Bomb()))
-    vouch_for(weights_folder, FILES[kind])
-    with pytest.raises(ValueError, match="could not be loaded"):
-        run("FaceAttributes", image=pictures(4), landmarks=True)
-    assert not victim.exists()
-
-
-def test_torchscript_is_not_run_unless_vouched_for(run, weights_folder, monkeypatch):
-    image = pictures(4, 1, 256, 256)
-    (weights_folder / "SHA256SUMS").unlink()
-    vouch_for(weights_folder, FILES["detector"])
-    monkeypatch.setattr(torch.jit, "load", lambda *_, **__: pytest.fail("opened"))
-    assert run("FaceAttributes", image=image)[0].count == 1
-    with pytest.raises(ValueError, match="is not run unasked") as error:
-        run("FaceAttributes", image=image, landmarks=True)
-    monkeypatch.undo()
-    line = next(line for line in str(error.value).splitlines() if line.endswith(FILES["landmarks"]))
-    monkeypatch.setitem(folder_paths.folder_names_and_paths, "camouflage", ([str(weights_folder)], {".pt", ".pth"}))
-    with open(weights_folder / "SHA256SUMS", "a") as sums:
-        sums.write(line + "\n")
-    assert run("FaceAttributes", image=image, landmarks=True)[0].pictures[0].faces[0].landmarks
-
-
-# --- the other nodes --------------------------------------------------------------------------------------------
-
-
-def test_edits_presets_and_their_conflicts(run, host):
-    faces, = run("FaceAttributes", image=pictures(4, 1, 128, 256))
-    edit = host.module("camouflage.method.attributes").edit
-    assert run("EditAttributes", faces=faces)[0] == faces
-    text = '{"persons": {"1": {"Male": 0.25}, "all": {"Young": "forget"}}}'
-    ours, = run("EditAttributes", faces=faces, preset="no demographics", edits=text)
-    assert ours == edit(faces, json.dumps({"preset": "no demographics", **json.loads(text)})) != faces
-    written = '{"preset": "expression only"}'
-    assert run("EditAttributes", faces=faces, preset="as in the edits", edits=written)[0] == edit(faces, written)
-    for inputs, error in (({"edits": written}, "'preset' is 'paper', but 'edits' names 'expression only'"),
-                          ({"preset": "none"}, "'preset' is 'none'"), ({"edits": "{"}, "no valid JSON"),
-                          ({"edits": "[]"}, "must be an object")):
-        with pytest.raises(ValueError, match=error):
-            run("EditAttributes", faces=faces, **inputs)
-
-
-@pytest.mark.parametrize(("height", "width"), [(64, 64), (128, 256), (1024, 768)])
-def test_preview_draws_every_box(run, host, height, width):
-    types = host.module("camouflage.method.faces")
-    box = (width * 0.25, height * 0.2, width * 0.75, height * 0.6)
-    points = tuple((width * x, height * y) for x, y in ((.4, .3), (.6, .3), (.5, .4), (.42, .5), (.58, .5)))
-    faces = types.Faces((types.Picture(height, width, (types.Face(box, 0.9, points, None, (0.9,) * 40),)),))
-    image = torch.zeros(1, height, width, 3)
-    drawn, = run("FacePreview", image=image, faces=faces)
-    plain, = run("FacePreview", image=image, faces=faces, attributes=0)
-    assert drawn.shape == image.shape and drawn.max() <= 1 and not image.any()
-    for x, y in points:
-        assert drawn[0, int(y), int(x)].max() > 0.5
-    assert drawn[0, int(box[1]), int(width / 2)].max() > 0.5
-    assert drawn[0, int(height * .45), int(box[0])].max() > 0.5
-    assert (drawn > 0.5).sum() > (plain > 0.5).sum()
-    for images, error in ((torch.zeros(2, height, width, 3), "has 2 pictures"),
-                          (torch.zeros(1, height, width + 1, 3), "were read from")):
-        with pytest.raises(ValueError, match=error):
-            run("FacePreview", image=images, faces=faces)
-
-
-def test_the_map_has_the_latents_size(run, host):
-    faces, = run("FaceAttributes", image=pictures(4, 2, 128, 256))
-    expected = host.module("camouflage.method.attribute_map").attribute_map(faces, 16, 32)
-    assert torch.equal(run("AttributeMap", faces=faces, width=256, height=128)[0], expected) and expected.any()
-    drawn, shown = run("AttributeMap", faces=faces, latent={"samples": torch.zeros(2, 4, 24, 48)})
-    assert drawn.shape == (2, 41, 24, 48) and shown.shape == (2, 192, 384, 3) and shown.any()
-    with pytest.raises(ValueError, match="256 x 128 px, but the map is for 320 x 192 px: another shape"):
-        run("AttributeMap", faces=faces, latent={"samples": torch.zeros(2, 4, 24, 40)})
-    with pytest.raises(ValueError, match="multiples of 8"):
-        run("AttributeMap", faces=faces, width=255, height=128)
-
-
-def test_every_socket_explains_itself(host):
-    for node in host.module("nodes.faces").NODES:
-        schema = node.GET_SCHEMA()
-        assert schema.description and schema.node_id.startswith("Camouflage")
-        assert all(socket.tooltip for socket in [*schema.inputs, *schema.outputs])
-
-
-# --- the stand-ins ----------------------------------------------------------------------------------------------
-
-
-def test_stand_ins_are_the_same_bytes_for_the_same_seed(face_weights, tmp_path):
-    from testing.miniature import faces
-
-    faces.faces(tmp_path / "same", 0)
-    faces.detector(tmp_path / "other", 1)
-    for file in FILES.values():
-        assert (tmp_path / "same/camouflage" / file).read_bytes() == (face_weights / "camouflage" / file).read_bytes()
-    assert (tmp_path / "other/camouflage" / FILES["detector"]).read_bytes() != (
-        face_weights / "camouflage" / FILES["detector"]).read_bytes()

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from in_host import NETS, difference
+from sampled import sampled
 
 CELLS = 8  # the latent is 8 x 8
 STEPS, BATCH, RATE = 120, 4, 3e-4
@@ -77,7 +78,7 @@ def test_identity_pulls_towards_the_original_and_guidance_pushes_away(host, smal
         assert difference(result, result) == 0.0  # finite
         return float((small.model.model.process_latent_in(result) - original).square().mean().sqrt())
 
-    for seed in (1, 2, 3):
+    for seed in sampled((1, 2, 3), 1):
         distances = {scale: distance(scale, seed) for scale in (0.0, 0.5, 1.0, 1.25, 2.0)}
         print(f"seed {seed}: RMS distance to the original by a_s:",
               {scale: round(value, 3) for scale, value in distances.items()})

@@ -17,6 +17,10 @@ NETS = {"depth": "control_v11f1p_sd15_depth_fp16", "normal": "control_v11p_sd15_
         "lineart": "control_v11p_sd15_lineart_fp16", "tile": "control_v11f1e_sd15_tile_fp16",
         "identity4": "camouflage_identity_sd15"}
 
+FACE_FILES = {"detector": "faces/mobilenet0.25_Final.pth", "attributes": "faces/face_attribute.farl.celeba.pt",
+              "landmarks": "faces/face_alignment.farl.ibug300w.main_ema_jit.pt"}
+"""What reads faces, below models/camouflage."""
+
 
 def host_folder() -> Path:
     """Folder of a real ComfyUI."""

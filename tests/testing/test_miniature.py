@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 from skimage import data
 
 from camouflage.weights import REGISTRY, of_role
+from sampled import long
 from testing import miniature
-from testing.miniature import annotators, diffusion, light, pose, recognition
+from testing.miniature import annotators, diffusion, faces, light, pose, recognition
 
 
 def picture(kind: str) -> np.ndarray:
@@ -81,7 +82,7 @@ def test_failed_build_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     "builder",
     [diffusion.vae, annotators.depth, annotators.segmentation, annotators.caption, annotators.lineart, pose.pose,
-     recognition.recognition],
+     faces.faces, recognition.recognition],
 )
 def test_the_seed_decides_the_bytes(builder, tmp_path: Path) -> None:
     for name, seed in (("first", 0), ("second", 0), ("other", 1)):
@@ -204,6 +205,19 @@ def test_pose_finds_one_to_five_persons(openpose, kind: str) -> None:
     assert max(person.body.total_parts for person in persons) >= 10
 
 
+@pytest.mark.parametrize(("part", "count"), [("hand_estimation", 21), ("face_detector", 70)])
+def test_the_networks_of_hand_and_face_see_every_point_somewhere(openpose, part: str, count: int) -> None:
+    """At a quarter of the size at which OpenPose asks them."""
+    net = getattr(openpose, part).model
+    small = torch.from_numpy(cv2.resize(picture("photo"), (184, 184))).movedim(-1, 0)[None] / 256.0 - 0.5
+    with torch.no_grad():
+        maps = net(small)
+    maps = (maps[-1] if isinstance(maps, list) else maps)[0, :count].flatten(1)
+    assert len(maps) == count and (maps.amax(dim=1) > 0.05).all()  # from there on OpenPose takes a point
+    assert len(set(maps.argmax(dim=1).tolist())) > count / 4
+
+
+@long
 def test_pose_finds_one_hand_and_a_face(openpose) -> None:
     person = openpose.detect_poses(picture("small"), include_hand=True, include_face=True)[0]
     assert len(person.left_hand) == 21 and person.right_hand is None

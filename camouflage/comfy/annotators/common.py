@@ -64,4 +64,5 @@ def to_uint8(image: torch.Tensor) -> np.ndarray:
 
 def from_uint8(picture: np.ndarray) -> torch.Tensor:
     """H x W x 3, 0..255, to 1 x H x W x 3 in 0..1."""
-    return torch.from_numpy(np.ascontiguousarray(picture)).unsqueeze(0).float().div_(255.0)
+    whole = np.require(picture, requirements=("C", "W"))  # torch warns of memory that it may not write to
+    return torch.from_numpy(whole).unsqueeze(0).float().div_(255.0)
