@@ -199,6 +199,25 @@ def test_the_redaction_of_a_real_photo_from_one_end_to_the_other(
     assert head.std() == 0 and skimage.data.astronaut()[75:165, 185:260].std() > 10
 
 
+def test_the_wiring_check_runs_everything_and_nobody_takes_it_for_a_result(
+        command, miniature_models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("demo", "--check-wiring", "--size", 128, "--steps", 1, "--output", tmp_path / "out") == 0
+    said, complaints = capsys.readouterr()
+    assert complaints == "" and "arning" not in said
+    assert "not a result" in said.splitlines()[-1]
+    assert not re.search(r"distance \d.*compare", said)
+    for pipeline in PIPELINES.values():
+        folder = tmp_path / "out" / pipeline.name
+        names = {path.name for path in folder.iterdir()}
+        assert names == {"original.png", "contact_sheet.png", "anonymized_00001.png", "anonymized_00001.json",
+                         "verdict_before.txt", *(f"{name}.png" for name in pipeline.pictures),
+                         *(f"{name}.txt" for name in pipeline.texts)}
+        if pipeline.samples:
+            assert f"{pipeline.title}\n  As painted: person 0" in said
+            told = json.loads((folder / "anonymized_00001.json").read_text(encoding="utf-8"))
+            assert Image.open(folder / "anonymized_00001.png").size == (128, 128) and told["checked"]["tries"]
+
+
 def test_where_no_face_is_found_it_says_so_and_leaves_nothing(
         command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     Image.fromarray(skimage.data.coffee()).save(tmp_path / "coffee.png")
