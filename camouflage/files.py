@@ -97,9 +97,13 @@ class OwnedFolder:
 
     def __init__(self, prefix: str) -> None:
         for abandoned in Path(tempfile.gettempdir()).glob(f"{prefix}*/{self.MARK}"):
-            with contextlib.suppress(OSError), open(abandoned, "r+b") as mark:
-                if try_lock(mark.fileno()):
-                    shutil.rmtree(abandoned.parent, ignore_errors=os.name != "nt")
+            with contextlib.suppress(OSError):
+                with open(abandoned, "r+b") as mark:
+                    free = try_lock(mark.fileno())
+                    if free:
+                        shutil.rmtree(abandoned.parent, ignore_errors=True)
+                if free:  # Windows removes no open file
+                    shutil.rmtree(abandoned.parent, ignore_errors=True)
         while True:
             self.path = Path(tempfile.mkdtemp(prefix=prefix))
             self._mark = open(self.path / self.MARK, "wb")  # noqa: SIM115 - as long as the folder

@@ -1,1 +1,1 @@
-"""What runs the pack for people and tests: the demo command, the checks, a real ComfyUI server, miniature weights."""
+"""The commands of run.py, the environments that they run in, and the real ComfyUI that they talk to."""

@@ -1,4 +1,4 @@
-"""Kinds of command line arguments; each says what it wants in the words of the person who typed."""
+"""Kinds of command line arguments. Each refuses bad values with a sentence that says what it must be."""
 
 from __future__ import annotations
 

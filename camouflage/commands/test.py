@@ -1,7 +1,7 @@
-"""Everything that has to be green: ruff, pyright and pytest, in this order, with one exit code.
+"""All checks: ruff, pyright and pytest, in this order, with one exit code.
 
-pytest comes last, so that its closing line is the last line of a green run. A failing ruff or pyright does not keep
-the tests from running, for a person in the middle of an edit wants to see them; it fails the command all the same.
+pytest comes last, so that its closing line is the last line of a run without errors. The tests run even where ruff or
+pyright fail, since somebody in the middle of an edit needs them, too; the command fails all the same.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ MAIN = """
 import http.server, json, os, sys
 print("working in", os.getcwd(), "stdin", repr(sys.stdin.read()))
 print("arguments", sys.argv[1:])
+print("path", sys.path[0], [path for path in sys.path if path.endswith("commands")])
 if os.environ.get("DIE"):
     sys.exit("no such luck")
 if os.environ.get("NEEDS"):
@@ -71,6 +72,12 @@ def test_server_starts_isolated_and_leaves_nothing(stand_in: Path, tmp_path: Pat
         assert str(tmp_path / "m\u00f6dels" / "camouflage") in (folder / "extra_model_paths.yaml").read_text("utf-8")
     assert gone(pid)
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("safe", ["", "1"])
+def test_only_comfyui_is_first_on_the_servers_path(stand_in: Path, safe: str) -> None:
+    with ComfyServer(stand_in, environment={"PYTHONSAFEPATH": safe}) as server:
+        assert f"path {stand_in} []" in server.log()
 
 
 def test_a_server_that_dies_shows_the_end_of_its_log(stand_in: Path, tmp_path: Path) -> None:
