@@ -32,7 +32,7 @@ class Weight:
         role: what the file is for; files that are loaded together share it.
         file: path below ``folder``, with forward slashes.
         folder: key of the host's model folders (``folder_paths``); ``camouflage`` is ``models/camouflage``.
-        url: where to download it by hand; None when it has to be trained.
+        url: where to download it by hand; None when it must be trained.
         licence: name of the licence of the weights (not of the code around them).
         commercial: True, False, or None where the licence does not say.
         size: bytes; None where unknown.

@@ -49,7 +49,7 @@ def read_faces(images: torch.Tensor, threshold: float = 0.5, smallest: int = 0, 
     """Finds the faces of every picture and reads them.
 
     Args:
-        images: B x H x W x C, 0..1, sides 64..4096 px; handed to FACER as 8-bit RGB, as it wants it.
+        images: B x H x W x C, 0..1, sides 64..4096 px; FACER gets them as 8-bit RGB, which it expects.
         threshold: least score of a face, 0.05..0.99. FACER's own default is 0.8; 0.5 is our choice, for a false
             face costs little, a missed one is not in the map.
         smallest: px; faces whose box, before it is clipped to the picture, has a shorter side are left out. 0: none.
@@ -194,7 +194,7 @@ def _landmarks(tool: Any, pixels: torch.Tensor, points: torch.Tensor) -> tuple[P
     """68 landmarks of the face with these keypoints (5 x 2, px); None where the keypoints say nothing.
 
     The aligner looks at a window around the face and sums heat maps that are zero outside of it. Given only the
-    window's bounding box it sees the same numbers, at a cost that does not hang on the picture's size.
+    window's bounding box it sees the same numbers, at a cost that does not depend on the picture's size.
     Landmarks whose heat map falls outside the picture or between its pixels (faces of some ten px) mean nothing,
     from pyfacer as from here.
     """

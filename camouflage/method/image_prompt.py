@@ -10,8 +10,8 @@ from ..errors import CamouflageError
 from .light_adapter import kind_of
 
 _LAYER = re.compile(r"ip_adapter\.(\d+)\.to_k_ip\.weight")
-_WANTED = ("Wanted is the published layout of ip-adapter_sd15.safetensors: image_proj.proj, image_proj.norm and pairs "
-           "ip_adapter.N.to_k_ip, to_v_ip. Choose another file in 'adapter'.")
+_WANTED = ("It must have the published layout of ip-adapter_sd15.safetensors: image_proj.proj, image_proj.norm and "
+           "pairs ip_adapter.N.to_k_ip, to_v_ip. Choose another file in 'adapter'.")
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ def read_layout(shapes: Mapping[str, tuple[int, ...]], file: str) -> ImagePrompt
         wanted |= {f"ip_adapter.{number}.{part}_ip.weight": (width, context) for part in ("to_k", "to_v")}
     for key in sorted(wanted.keys() | shapes.keys()):
         if wanted.get(key) != shapes.get(key):
-            found, want = (list(s[key]) if key in s else "not there" for s in (shapes, wanted))
-            raise CamouflageError(f"'{file}' is no IP-Adapter for SD 1.5: {key} is {found}, wanted {want}. {_WANTED}")
+            found, want = (list(s[key]) if key in s else "absent" for s in (shapes, wanted))
+            raise CamouflageError(f"'{file}' is no IP-Adapter for SD 1.5: {key} is {found}, but must be {want}. "
+                                  f"{_WANTED}")
     return ImagePromptLayout(proj[1], context, proj[0] // context, layers, numbers)

@@ -26,7 +26,7 @@ LEAST_SIDE = 16
 """px; a part of a person whose longer side is shorter is left out: a speck of the mask, or nobody to be told by."""
 _FARTHEST = 1e6  # px
 _SIDE, _ABOVE = 4.0, 2.5  # how far a body reaches, in widths and heights of its face
-_SHARE = 0.25  # of a face's box that has to lie in an area of which it is a part
+_SHARE = 0.25  # of a face's box that must lie in an area of which it is a part
 _BOX = ('A box is {"x": 10, "y": 20, "width": 30, "height": 40} in pixels of its picture, x and y of its upper left '
         "corner. Connect an output of the type BOUNDING_BOX, or draw the box again.")
 _MASK = ("Connect a MASK of the persons in these very pictures: 0 (nobody) to 1 (a person), one for each picture or "
@@ -151,7 +151,7 @@ def _masks(mask: object, count: int, socket: str) -> torch.Tensor:
 
 
 def _check_shape(h: int, w: int, height: int, width: int, index: int, socket: str) -> None:
-    """Refuses a mask (h x w) that would have to be distorted; a small one may be off by a pixel."""
+    """Refuses a mask (h x w) whose shape is not that of the picture; a small one may be off by a pixel."""
     if (abs(w / h * height / width - 1) > ASPECT_TOLERANCE
             and min(abs(w - h * width / height), abs(h - w * height / width)) > 1):
         raise CamouflageError(f"'{socket}' is {w} x {h} px, but picture {index} (counted from 0) is {width} x {height} "
@@ -224,7 +224,7 @@ class Part:
 
 
 def parts(area: np.ndarray) -> list[Part]:
-    """Everything that hangs together in an area, H x W, bool; from top to bottom, then from left to right."""
+    """The connected parts of an area, H x W, bool; from top to bottom, then from left to right."""
     labels, bounds = _parts(area, 1)
     found = [Part((columns.start, rows.start, columns.stop, rows.stop), labels[rows, columns] == number)
              for number, (rows, columns) in enumerate(bounds, 1)]

@@ -14,7 +14,7 @@ from ..errors import CamouflageError
 from .attribute_map import CHANNELS, ENCODING, ENCODING_VERSION
 
 _MAX_LEVELS = 4
-_WANTED = ("Wanted is a T2I-Adapter in diffusers' layout (adapter.conv_in, adapter.body.N.resnets) with "
+_WANTED = ("It must be a T2I-Adapter in diffusers' layout (adapter.conv_in, adapter.body.N.resnets) with "
            f"{CHANNELS} input channels, as .safetensors. Choose another file in 'adapter'.")
 _KINDS = (
     (("control_model.", "input_hint_block.", "controlnet_cond_embedding.", "zero_convs."), "a ControlNet"),
@@ -188,5 +188,6 @@ def _compare(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[in
     for key in sorted(wanted.keys() | found.keys()):
         if wanted.get(key) != (tuple(found[key]) if key in found else None):
             have = list(found[key]) if key in found else "missing"
-            want = list(wanted[key]) if key in wanted else "not there"
-            raise CamouflageError(f"'{file}' is no complete Light adapter: {key} is {have}, wanted {want}. {_WANTED}")
+            want = list(wanted[key]) if key in wanted else "absent"
+            raise CamouflageError(f"'{file}' is no complete Light adapter: {key} is {have}, but must be {want}. "
+                                  f"{_WANTED}")

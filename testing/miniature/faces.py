@@ -150,7 +150,7 @@ def _see_colours(state: State, prefix: str, rng: torch.Generator) -> None:
 
 
 def attributes(models: Path, seed: int) -> None:
-    """Write the attribute network: its probabilities hang on the colours of a face."""
+    """Write the attribute network: its probabilities depend on the colours of a face."""
     path = file_of(models, "face attributes")
     rng = generator(seed, path)
     backbone = VisualTransformer(input_resolution=224, patch_size=16, width=768, layers=12, heads=12, output_dim=512)

@@ -359,8 +359,8 @@ def bad_file(kind, states, folder, miniature_models):
 @pytest.mark.parametrize(("kind", "words"), [
     ("controlnet", "is a ControlNet"), ("pickle", "only .safetensors"), ("disguised", "could not be loaded"),
     ("truncated", "could not be loaded"), ("light adapter", "T2I-Adapter"), ("plus", "Plus, full-face, FaceID"),
-    ("incomplete", r"ip_adapter.5.to_v_ip.weight is not there, wanted \[320, 768\]"),
-    ("LoRA inside", r"to_q_lora.down.weight is \[2, 2\], wanted not there"),
+    ("incomplete", r"ip_adapter.5.to_v_ip.weight is absent, but must be \[320, 768\]"),
+    ("LoRA inside", r"to_q_lora.down.weight is \[2, 2\], but must be absent"),
 ])
 def test_every_other_file_is_refused(prompt, states, tmp_path, miniature_models, kind, words):
     with pytest.raises(CamouflageError, match=words):

@@ -285,8 +285,8 @@ def bad_file(kind, theirs, miniature_models, folder):
     ("controlnet", "is a ControlNet"), ("pickle", "only .safetensors"), ("disguised", "could not be loaded"),
     ("truncated", "could not be loaded"), ("absent", "could not be loaded"),
     ("3 channels", r"192 input channels \(3 colours unshuffled by 8\)"), ("light type", "'light_adapter'"),
-    ("ip-adapter", "is an IP-Adapter"), ("incomplete", r"block2.bias is missing, wanted \[640\]"),
-    ("foreign key", r"adapter.extra.weight is \[1\], wanted not there"), ("no levels", "0 levels"),
+    ("ip-adapter", "is an IP-Adapter"), ("incomplete", r"block2.bias is (missing|absent), but must be \[640\]"),
+    ("foreign key", r"adapter.extra.weight is \[1\], but must be absent"), ("no levels", "0 levels"),
     ("original layout", "authors' layout"),
 ])
 def test_every_other_file_is_refused(light, encoding, theirs, miniature_models, tmp_path, error, kind, words):
