@@ -24,6 +24,7 @@ from . import environments, train
 
 GROUPS = {"demo": "base", "calibrate": "base", "train": "train", "test": "test"}
 """The environment of each command, see :data:`environments.REQUIREMENTS`."""
+HANDED_OVER = "CAMOUFLAGE_HANDED_OVER"  # to which environment, for the process that is started in it
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -107,7 +108,12 @@ def run(options: argparse.Namespace) -> int:
     cache, host, venv = environments.prepare(options.comfyui, None if train.launched() else GROUPS[options.command])
     # Processes that are started from here on find the same host, wherever they lie and run.
     os.environ.update(CAMOUFLAGE_CACHE=str(cache), COMFYUI_PATH=str(host), CAMOUFLAGE_COMFYUI=str(host))
+    came_from = os.environ.pop(HANDED_OVER, None)
     if Path(sys.prefix).resolve() != venv.resolve():
+        if came_from == str(venv):  # for ever otherwise
+            raise CamouflageError(f"The Python of the environment {venv} runs in {sys.prefix} instead. Is PYTHONHOME "
+                                  "set? Unset it; if that is not the cause, delete the environment's folder.")
+        os.environ[HANDED_OVER] = str(venv)
         return environments.hand_over(venv, options.arguments)
     command = importlib.import_module(f".{options.command}", __package__)
     with signals_end_in_order(), warnings.catch_warnings():  # what a command changes ends with it

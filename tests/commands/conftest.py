@@ -13,7 +13,7 @@ import pytest
 from camouflage.commands import environments, launch
 from camouflage.files import ROOT
 
-NAMES = ("CAMOUFLAGE_CACHE", "CAMOUFLAGE_COMFYUI", "COMFYUI_PATH", "WORLD_SIZE", "LOCAL_RANK")
+NAMES = ("CAMOUFLAGE_CACHE", "CAMOUFLAGE_COMFYUI", "COMFYUI_PATH", launch.HANDED_OVER, "WORLD_SIZE", "LOCAL_RANK")
 
 
 @pytest.fixture

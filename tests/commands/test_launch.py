@@ -135,6 +135,16 @@ def test_an_environment_is_entered_once_from_wherever_run_is_called(
     assert "Building" not in done.stdout and len(done.stderr.splitlines()) == 1
 
 
+def test_an_environment_that_is_never_entered_is_told_instead_of_started_for_ever(
+        tmp_path: Path, command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    handed = []
+    monkeypatch.setattr(environments, "environment", lambda *_: tmp_path / "venv")
+    monkeypatch.setattr(environments, "hand_over", lambda *given: handed.append(given) or 7)
+    assert command("calibrate", tmp_path) == 7
+    assert command("calibrate", tmp_path) == 2
+    assert len(handed) == 1 and "PYTHONHOME" in capsys.readouterr().err
+
+
 def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path, command, capsys: pytest.CaptureFixture[str],
                                                 monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
