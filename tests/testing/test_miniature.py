@@ -205,7 +205,7 @@ def test_pose_finds_one_to_five_persons(openpose, kind: str) -> None:
     assert max(person.body.total_parts for person in persons) >= 10
 
 
-@pytest.mark.parametrize(("part", "count"), [("hand_estimation", 21), ("face_detector", 70)])
+@pytest.mark.parametrize(("part", "count"), [("hand_estimation", 21), ("face_estimation", 70)])
 def test_the_networks_of_hand_and_face_see_every_point_somewhere(openpose, part: str, count: int) -> None:
     """At a quarter of the size at which OpenPose asks them."""
     net = getattr(openpose, part).model
