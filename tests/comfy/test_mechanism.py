@@ -13,7 +13,7 @@ from in_host import NETS, difference
 from sampled import sampled
 
 CELLS = 8  # the latent is 8 x 8
-STEPS, BATCH, RATE = 120, 4, 3e-4
+STEPS, BATCH, RATE = 80, 4, 3e-4
 
 
 @pytest.fixture(scope="module")
