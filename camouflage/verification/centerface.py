@@ -82,7 +82,7 @@ class CenterFace:
         return faces
 
     def _face(self, group: Sequence[_Seen]) -> Detection:
-        """The face of a group: seen upright if it can be, and with room around it where it is not sure.
+        """The face of a group: seen upright if it can be, and with room around it where it is not confident.
 
         Upright in a view that shows it about as the weightiest does: now and then a head is also seen at right angles
         to itself or upside down.
@@ -180,7 +180,7 @@ _FINE = 640  # px; in smaller sweeps much looks like a face
 _IN_ALL = 0.7  # sum of the scores in all sweeps
 _MOST_HINTS, _LEAST_HINT, _LEAST_BLURRED = 40, 32.0, 48.0  # number of hints; px of the face
 _FINE_LOOKS, _COARSE_LOOKS = (100, 80, 125, 160), (26, 20, 32, 40)  # px of the face's height
-_ROOM = 1.2  # factor on the box of a face that is not sure: of a half hidden one often only the eyes are boxed
+_ROOM = 1.2  # factor on the box of an uncertain face: of a half hidden one often only the eyes are boxed
 _STRONG = 0.2  # weight of a strong hint
 _STAYS, _STAYS_UPRIGHT, _STAYS_BLURRED = 0.22, 0.12, 0.28  # mean score of a hint, of a strong upright one, of a blur
 _SAME_WAY = 60.0  # degrees between two looks at a head that agree on how it is turned

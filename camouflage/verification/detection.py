@@ -32,7 +32,7 @@ class Detection:
     Attributes:
         box_ltrb: brow to chin, ear to ear, in pixels; may leave the picture where the face does. Of a turned head the
             upright box about the same centre, see :mod:`.places`.
-        score: of the detector, on its own scale; higher is surer.
+        score: of the detector, on its own scale; higher is more confident.
         turn: degrees by which the head is turned counter-clockwise, -180 to 180.
     """
 

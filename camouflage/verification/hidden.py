@@ -24,8 +24,8 @@ class Hidden:
         new: regions of faces that stand at no place of the original; always solid.
         area: H x W, bool: what was filled besides.
         encoded: whether the pixels went through a lossy file since they were verified: then only faces of which a
-            detector is sure, and again in a crop of their own, count as new, for an encoder makes no faces, but moves
-            scores a little.
+            detector is confident, and again in a crop of their own, count as new, for an encoder makes no faces, but
+            moves scores a little.
     """
 
     persons: Mapping[int, str] = field(default_factory=dict)
@@ -66,9 +66,9 @@ class Hidden:
 
     def proves(self, pixels: np.ndarray, number: int, place: Place) -> bool:
         """Whether person ``number`` is hidden for certain: their face is our own solid fill and nothing else."""
-        return self.wants_proof(number) and filled(pixels, *place, self.encoded)
+        return self.needs_proof(number) and filled(pixels, *place, self.encoded)
 
-    def wants_proof(self, number: int) -> bool:
+    def needs_proof(self, number: int) -> bool:
         """Whether person ``number`` is said to be hidden by our own solid fill at places that are known."""
         return self.persons.get(number) == "solid" and bool(self.places.get(number))
 

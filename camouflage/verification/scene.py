@@ -37,9 +37,9 @@ class Scene:
         places: where these would be in the result.
         found: faces in the result, without what is our own fill.
         distances: by the first recogniser, rows x persons: what is at the places, then the found faces.
-        shares: the same, each as a part of its recogniser's threshold, the smallest of all recognisers: up to 1 it is
+        ratios: of these distances to the threshold, by the recogniser where it is smallest; up to 1 it is
             the same person.
-        others: shares of the persons of the batch's other originals, rows x persons of all of them.
+        others: ratios of the persons of the batch's other originals, rows x persons of all of them.
         proved: of each place, whether our own solid fill covers it.
         like: likeness of places to the original, by number, see :mod:`.likeness`; not of those that were hidden.
         faceless: where persons are without a face and not covered, H x W, bool; None where no mask says so.
@@ -51,7 +51,7 @@ class Scene:
     places: tuple[Place, ...]
     found: tuple[FoundFace, ...]
     distances: np.ndarray
-    shares: np.ndarray
+    ratios: np.ndarray
     others: np.ndarray
     proved: tuple[bool, ...]
     like: Mapping[int, likeness.Found]
@@ -64,13 +64,13 @@ class Scene:
         return [self.found[row - len(self.places)] for row in self._rows_at(i)]
 
     def here(self, i: int) -> tuple[float, int, float]:
-        """Nearest of anything at person ``i``'s place to any original face: share, whose that is, distance."""
+        """Nearest of anything at person ``i``'s place to any original face: ratio, whose that is, distance."""
         return self._nearest([i, *self._rows_at(i)])
 
     def elsewhere(self, i: int) -> tuple[float, float, Box | None]:
-        """Nearest of a found face that is not at person ``i``'s place to their face: share, distance, its box."""
+        """Nearest of a found face that is not at person ``i``'s place to their face: ratio, distance, its box."""
         here = self._rows_at(i)
-        away = [(float(self.shares[row, i]), float(self.distances[row, i]), face.bounds) for row, face in self._faces()
+        away = [(float(self.ratios[row, i]), float(self.distances[row, i]), face.bounds) for row, face in self._faces()
                 if row not in here]
         return min(away, default=(float("inf"), float("inf"), None), key=lambda one: one[0])
 
@@ -84,18 +84,18 @@ class Scene:
         return [k for k, face in enumerate(self.found) if not any(self._at(face, i) for i in range(len(self.places)))]
 
     def of_stranger(self, k: int) -> tuple[float, int | None, float]:
-        """Nearest of all originals of the batch to found face ``k``: share, whose (None: another picture's), distance.
+        """Nearest of all originals of the batch to found face ``k``: ratio, whose (None: another picture's), distance.
         """
         row = len(self.places) + k
-        share, nearest, distance = self._nearest([row])
+        ratio, nearest, distance = self._nearest([row])
         foreign = float(self.others[row].min()) if self.others.shape[1] else float("inf")
-        return (share, nearest if self.places else None, distance) if share <= foreign else (foreign, None, distance)
+        return (ratio, nearest if self.places else None, distance) if ratio <= foreign else (foreign, None, distance)
 
     def to_hide(self, i: int) -> list[Place]:
         """Everything that must go to hide person ``i``: their place, the faces there, and theirs elsewhere."""
         here = self._rows_at(i)
         found = [(face.box_ltrb, face.turn) for row, face in self._faces()
-                 if row in here or not self.shares[row, i] > 1]
+                 if row in here or not self.ratios[row, i] > 1]
         like = self.like.get(i)
         again = [(like.box_ltrb, like.turn)] if like is not None and like.likeness >= 1 else []
         return [self.places[i], *found, *again]
@@ -109,19 +109,19 @@ class Scene:
         rows = sorted(number for number in self.hidden.persons if number < len(self.places))
         if not specks or not rows:
             return self
-        shares, distances = self.shares.copy(), self.distances.copy()
+        ratios, distances = self.ratios.copy(), self.distances.copy()
         left = np.ix_(rows, specks)
-        within = ~(shares[left] > 1)
-        shares[left] = np.where(within, np.inf, shares[left])
+        within = ~(ratios[left] > 1)
+        ratios[left] = np.where(within, np.inf, ratios[left])
         distances[left] = np.where(within, np.inf, distances[left])
-        return replace(self, shares=shares, distances=distances)
+        return replace(self, ratios=ratios, distances=distances)
 
     def _nearest(self, rows: Sequence[int]) -> tuple[float, int, float]:
-        if not self.shares.shape[1]:
+        if not self.ratios.shape[1]:
             return float("inf"), 0, float("inf")
-        shares = self.shares[list(rows)]
-        row, person = divmod(int(shares.argmin()), shares.shape[1])
-        return float(shares[row, person]), person, float(self.distances[list(rows)][row, person])
+        ratios = self.ratios[list(rows)]
+        row, person = divmod(int(ratios.argmin()), ratios.shape[1])
+        return float(ratios[row, person]), person, float(self.distances[list(rows)][row, person])
 
     def _faces(self) -> list[tuple[int, FoundFace]]:
         """Row and face of everybody found."""

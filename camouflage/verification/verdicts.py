@@ -55,7 +55,7 @@ def _judge(scene: Scene, i: int, pixels: np.ndarray, detectors: Sequence[Detecto
         verdict, reason = Verdict.RECOGNISABLE, "what is at this place is a person of another original of the batch"
     elif redaction is not None and scene.proved[i] and any(_only_at(scene, face, i) for face in now):
         verdict, reason = Verdict.UNVERIFIABLE, "a face is still found where the head was covered"
-    elif redaction is not None and hidden.wants_proof(i) and not scene.proved[i]:
+    elif redaction is not None and hidden.needs_proof(i) and not scene.proved[i]:
         verdict, reason = Verdict.UNVERIFIABLE, "what covered the head is not the solid fill any more"
     elif redaction is not None:
         verdict, reason = Verdict.REDACTED, f"the region was replaced ({redaction})"
@@ -86,13 +86,13 @@ def _judge_new(scene: Scene, first: int, height: int, width: int) -> Iterator[Pe
                      kind="new")
     for number, k in enumerate(scene.strangers(), first + len(scene.hidden.new)):
         face = scene.found[k]
-        share, nearest, distance = scene.of_stranger(k)
+        ratio, nearest, distance = scene.of_stranger(k)
         whose = "a person of another original of the batch" if nearest is None else f"person {nearest}"
         reason = "this face stands where the original has none"
-        if not share > 1:
+        if not ratio > 1:
             reason += f", and is within the threshold of {whose}"
         yield Person(number, _clipped(face.bounds, (height, width)),
-                     Verdict.UNVERIFIABLE if share > 1 else Verdict.RECOGNISABLE, distance,
+                     Verdict.UNVERIFIABLE if ratio > 1 else Verdict.RECOGNISABLE, distance,
                      nearest if np.isfinite(distance) else None, reason, face.detectors, kind="new")
 
 

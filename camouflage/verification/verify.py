@@ -214,7 +214,7 @@ class Verifier:
                       and (not hidden.encoded or any(together(face, place) for place in places)
                            or (face.confident and stands(pixels, face, self.detectors))))
         proved = tuple(hidden.proves(pixels, number, place) for number, place in enumerate(places))
-        shares, distances, foreign = self._compared(originals, others, pixels, places, found, proved)
+        ratios, distances, foreign = self._compared(originals, others, pixels, places, found, proved)
         like = self._like(originals, pixels, places, found, proved, hidden)
         left = None
         if originals.area is not None:
@@ -224,7 +224,7 @@ class Verifier:
         if originals.outline is not None and not hidden.begun and originals.anybody:
             self.pause()
             moved = binding.moved(originals.outline, binding.outline(pixels), self._lost(places, found, like))
-        return Scene(originals.faces, places, found, distances, shares, foreign, proved, like, left,
+        return Scene(originals.faces, places, found, distances, ratios, foreign, proved, like, left,
                      "" if moved is None else str(moved), hidden)
 
     def _lost(self, places: Sequence[Place], found: Sequence[FoundFace], like: Mapping[int, likeness.Found]) -> bool:
@@ -235,7 +235,7 @@ class Verifier:
     def _compared(self, originals: Originals, others: Sequence[Originals], pixels: np.ndarray,
                   places: Sequence[Place], found: Sequence[FoundFace],
                   proved: Sequence[bool]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Shares, distances and shares of the other originals, see :class:`.scene.Scene`.
+        """Ratios, distances, and ratios of the other originals, see :class:`.scene.Scene`.
 
         What cannot be compared counts as the same person, our own fill as nobody.
         """
@@ -243,7 +243,7 @@ class Verifier:
         seen = [*(places[number] for number in there), *((face.box_ltrb, face.turn) for face in found)]
         rows = [*there, *range(len(places), len(places) + len(found))]
         everyone = [originals, *(other for other in others if other is not originals)]
-        shares, first = [], np.full((len(places) + len(found), len(originals.faces)), np.inf)
+        ratios, first = [], np.full((len(places) + len(found), len(originals.faces)), np.inf)
         for number, (recogniser, threshold) in enumerate(self.recognisers):
             embeddings = embedded(recogniser, pixels, seen, self.pause)
             known = [each.embeddings if number == 0 else each.second for each in everyone]
@@ -252,11 +252,11 @@ class Verifier:
             values = np.concatenate(near, axis=1) if near else np.zeros((len(seen), 0))
             values = np.where(np.isfinite(values), values, 0.0)
             part = np.full((len(places) + len(found), values.shape[1]), np.inf)
-            part[rows] = _shares(values, threshold.distance)
-            shares.append(part)
+            part[rows] = _ratios(values, threshold.distance)
+            ratios.append(part)
             if number == 0 and len(seen):
                 first[rows] = values[:, :len(originals.faces)]
-        nearest = np.minimum.reduce(shares)
+        nearest = np.minimum.reduce(ratios)
         return nearest[:, :len(originals.faces)], first, nearest[:, len(originals.faces):]
 
     def _like(self, originals: Originals, pixels: np.ndarray, places: Sequence[Place], found: Sequence[FoundFace],
@@ -285,7 +285,7 @@ def with_known(found: Sequence[FoundFace], boxes_ltrb: Sequence[Box]) -> tuple[F
                                                             face.box_ltrb[1] + face.box_ltrb[3], face.box_ltrb)))
 
 
-def _shares(distances: np.ndarray, limit: float) -> np.ndarray:
+def _ratios(distances: np.ndarray, limit: float) -> np.ndarray:
     """Distances as parts of a threshold; above 1 exactly where the distance is above it."""
     return np.where(distances > limit, np.maximum(distances / limit, np.nextafter(1.0, 2.0)),
                     np.minimum(distances / limit, 1.0))

@@ -19,6 +19,7 @@ from camouflage.verification.detection import Detection, DlibHog, FoundFace, Ste
 from camouflage.verification.model_info import ModelInfo
 from camouflage.verification.places import centre, overlap, same_face
 from camouflage.verification.views import QUARTERS, UPRIGHT, resized
+from sampled import sampled
 
 PICTURE = np.zeros((100, 200, 3), np.uint8)
 
@@ -322,7 +323,7 @@ def test_the_search_may_be_stopped_between_closer_looks(centerface, monkeypatch)
 
 
 def test_the_same_picture_gives_the_same_faces_whatever_the_threads_do(centerface, hog) -> None:
-    pixels = photos.load("hopper")
+    pixels = np.ascontiguousarray(photos.load("hopper")[::2, ::2])
     found = centerface.detect(pixels)
     assert found and centerface.detect(pixels) == found
     assert centerface.joined(pixels, [step() for step in centerface.steps(pixels)]) == found
@@ -330,7 +331,7 @@ def test_the_same_picture_gives_the_same_faces_whatever_the_threads_do(centerfac
     assert find_faces((centerface, hog), pixels.copy()) == both and both[0].detectors == ("CenterFace", "dlib HOG")
 
 
-@pytest.mark.parametrize("turn", [0, 45, 90, 135, 180, -135, -90, -45])
+@pytest.mark.parametrize("turn", sampled([0, 45, 90, 135, 180, -135, -90, -45], 4))
 def test_a_turned_photos_face_is_found_at_its_place(centerface, turn) -> None:
     canvas = pasted.background()
     head = pasted.paste(canvas, pasted.PEOPLE["astronaut"], (400, 330), 150, turn)
@@ -357,7 +358,7 @@ def test_small_heads_in_a_large_picture_are_found_also_on_the_borders_of_tiles(c
         assert abs(face.turn) <= 25 and 16 < face.box_ltrb[3] - face.box_ltrb[1] < 40
 
 
-@pytest.mark.parametrize("name", photos.NOBODY)
+@pytest.mark.parametrize("name", sampled(photos.NOBODY, 3))
 def test_nobody_is_found_where_nobody_is(centerface, hog, name) -> None:
     assert find_faces((centerface, hog), photos.load(name)) == ()
 
