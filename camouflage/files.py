@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import os
@@ -118,14 +119,16 @@ class OwnedFolder:
 
 
 def to_disk(path: Path) -> None:
-    """Waits until a file, or the names in a folder, are on the disk, where the system can tell."""
+    """Waits until a file, or the names in a folder, are on the disk, where the system can tell. Raises OSError."""
     try:
         descriptor = os.open(path, os.O_RDONLY if path.is_dir() or os.name != "nt" else os.O_RDWR)
     except OSError:  # Windows opens no folders
         return
     try:
-        with contextlib.suppress(OSError):
-            os.fsync(descriptor)
+        os.fsync(descriptor)
+    except OSError as error:  # a network file system says here that it is full
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP) and not path.is_dir():
+            raise
     finally:
         os.close(descriptor)
 

@@ -271,15 +271,15 @@ class ShardReader:
     def sample(self, start: int) -> Sample:
         """The picture of the row at an offset, checked. Raises CamouflageError for a damaged one."""
         try:
-            row, tensors = self._row(start, check=True), []
+            row, tensors = self._row(start, check=True), {}
             place = row.numbers
-            for shape in shapes(row.fields, self.info).values():
-                tensors.append(self._numbers(place, shape))
+            for name, shape in shapes(row.fields, self.info).items():
+                tensors[name] = self._numbers(place, shape)
                 place += 2 * math.prod(shape)
             picture, = Faces.from_json(row.fields["faces"]).pictures
             if (picture.height, picture.width) != (row.fields["height"], row.fields["width"]):
                 raise ValueError("its faces are of a picture of another size")
-            return Sample(row.fields["source"], *tensors, row.fields["caption"], picture)
+            return Sample(source=row.fields["source"], caption=row.fields["caption"], picture=picture, **tensors)
         except _BROKEN as error:
             raise CamouflageError(f"{self.path} is damaged at byte {start} ({short(error)}). Move the file away and "
                                   "run `prepare` again.") from error

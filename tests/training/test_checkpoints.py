@@ -106,3 +106,16 @@ def test_killed_at_any_moment_a_whole_one_is_there(tmp_path):
         process.kill()
     found = checkpoints.latest(tmp_path, pytest.fail)
     assert found.tensors(WEIGHTS)["a"].tolist() == [float(found.step)] * 3
+
+
+def test_a_disk_that_says_only_on_syncing_that_it_is_full_is_believed(tmp_path, monkeypatch):
+    """As network file systems do."""
+    write(tmp_path, 1)
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CamouflageError, match=r"step 2 could not be written.*No space left"):
+        write(tmp_path, 2)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["step-00000001"]
