@@ -12,7 +12,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
-from testing import photos
+from testing import frontend, photos
 
 from ..files import ROOT
 from .environments import cache_folder
@@ -32,7 +32,8 @@ def workers(given: Sequence[str]) -> list[str]:
 
 def main(options: Namespace) -> int:
     """Run the checks; what the command line does not know are pytest's arguments."""
-    photos.ensure(cache_folder(), lambda line: print(line, flush=True))
+    for material in (photos, frontend):
+        material.ensure(cache_folder(), lambda line: print(line, flush=True))
     parallel = workers(options.rest)
     environment = {**os.environ, **({"OMP_NUM_THREADS": "1"} if parallel else {})}
     failed, code = [], 0

@@ -156,7 +156,8 @@ def test_the_verdict_is_shown_and_the_manifest_says_the_same(ran):
 
 @pytest.mark.parametrize(("policy", "said"), [
     ("block", r"{}.*failed: [A-Z][A-Za-z ]+: Not anonymized: person 0 \(\d+ x \d+ px at \d+, \d+\): {}; "),
-    ("report", r"Anonymized.*failed: Save Anonymized: Nothing was saved\..* person 0 \(\d+ x \d+ px at \d+, \d+\): {1}; "),
+    ("report", r"Anonymized.*failed: Save Anonymized: Nothing was saved\..* person 0 \(\d+ x \d+ px at \d+, \d+\): "
+               r"{1}; "),
 ])
 def test_other_policies_let_nothing_out(server, ran, policy, said):
     api, unverified, verdict = unsettled(ran, policy)
