@@ -117,7 +117,7 @@ def checked(paths: list[Path], load: Callable[[], T], script: bool = False) -> T
 def _what_failed(paths: list[Path], error: Exception, script: bool) -> str:
     """Names the file that is damaged; all weights where each can be read and together they are not the model."""
     for path in paths:
-        if mistake := mistaken_for(path):
+        if path.is_file() and (mistake := mistaken_for(path)):
             return f"{path} could not be loaded. {mistake} Delete it and download it again."
     faults = [(path, fault) for path in paths if (fault := _fault(path, script)) is not None]
     named, fault = faults[0] if faults else (None, error)
@@ -165,7 +165,7 @@ def _check_digest(weight: Weight, path: Path) -> None:
     digest = digest_of(path)
     if digest != weight.sha256 and digest not in trusted_digests():
         again = f"Delete it and download it again from {weight.url}"
-        if mistake := mistaken_for(path):
+        if path.is_file() and (mistake := mistaken_for(path)):
             raise CamouflageError(f"{path} is not the published file. {mistake} {again}")
         raise CamouflageError(f"{path} is not the published file: its SHA-256 is {digest}, not {weight.sha256}. {again}"
                               " - or, if you put another version there on purpose and trust it, add its line to "
