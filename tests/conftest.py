@@ -42,6 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
     sampled.everything = bool(config.getoption("--all"))
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several processes a file's tests stay together, and all that needs the served ComfyUI is in one process.
 
