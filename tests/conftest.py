@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -42,15 +42,21 @@ def pytest_configure(config: pytest.Config) -> None:
     sampled.everything = bool(config.getoption("--all"))
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes a file's tests stay together, and all that needs the served ComfyUI is in one process.
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With several processes a file's tests stay together, and one process has all that the served ComfyUI is for:
+    there is one such server then, of several GB."""
+    from xdist.scheduler import LoadScopeScheduling
 
-    What is served goes first, for it takes longest.
-    """
-    for item in items:
-        served = "server" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("served" if served else str(item.path)))
+    class Scheduler(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::", 1)[0]
+            return "served" if file.startswith(("tests/server/", "tests/documents/")) else file
+
+    return Scheduler(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is served goes first, for it takes longest."""
     items.sort(key=lambda item: "server" not in getattr(item, "fixturenames", ()))
 
 

@@ -27,7 +27,7 @@ def workers(given: Sequence[str]) -> list[str]:
     whole_suite = all(argument.startswith("--") for argument in given)  # none names a test
     if not whole_suite or (os.cpu_count() or 1) < 2:
         return []
-    return ["--numprocesses=2", "--dist=loadgroup", "--no-loadscope-reorder"]
+    return ["--numprocesses=2", "--dist=loadscope", "--no-loadscope-reorder"]
 
 
 def main(options: Namespace) -> int:
