@@ -214,7 +214,8 @@ def test_rgba_nan_and_bad_settings(run):
     with pytest.raises(ValueError, match="NaN or infinite pixels in picture 0"):
         run("FaceAttributes", image=broken)
     for bad, text in (({"threshold": 0.0}, "'threshold' is 0.0"), ({"threshold": float("nan")}, "'threshold' is nan"),
-                      ({"smallest_face": -1}, "'smallest_face' is -1"), ({"image": pictures(0, 1, 32, 32)}, "32 x 32 px")):
+                      ({"smallest_face": -1}, "'smallest_face' is -1"),
+                      ({"image": pictures(0, 1, 32, 32)}, "32 x 32 px")):
         with pytest.raises(ValueError, match=text):
             run("FaceAttributes", **{"image": image, **bad})
 
