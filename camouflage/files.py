@@ -27,6 +27,18 @@ def file_sha256(path: Path) -> str:
 
 
 @contextlib.contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A temporary file in the folder of ``path``; gone afterwards, unless the block has moved it away."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A temporary file beside ``path``, which takes its place when the block ends well, and goes when it does not.
 
@@ -35,16 +47,11 @@ def whole(path: Path) -> Iterator[Path]:
         with whole(path) as temporary:
             save_file(state, temporary)
     """
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    os.close(descriptor)
-    temporary = Path(name)
-    try:
+    with _beside(path) as temporary:
         yield temporary
         os.chmod(temporary, 0o644)
         to_disk(temporary)
         os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -74,15 +81,10 @@ def write_new(wanted: Path, content: bytes) -> Path:
             path.touch(exist_ok=False)
             os.replace(temporary, path)
 
-    descriptor, name = tempfile.mkstemp(dir=wanted.parent, prefix=f".{wanted.name}-")
-    os.close(descriptor)
-    temporary = Path(name)
-    try:
+    with _beside(wanted) as temporary:
         temporary.write_bytes(content)
         os.chmod(temporary, 0o644)
         return first_free(wanted, publish)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class OwnedFolder:

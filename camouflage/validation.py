@@ -65,6 +65,13 @@ def number(value: Any, low: float, high: float, where: str) -> float:
     return float(value)
 
 
+def whole(value: object, low: int, high: int, where: str) -> int:
+    """``value`` if it is a whole number in the range, or a CamouflageError that names ``where``."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise CamouflageError(f"{where} must be a whole number from {low} to {high}, but got {show(value)}.")
+    return value
+
+
 def sequence(value: object, count: int | None, where: str) -> list[Any] | tuple[Any, ...]:
     """``value`` if it is a list of ``count`` entries (None: any number), or a CamouflageError that names ``where``."""
     if not isinstance(value, (list, tuple)):

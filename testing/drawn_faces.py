@@ -57,7 +57,7 @@ from PIL import Image
 
 from camouflage.errors import CamouflageError
 from camouflage.method.faces import ATTRIBUTES, Face, Faces, Picture, clip_box
-from camouflage.validation import show
+from camouflage.validation import show, whole
 from testing.drawn_person import BOTTOM, FINE, HAIR, LEFT, RIGHT, RIM, TOP, Pen, Person, hue, ring
 
 Look = Mapping[str, bool]  # attribute name -> on; what is not named is off
@@ -89,11 +89,11 @@ def resolve(look: Look) -> dict[str, bool]:
             raise CamouflageError(f"A look has the unknown attribute {show(name)}. Known: {', '.join(ATTRIBUTES)}.")
         if not isinstance(value, (bool, np.bool_)):
             raise CamouflageError(f"A look must be True or False for {name}, but got {show(value)}.")
-    whole = {name: bool(look.get(name, False)) for name in ATTRIBUTES}
+    full = {name: bool(look.get(name, False)) for name in ATTRIBUTES}
     for winner, losers in WINS.items():
-        if whole[winner]:
-            whole.update(dict.fromkeys(losers, False))
-    return whole
+        if full[winner]:
+            full.update(dict.fromkeys(losers, False))
+    return full
 
 
 def random_look(rng: random.Random) -> dict[str, bool]:
@@ -175,12 +175,12 @@ def draw(seed: int, width: int, height: int, persons: int | Sequence[Look] = 1,
     """
     for name, value, low, high in (("seed", seed, -2**63, 2**64), ("width", width, SMALLEST, LARGEST),
                                    ("height", height, SMALLEST, LARGEST)):
-        _whole(name, value, low, high)
+        whole(value, low, high, name)
     if isinstance(persons, (list, tuple)):
-        _whole("The number of looks in persons", len(persons), 1, MOST)
+        whole(len(persons), 1, MOST, "The number of looks in persons")
         looks = [resolve(look) for look in persons]
     else:
-        number = _whole("persons (without a list of looks)", persons, 1, MOST)
+        number = whole(persons, 1, MOST, "persons (without a list of looks)")
         looks = [random_look(random.Random(f"{seed} look {i}")) for i in range(number)]
     image = background(random.Random(f"{seed} background"), width, height)
     rows = place(seed, width, height, len(looks), crowded)
@@ -212,12 +212,6 @@ def _face(person: Person, image: Image.Image, look: dict[str, bool]) -> Face:
                 attributes=tuple(float(look[name]) for name in ATTRIBUTES))
 
 
-def _whole(name: str, value: object, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise CamouflageError(f"{name} must be a whole number from {low} to {high}, but got {show(value)}.")
-    return value
-
-
 def write_folder(folder: str | Path, count: int, seed: int, size: int, most: int = 3) -> list[Path]:
     """Writes ``0000.png``, ``0001.jpg``, ``0002.webp``, ``0003.png``, … and beside each its ``0000.faces.json``.
 
@@ -234,9 +228,9 @@ def write_folder(folder: str | Path, count: int, seed: int, size: int, most: int
     Raises:
         CamouflageError: any number of another type or range.
     """
-    _whole("count", count, 1, 10000)
-    _whole("most", most, 1, MOST)
-    _whole("size", size, SMALLEST, LARGEST)
+    whole(count, 1, 10000, "count")
+    whole(most, 1, MOST, "most")
+    whole(size, SMALLEST, LARGEST, "size")
     folder, paths = Path(folder), []
     for i in range(count):
         pixels, picture = draw(seed + i, size, size, random.Random(f"{seed + i} count").randint(1, most))

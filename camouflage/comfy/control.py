@@ -14,6 +14,7 @@ from nodes import ControlNetApplyAdvanced
 
 from ..errors import CamouflageError
 from ..images import ASPECT_TOLERANCE, as_rgb
+from ..method.light_adapter import text_width
 from .messages import warn
 
 
@@ -172,5 +173,4 @@ def _weights(control_net: ControlBase) -> dict[str, torch.Tensor]:
 
 def _context_width(control_net: ControlBase) -> int | None:
     """Width of the text embeddings that a UNet ControlNet reads; None for other kinds."""
-    return next((weight.shape[1] for key, weight in _weights(control_net).items()
-                 if key.endswith("attn2.to_k.weight")), None)
+    return text_width(_weights(control_net))

@@ -22,7 +22,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..comfy.in_process import accelerator
-from ..comfy.installed import describe_missing, missing
+from ..comfy.installed import default_comfyui, describe_missing, missing
 from ..errors import CamouflageError
 from ..files import first_free
 from ..photos import Unreadable, decode
@@ -41,7 +41,7 @@ from .pipelines import (
     before_the_policy,
     verdicts,
 )
-from .server import ComfyError, ComfyServer, NodeFailed, Progress, default_comfyui
+from .server import ComfyError, ComfyServer, NodeFailed, Progress
 
 MINIATURE = {"size": 256, "steps": 4}  # what a CPU does in half a minute; pictures are meaningless at any size
 ADAPTER = ("light adapter",)

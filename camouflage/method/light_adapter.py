@@ -171,6 +171,11 @@ def kind_of(keys: Iterable[str]) -> str:
     return f"a file of {len(keys)} tensors of an unknown kind (first: {min(keys, default='none')})"
 
 
+def text_width(state: Mapping[str, torch.Tensor]) -> int | None:
+    """Width of the text embeddings that a UNet or a ControlNet reads; None where nothing in ``state`` reads text."""
+    return next((weight.shape[1] for key, weight in state.items() if key.endswith("attn2.to_k.weight")), None)
+
+
 def _conv(key: str, outer: int, inner: int, kernel: int) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield f"{key}.weight", (outer, inner, kernel, kernel)
     yield f"{key}.bias", (outer,)

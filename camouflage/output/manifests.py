@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CamouflageError
-from ..validation import read_json, record, sequence, show
+from ..validation import read_json, record, sequence, show, whole
 from ..verification.report import KINDS, MANIFEST_FORMAT, MANIFEST_VERSION, Verdict
 
 MAX_JSON = 16 * 2**20  # characters
@@ -71,8 +71,8 @@ def _upgraded(data: dict[str, Any]) -> dict[str, Any]:
                           for i, person in enumerate(persons)]
     if "more" in data:
         raise CamouflageError(f"{_WHAT} is of version 1, which has no 'more'. Save the picture again.")
-    whole = _added(data, _WHAT, notes=[], second_recognisers=[])
-    return {**whole, "version": MANIFEST_VERSION, "checked": checked,
+    complete = _added(data, _WHAT, notes=[], second_recognisers=[])
+    return {**complete, "version": MANIFEST_VERSION, "checked": checked,
             "threshold": _added(data.get("threshold"), f"{_WHAT}.threshold", laxer_than_advised=False)}
 
 
@@ -146,10 +146,7 @@ def _number(what: str = "a finite number", allowed: Callable[[float], bool] = ma
 
 
 def _whole(low: int, high: int) -> Check:
-    def check(value: Any, where: str) -> None:
-        if type(value) is not int or not low <= value <= high:
-            raise CamouflageError(f"{where} must be a whole number from {low} to {high}, but got {show(value)}.")
-    return check
+    return lambda value, where: whole(value, low, high, where)
 
 
 def _or_null(check: Check) -> Check:

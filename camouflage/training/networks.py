@@ -64,7 +64,7 @@ def unet_config(state: State, file: str) -> dict[str, Any]:
     Raises:
         CamouflageError: it has no UNet, or one of another family (SD 2, SDXL, inpainting).
     """
-    first, text = state.get("input_blocks.0.0.weight"), _text_width(state)
+    first, text = state.get("input_blocks.0.0.weight"), light_adapter.text_width(state)
     if first is None or first.shape[1] != LATENT_CHANNELS or text != _TEXT_WIDTH or "label_emb.0.0.weight" in state:
         found = "no UNet in the original layout" if first is None else (
             f"a UNet of {first.shape[1]} latent channels and text width {text}")
@@ -209,10 +209,6 @@ def _original(key: str) -> str:
                 rest = f"{_RES_BLOCK[part]}.{end}"
             return f"{name(match)}.{rest}"
     raise CamouflageError(f"{key} is not a tensor of a ControlNet for SD 1.5.")
-
-
-def _text_width(state: State) -> int | None:
-    return next((value.shape[1] for key, value in state.items() if key.endswith("attn2.to_k.weight")), None)
 
 
 def _load(net: torch.nn.Module, state: State, file: Path) -> None:

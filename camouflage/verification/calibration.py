@@ -31,8 +31,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import CamouflageError
-from ..validation import number, read_json, record, sequence, show
-from .error_rates import MAX_COUNT, MAX_DISTANCE, ErrorRate, Pairs, ordered, whole
+from ..validation import number, read_json, record, sequence, show, whole
+from .error_rates import MAX_COUNT, MAX_DISTANCE, ErrorRate, Pairs, ordered
 from .model_info import ModelInfo
 from .recognition import ADVICE, Threshold
 

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import CamouflageError
-from ..validation import show
+from ..validation import whole
 from .recognition import Recogniser
 
 MAX_COUNT = 10**12
@@ -38,13 +38,6 @@ of the FRR, whatever it is, takes as many as the first."""
 RESAMPLES = 2000
 UNKNOWN = (0.0, 1.0)
 """The interval where none can be stated."""
-
-
-def whole(value: object, low: int, high: int, where: str) -> int:
-    """``value`` if it is a whole number in the range, or a CamouflageError that names ``where``."""
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise CamouflageError(f"{where} must be a whole number from {low} to {high}, but got {show(value)}.")
-    return value
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -127,13 +128,17 @@ def test_diffusers_converts_unet_and_controlnets_whole(miniature_models: Path) -
         }
 
 
+def loaded_whole(kind: Any, folder: Path) -> Any:
+    """A model of transformers; its file has every tensor that the model wants, and no other."""
+    model, info = kind.from_pretrained(folder, local_files_only=True, output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    return model
+
+
 def test_depth_follows_the_picture(miniature_models: Path) -> None:
     transformers = pytest.importorskip("transformers")
     folder = folder_of(miniature_models, "depth")
-    model, info = transformers.AutoModelForDepthEstimation.from_pretrained(
-        folder, local_files_only=True, output_loading_info=True
-    )
-    assert not info["missing_keys"] and not info["unexpected_keys"]
+    model = loaded_whole(transformers.AutoModelForDepthEstimation, folder)
     keys = load_file(folder / "model.safetensors").keys()
     assert "backbone.encoder.layer.0.attention.attention.query.weight" in keys  # the published name
     processor = transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True)
@@ -149,10 +154,7 @@ def test_depth_follows_the_picture(miniature_models: Path) -> None:
 def test_segmentation_finds_several_of_150_classes(miniature_models: Path) -> None:
     transformers = pytest.importorskip("transformers")
     folder = folder_of(miniature_models, "segmentation")
-    model, info = transformers.AutoModelForSemanticSegmentation.from_pretrained(
-        folder, local_files_only=True, output_loading_info=True
-    )
-    assert not info["missing_keys"] and not info["unexpected_keys"]
+    model = loaded_whole(transformers.AutoModelForSemanticSegmentation, folder)
     processor = transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True)
     assert model.config.num_labels == 150
     classes = []
@@ -168,10 +170,7 @@ def test_segmentation_finds_several_of_150_classes(miniature_models: Path) -> No
 def test_caption_is_made_of_words_and_depends_on_the_picture(miniature_models: Path) -> None:
     transformers = pytest.importorskip("transformers")
     folder = folder_of(miniature_models, "caption")
-    model, info = transformers.BlipForConditionalGeneration.from_pretrained(
-        folder, local_files_only=True, output_loading_info=True
-    )
-    assert not info["missing_keys"] and not info["unexpected_keys"]
+    model = loaded_whole(transformers.BlipForConditionalGeneration, folder)
     processor = transformers.BlipProcessor.from_pretrained(folder, local_files_only=True)
     captions = []
     for kind in ("photo", "other"):
