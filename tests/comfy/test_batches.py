@@ -78,7 +78,8 @@ def test_results_that_are_off_by_one_are_recognised(host):
 
 def test_another_number_or_shape_is_refused(host):
     original = batch(*NAMES)
-    shape = r"^Picture 0 \(counted from 0\): The original is 256 x 256 px and the result 200 x 256 px: another shape"
+    shape = (r"^Verify: Picture 0 \(counted from 0\): The original is 256 x 256 px and the result 200 x 256 px: "
+             r"another shape")
     for results, words in ((original[:2], "'original' has 3 pictures, but 2 results"),
                            (torch.cat([original, original[:1]]), "'original' has 3 pictures, but 4 results"),
                            (original[:, :, :200], shape)):
