@@ -12,6 +12,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote
@@ -20,6 +21,7 @@ import pytest
 from comfy_cli.workflow_to_api import convert_ui_to_api
 
 from camouflage.commands.server import ComfyServer
+from sampled import sampled
 from testing import frontend as newer_frontend
 
 if TYPE_CHECKING:
@@ -147,9 +149,12 @@ def base() -> dict[str, Any]:
     return json.loads(BASE.read_text(encoding="utf-8"))
 
 
-@pytest.fixture(params=TEMPLATES, ids=lambda path: path.stem)
+stem = attrgetter("stem")
+
+
+@pytest.fixture(params=TEMPLATES, ids=stem)
 def template(request: pytest.FixtureRequest) -> Path:
-    """Every shipped workflow in turn."""
+    """Every shipped workflow in turn, or those that a test names."""
     return request.param
 
 
@@ -217,6 +222,7 @@ def test_a_missing_weight_is_named_with_its_folder(frontend: Frontend, base: dic
         assert "controlnet" in listed
 
 
+@pytest.mark.parametrize("template", sampled(TEMPLATES, 1, seed=1), indirect=True, ids=stem)
 def test_app_mode_asks_for_no_more_than_it_must(frontend: Frontend, workflow: dict[str, Any]) -> None:
     page = frontend.page
     frontend.load(workflow)
@@ -231,6 +237,7 @@ def test_app_mode_asks_for_no_more_than_it_must(frontend: Frontend, workflow: di
     assert kept == workflow["extra"]["linearData"], "and an older frontend keeps it for the next one"
 
 
+@pytest.mark.parametrize("template", sampled(TEMPLATES, 1, seed=11), indirect=True, ids=stem)
 def test_the_layout_leaves_everything_readable(frontend: Frontend, workflow: dict[str, Any]) -> None:
     frontend.load(workflow)
     seen = frontend.page.evaluate(GEOMETRY)
@@ -255,6 +262,7 @@ def test_the_layout_leaves_everything_readable(frontend: Frontend, workflow: dic
     assert numbers == list(range(1, len(groups) + 1))
 
 
+@pytest.mark.parametrize("template", sampled(TEMPLATES, 1, seed=2), indirect=True, ids=stem)
 def test_every_note_shows_its_whole_text(frontend: Frontend, workflow: dict[str, Any]) -> None:
     frontend.load(workflow)
     notes = [node for node in workflow["nodes"] if node["type"] == "MarkdownNote"]
@@ -265,6 +273,7 @@ def test_every_note_shows_its_whole_text(frontend: Frontend, workflow: dict[str,
         assert text["used"] <= text["room"], f"note {note['title']!r} is cut off"
 
 
+@pytest.mark.parametrize("template", sampled(TEMPLATES, 1, seed=14), indirect=True, ids=stem)
 def test_the_template_browser_shows_and_opens_the_workflow(
         frontend: Frontend, pack: str, template: Path, workflow: dict[str, Any]) -> None:
     page = frontend.page

@@ -86,7 +86,6 @@ def own_networks(host) -> Iterator[None]:
 @pytest.fixture
 def weights_folder(tmp_path, miniature_models, monkeypatch) -> Path:
     """A copy of the annotators' weights that a test may spoil; the only one the host sees."""
-    import folder_paths
 
     def link(source: str, target: str) -> None:
         try:
@@ -96,28 +95,46 @@ def weights_folder(tmp_path, miniature_models, monkeypatch) -> Path:
 
     folder = tmp_path / "camouflage"
     shutil.copytree(miniature_models / "camouflage", folder, copy_function=link)
+    only(folder, monkeypatch)
+    return folder
+
+
+def face_weights(folder: Path, miniature_models: Path) -> Path:
+    """Copies the weights that read faces into a folder, and vouches for them."""
+    shutil.copytree(miniature_models / "camouflage" / "faces", folder / "faces")
+    shutil.copy(miniature_models / "camouflage" / "SHA256SUMS", folder)
+    vouch_for(folder, *FACE_FILES.values())
+    return folder
+
+
+def only(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host sees no other folder of our weights."""
+    import folder_paths
+
     _, extensions = folder_paths.folder_names_and_paths["camouflage"]
     monkeypatch.setitem(folder_paths.folder_names_and_paths, "camouflage", ([str(folder)], extensions))
-    return folder
 
 
 @pytest.fixture
 def faces_folder(tmp_path, own_networks, miniature_models, monkeypatch) -> Path:
     """A copy of the weights that read faces, which a test may spoil and write to; the only one the host sees."""
-    import folder_paths
-
-    folder = tmp_path / "camouflage"
-    shutil.copytree(miniature_models / "camouflage" / "faces", folder / "faces")
-    shutil.copy(miniature_models / "camouflage" / "SHA256SUMS", folder)
-    vouch_for(folder, *FACE_FILES.values())
-    _, extensions = folder_paths.folder_names_and_paths["camouflage"]
-    monkeypatch.setitem(folder_paths.folder_names_and_paths, "camouflage", ([str(folder)], extensions))
+    folder = face_weights(tmp_path / "camouflage", miniature_models)
+    only(folder, monkeypatch)
     return folder
 
 
+@pytest.fixture(scope="module")
+def read_by(host, miniature_models, tmp_path_factory) -> Iterator[Path]:
+    """The folder whose weights read faces in the tests of one file; the networks stay for all of them."""
+    yield face_weights(tmp_path_factory.mktemp("camouflage"), miniature_models)
+    host.module("camouflage.comfy.networks").clear()
+    gc.collect()
+
+
 @pytest.fixture
-def run(host, faces_folder) -> Callable[..., tuple]:
+def run(host, read_by, monkeypatch) -> Callable[..., tuple]:
     """run(node's name, **inputs) -> its outputs, with weights that read faces."""
+    only(read_by, monkeypatch)
     return lambda name, **inputs: host.run(f"Camouflage{name}", **inputs)
 
 

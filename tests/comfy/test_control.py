@@ -77,7 +77,7 @@ def test_half_a_control_is_an_error_that_names_the_other_half(host, sd):
 
 def test_maps_of_different_pictures_are_refused(host, sd):
     nets = {"depth_control_net": sd.nets["depth"], "pose_control_net": sd.nets["pose"]}
-    with pytest.raises(ValueError, match="'pose_map' is 192 x 128 px and 'depth_map' 128 x 128 px"):
+    with pytest.raises(ValueError, match="'pose_map' is 192 x 64 px and 'depth_map' 64 x 64 px"):
         host.run("CamouflageSceneControl", positive=sd.positive, negative=sd.negative, depth_map=pictures(0),
                  pose_map=pictures(0, width=192), **nets)
     with pytest.raises(ValueError, match="'pose_map' has 2 pictures and 'depth_map' 3"):

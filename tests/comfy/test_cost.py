@@ -44,7 +44,7 @@ def test_a_model_call_costs_no_more_than_the_stock_graphs(host, sd, dual_cfg, fl
 
 def test_a_regional_prompt_costs_less_than_in_the_stock_graph(host, sd, dual_cfg, flops):
     """The host adds an entry for the region to every branch; the identity does without it."""
-    region, = host.run("ConditioningSetArea", conditioning=sd.positive, width=64, height=128, x=0, y=0, strength=1.0)
+    region, = host.run("ConditioningSetArea", conditioning=sd.positive, width=32, height=64, x=0, y=0, strength=1.0)
     positive, = host.run("ConditioningCombine", conditioning_1=sd.positive, conditioning_2=region)
     identity, = host.run("CamouflageIdentityControl", conditioning=sd.empty, control_net=sd.nets["tile"],
                          image=pictures(9))

@@ -216,6 +216,77 @@ def test_centerface_and_retinaface_find_one_face_once(detectors, host):
         "RetinaFace"}  # each counts alone: the stand-in sees a face everywhere
 
 
+# --- the same pixels once -----------------------------------------------------------------------------------------
+
+
+class Looking:
+    """A detector of two steps that finds one face, as wide as the picture, and counts how often it looks."""
+
+    info, confident = None, 0.5
+
+    def __init__(self, module):
+        self.looks, self._detection = 0, module.Detection
+
+    def steps(self, pixels):
+        return [lambda: self._look(pixels)] * 2
+
+    def _look(self, pixels):
+        self.looks += 1
+        return [self._detection((0.0, 0.0, float(pixels.shape[1]), 9.0), 0.9)]
+
+    def joined(self, pixels, found, pause=None):
+        assert len(found) == 2, "it looked"
+        return found[0]
+
+
+@pytest.fixture
+def looking(host) -> Looking:
+    return Looking(host.module("camouflage.verification.detection"))
+
+
+def test_the_same_pixels_are_looked_at_once(detectors, host, looking):
+    find = host.module("camouflage.verification.detection").find_faces
+    remembering = detectors.Remembering(looking)
+    picture = to_pixels(4, 32, 64)
+    first = remembering.detect(picture)
+    looks = looking.looks
+    assert len(first) == 1 and looks == 2
+    first.clear()  # what was given belongs to the caller
+    assert len(remembering.detect(picture.copy())) == 1 and looking.looks == looks
+    changed = picture.copy()
+    changed[3, 5, 1] ^= 1
+    for other in (changed, picture.reshape(64, 32, 3), picture[:, ::-1]):
+        looks = looking.looks
+        assert len(remembering.detect(other)) == 1 and looking.looks == looks + 2
+    assert find([remembering], picture.reshape(64, 32, 3))[0].box_ltrb[2] == 32
+
+
+def test_what_was_forgotten_is_looked_at_again_and_nobody_is_lost(detectors, looking):
+    remembering = detectors.Remembering(looking, most=2)
+    pictures = [to_pixels(seed, 32, 32) for seed in range(3)]
+    for picture in pictures:
+        remembering.detect(picture)
+    assert remembering.steps(pictures[0]) and remembering.steps(pictures[1]) == []
+    remembering.detect(pictures[1])
+    remembering.detect(pictures[0])
+    assert remembering.steps(pictures[2]), "asked for longest ago"
+    nothing_to_do = remembering.steps(pictures[1])
+    for picture in (to_pixels(5, 32, 32), to_pixels(6, 32, 32)):  # as another thread may, between steps and joined
+        remembering.detect(picture)
+    assert len(remembering.joined(pictures[1], [step() for step in nothing_to_do])) == 1
+
+
+def test_what_centerface_finds_is_remembered_as_it_found_it(detectors, host):
+    from skimage import data
+
+    photo = data.astronaut()[:256, 96:352]
+    ours = load(detectors, "CenterFace")
+    direct = host.module("camouflage.verification.centerface").CenterFace()
+    assert ours is load(detectors, "CenterFace") and ours.info == direct.info and ours.confident == direct.confident
+    assert ours.detect(photo) == direct.detect(photo) == ours.detect(photo)
+    assert ours.steps(photo) == []
+
+
 # --- what is there ------------------------------------------------------------------------------------------------
 
 

@@ -57,7 +57,7 @@ def test_a_step_of_the_whole_equals_diffusers(host, sd, theirs, identity_net, ch
     sigma = float(((1 - alpha) / alpha).sqrt())
     noise, = host.run("RandomNoise", noise_seed=3)
     euler, = host.run("KSamplerSelect", sampler_name="euler")
-    empty = {"samples": torch.zeros(1, 4, 16, 16)}
+    empty = {"samples": torch.zeros(1, 4, 8, 8)}
     ours = host.run("SamplerCustomAdvanced", noise=noise, guider=guider, sampler=euler,
                     sigmas=torch.tensor([sigma, 0.0]), latent_image=empty)[0]["samples"] * 0.18215
 

@@ -12,6 +12,12 @@ import torch
 from in_host import FACE_FILES, pictures, vouch_for
 
 
+@pytest.fixture
+def run(host, faces_folder):
+    """run(node's name, **inputs) -> its outputs, with weights that the test may spoil."""
+    return lambda name, **inputs: host.run(f"Camouflage{name}", **inputs)
+
+
 @pytest.mark.parametrize("kind", FACE_FILES)
 def test_a_missing_file_is_named(run, faces_folder, kind):
     (faces_folder / FACE_FILES[kind]).unlink()

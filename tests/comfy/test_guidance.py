@@ -110,7 +110,7 @@ def test_batch_of_different_pictures_each_with_its_own_original(host, sd, guider
 
 def test_inpainting_and_partial_denoise_equal_the_host(sd, guider, dual_cfg, sample, scene):
     mask = torch.zeros(1, SIZE, SIZE)
-    mask[:, 32:96, 32:96] = 1.0
+    mask[:, SIZE // 4:-SIZE // 4, SIZE // 4:-SIZE // 4] = 1.0
     with torch.inference_mode():
         latent = {"samples": sd.vae.encode(scene.original), "noise_mask": mask.unsqueeze(1)}
     ours = sample(guider(), latent=latent, denoise=0.6)
@@ -122,7 +122,8 @@ def test_inpainting_and_partial_denoise_equal_the_host(sd, guider, dual_cfg, sam
 
 def test_a_regional_prompt_steers_the_text_and_never_dilutes_the_identity(host, sd, guider, sample, scene):
     """One Euler step ends at the denoised prediction, so the branches can be sampled apart with stock guiders."""
-    region, = host.run("ConditioningSetArea", conditioning=sd.negative, width=64, height=SIZE, x=64, y=0, strength=1.0)
+    region, = host.run("ConditioningSetArea", conditioning=sd.negative, width=SIZE // 2, height=SIZE, x=SIZE // 2, y=0,
+                       strength=1.0)
     positive, = host.run("ConditioningCombine", conditioning_1=scene.positive, conditioning_2=region)
     text, = host.run("CFGGuider", model=sd.model, positive=positive, negative=scene.negative, cfg=7.0)
     alone, = host.run("BasicGuider", model=sd.model, conditioning=scene.identity)
@@ -222,7 +223,7 @@ def test_an_identity_that_does_not_fit_the_latent_is_refused(host, sd, guider, s
         return host.run("CamouflageIdentityControl", conditioning=sd.empty, control_net=sd.nets["tile"],
                         image=images)[0]
 
-    with pytest.raises(ValueError, match="192 x 128, another shape"):
+    with pytest.raises(ValueError, match="192 x 64, another shape"):
         sample(guider(identity=identity(pictures(1, width=192))))
     with pytest.raises(ValueError, match="3 pictures, but the latent has 2"):
         sample(guider(identity=identity(pictures(1, batch=3))), batch=2)
@@ -234,7 +235,7 @@ def test_a_map_that_does_not_fit_the_latent_is_a_warning(host, sd, guider, sampl
     positive, negative = host.run("CamouflageSceneControl", positive=sd.positive, negative=sd.negative,
                                   depth_map=pictures(1, width=192), depth_control_net=sd.nets["depth"])
     assert torch.isfinite(sample(guider(positive=positive, negative=negative))).all()
-    assert "192 x 128, another shape" in caplog.text
+    assert "192 x 64, another shape" in caplog.text
 
 
 def test_masks_of_a_wrong_count_are_refused(guider, sample):

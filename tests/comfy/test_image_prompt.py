@@ -101,7 +101,7 @@ def step(host, sd):
         sigma = float(sd.model.get_model_object("model_sampling").sigma(torch.tensor(TIMESTEP)))
         noise, = host.run("RandomNoise", noise_seed=3)
         euler, = host.run("KSamplerSelect", sampler_name="euler")
-        empty = {"samples": torch.zeros(batch, 4, 16, 16)}
+        empty = {"samples": torch.zeros(batch, 4, 8, 8)}
         result = host.run("SamplerCustomAdvanced", noise=noise, guider=guider, sampler=euler,
                           sigmas=torch.tensor([sigma, 0.0]), latent_image=empty)[0]["samples"]
         return result * 0.18215, noise.generate_noise(empty) * sigma, sigma
@@ -234,7 +234,7 @@ def test_the_identity_branch_gets_no_image_tokens(host, prompt, sd, scene, adapt
     text = [call for call in watch.attentions if not call.identity]
     assert layers == 6
     assert len(identity) == 2 * layers, "self- and cross-attention, nothing else"
-    assert {call.tokens for call in identity} == {256, 64, 77}, "cells of the picture and tokens of the prompt"
+    assert {call.tokens for call in identity} == {64, 16, 77}, "cells of the picture and tokens of the prompt"
     assert {call.branches for call in identity} == {(1,)}
     assert len(text) == 3 * layers and sum(call.tokens == 4 for call in text) == layers
     plain = Watch(sd.model)

@@ -13,17 +13,18 @@ from in_host import difference
 
 
 def image(name: str, height: int = 0) -> torch.Tensor:
-    """1 x H x W x 3 in 0..1, scaled to a height where one is given."""
+    """1 x H x W x 3 in 0..1 of 8 bits, scaled to a height where one is given."""
     picture = torch.from_numpy(photos.load(name).copy()).float()[None] / 255
     if height:
         size = (height, round(height * picture.shape[2] / picture.shape[1]))
         picture = torch.nn.functional.interpolate(picture.movedim(-1, 1), size, mode="area").movedim(1, -1)
-    return picture
+    return (picture * 255).round() / 255
 
 
 @pytest.fixture(scope="module")
 def portrait():
-    return image("astronaut")
+    """256 x 256 px: what is looked at is small, and nothing here is about size."""
+    return image("astronaut", 256)
 
 
 def verify(host, original, anonymized, **settings):
@@ -43,7 +44,7 @@ def test_an_unchanged_photo_is_redacted_by_default(host, portrait):
     assert person.distance > 0.6 and "person 0" in verdict and verdict.startswith("verdict: redacted")
     left, top, right, bottom = (round(value) for value in person.box_ltrb)
     assert (result[0, top:bottom, left:right] * 255).round().unique().tolist() == [128.0]
-    assert difference(result[:, -100:], portrait[:, -100:]) == 0.0, "the rest is untouched"
+    assert difference(result[:, -50:], portrait[:, -50:]) == 0.0, "the rest is untouched"
     assert report.check(0, (result[0] * 255).round().to(torch.uint8).numpy()) is picture
 
 
@@ -89,31 +90,30 @@ def test_batches_and_one_original_for_all(host, portrait):
 
 def _replaced(portrait: torch.Tensor) -> torch.Tensor:
     """The portrait with a stranger's face in the place of its own."""
-    stranger = image("hopper", 300)[:, 50:200, 70:190]
     changed = portrait.clone()
-    changed[:, 30:180, 165:285] = stranger
+    changed[:, 15:90, 82:142] = image("hopper", 150)[:, 25:100, 35:95]
     return changed
 
 
 def test_greyscale_rgba_and_other_sizes(host, portrait):
-    rgba = torch.cat([portrait, torch.ones(1, 512, 512, 1)], -1)
+    rgba = torch.cat([portrait, torch.ones_like(portrait[..., :1])], -1)
     grey = portrait.mean(-1, keepdim=True)
-    half = image("astronaut", 256)
-    for result in (rgba, grey, half):
+    smaller = image("astronaut", 192)
+    for result in (rgba, grey, smaller):
         report = quickly(host, portrait, result, policy="report")[1]
         assert report.verdict == "recognisable", result.shape
-    assert quickly(host, portrait, half, policy="report")[1].pictures[0].width == 256
+    assert quickly(host, portrait, smaller, policy="report")[1].pictures[0].width == 192
 
 
 def test_another_shape_is_refused(host, portrait):
     wide = torch.nn.functional.pad(portrait, (0, 0, 256, 0))
-    with pytest.raises(Exception, match="The original is 512 x 512 px and the result 768 x 512 px: another shape"):
+    with pytest.raises(Exception, match="The original is 256 x 256 px and the result 512 x 256 px: another shape"):
         quickly(host, portrait, wide, policy="report")
-    for size in ((256, 256), (256, 257), (300, 297)):  # one pixel, one part in a hundred
+    for size in ((192, 192), (192, 193), (200, 198)):  # one pixel, one part in a hundred
         scaled = torch.nn.functional.interpolate(portrait.movedim(-1, 1), size, mode="area").movedim(1, -1)
         assert quickly(host, portrait, scaled, policy="report")[1].verdict == "recognisable"
     with pytest.raises(Exception, match="another shape"):
-        quickly(host, portrait, portrait[:, :, :500], policy="report")
+        quickly(host, portrait, portrait[:, :, :250], policy="report")
 
 
 @pytest.mark.parametrize("bad", [torch.rand(1, 32, 512, 3), torch.rand(512, 512, 3), torch.rand(0, 64, 64, 3),
@@ -126,7 +126,7 @@ def test_bad_pictures_are_refused_by_name(host, portrait, bad):
 
 
 def test_nobody(host):
-    empty = image("coffee")
+    empty = image("coffee", 200)
     with pytest.raises(Exception, match="No face was found in the original.*set 'no_face' to 'pass'"):
         quickly(host, empty, empty)
     report = quickly(host, empty, empty, no_face="pass")[1]
@@ -137,7 +137,7 @@ def test_nobody(host):
 
 def test_threshold_and_calibration(host, portrait):
     threshold = host.module("camouflage.verification.recognition").Threshold
-    other = image("hopper")[:, :512]
+    other = image("hopper", 300)[:, :256]
     assert quickly(host, portrait, other, policy="report")[1].threshold.false_accept_rate is None
     measured = threshold(1.9, "dlib ResNet", 0.001, "calibrated")
     report = quickly(host, portrait, other, policy="report", calibration=measured)[1]
@@ -177,7 +177,7 @@ def test_what_the_manifest_says_of_the_sampling(host, sd, scene, portrait):
 @pytest.mark.parametrize("mode", ["solid", "mosaic", "blur"])
 def test_redact_then_verify(host, portrait, mode):
     picture, redacted = host.run("CamouflageRedact", image=portrait, redaction=mode)
-    assert difference(picture[:, -100:], portrait[:, -100:]) == 0.0 and not torch.equal(picture, portrait)
+    assert difference(picture[:, -50:], portrait[:, -50:]) == 0.0 and not torch.equal(picture, portrait)
     result, report, _ = verify(host, portrait, picture, policy="block", redacted=redacted)
     assert difference(result, picture) == 0.0 and report.verdict == "redacted"
     assert report.pictures[0].persons[0].redaction == mode
@@ -188,7 +188,7 @@ def test_redact_then_verify(host, portrait, mode):
 def test_a_redaction_of_other_pixels_is_refused(host, portrait):
     picture, redacted = host.run("CamouflageRedact", image=portrait)
     changed = picture.clone()
-    changed[0, 400, 400, 0] = (changed[0, 400, 400, 0] * 255 - 1).abs() / 255
+    changed[0, 200, 200, 0] = (changed[0, 200, 200, 0] * 255 - 1).abs() / 255
     with pytest.raises(Exception, match="'redacted' is not of picture 0"):
         verify(host, portrait, changed, redacted=redacted)
     with pytest.raises(Exception, match="'redacted' is not of picture 1"):

@@ -117,6 +117,7 @@ def test_a_batch_of_different_pictures_goes_through_as_a_whole(server, prompt, p
                        "inputs": {"image1": ["two", 0], "image2": ["mirror", 0]}}
     prompt[prepare]["inputs"]["image"] = ["batch", 0]
     change(prompt, "CamouflageSafeSampler", no_face="pass")  # a face of 30 px can be missed upside down
+    change(prompt, "BasicScheduler", steps=1)
     entry = server.run(prompt)
     shown = pictures(server, prompt, entry)
     assert all(len(images) == 3 for images in shown.values()), {title: len(images) for title, images in shown.items()}
@@ -166,7 +167,7 @@ def test_cancel_in_the_middle_of_an_annotator_and_the_next_run_works(server, pro
     batch = {"load": {"class_type": "LoadImage", "inputs": {"image": portrait}},
              "many": {"class_type": "RepeatImageBatch", "inputs": {"image": ["load", 0], "amount": 40}},
              "map": {"class_type": "CamouflageLineartMap", "_meta": {"title": "Lines"},
-                     "inputs": {"image": ["many", 0], "resolution": 512, "style": "fine"}},
+                     "inputs": {"image": ["many", 0], "resolution": 256, "style": "fine"}},
              "show": {"class_type": "PreviewImage", "inputs": {"images": ["map", 0]}}}
     steps = []
 

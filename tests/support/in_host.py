@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-SIZE = 128  # px of the pictures that tests sample; latents are 16 x 16
+SIZE = 64  # px of the pictures that tests sample; latents are 8 x 8
 
 NETS = {"depth": "control_v11f1p_sd15_depth_fp16", "normal": "control_v11p_sd15_normalbae_fp16",
         "segmentation": "control_v11p_sd15_seg_fp16", "pose": "control_v11p_sd15_openpose_fp16",

@@ -22,6 +22,7 @@ from camouflage.training.dataset import Dataset
 from camouflage.training.prepare import shard_of
 from camouflage.training.shard_writer import ShardWriter
 from camouflage.training.shards import ShardReader
+from sampled import long
 from testing.drawn_faces import draw
 from training_command import SCRIPT
 from training_data import prepare_options, restored_model_folders, synthetic_info, synthetic_sample
@@ -186,6 +187,7 @@ def test_a_long_caption_is_cut_to_the_window(real):
         assert long.shape == (77, 768) and not torch.equal(long, networks.text("a man"))
 
 
+@long
 def test_a_process_of_its_own_enters_the_host_and_gives_the_same_bytes(real, comfyui, tmp_path):
     """From the command line's side: a real ComfyUI named by an option, models folders, nothing imported before."""
     environment = {key: value for key, value in os.environ.items() if key not in ("CAMOUFLAGE_COMFYUI", "COMFYUI_PATH")}

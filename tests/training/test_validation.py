@@ -25,7 +25,7 @@ from training_data import synthetic_dataset, synthetic_sample
 from training_nets import tiny_checkpoint, tiny_ip_adapter
 
 CHECKPOINT, IMAGE_PROMPT = "Realistic_Vision_V5.1_fp16-no-ema.safetensors", "ip-adapter_sd15.safetensors"
-SIDE = 16  # latent cells
+SIDE = 8  # latent cells
 SEED, STEPS, CFG, WEIGHT = 11, 3, 5.0, 0.8
 
 

@@ -28,7 +28,7 @@ from camouflage.verification.views import nothing
 from sampled import sampled
 
 SAFE, REDACTED, UNVERIFIABLE, RECOGNISABLE = Verdict
-SOME = sampled(photos.NAMES, 3)
+SOME = sampled(photos.NAMES, 2)
 PEOPLE = [(name, number) for name in photos.NAMES for number in range(len(photos.PERSONS[name]))]
 STRANGERS = [(a, b) for a, b in itertools.combinations(PEOPLE, 2)
              if photos.PERSONS[a[0]][a[1]] != photos.PERSONS[b[0]][b[1]]]
@@ -110,7 +110,7 @@ def test_both_detectors_find_everybody_and_agree(name) -> None:
     assert found == [(both, both)] * len(photos.PERSONS[name])
 
 
-@pytest.mark.parametrize(("name", "change"), sampled(itertools.product(photos.NAMES, CHANGES), 4))
+@pytest.mark.parametrize(("name", "change"), sampled(itertools.product(photos.NAMES, CHANGES), 3))
 def test_the_original_is_recognised_however_it_passed_through(name, change) -> None:
     checked = verifier().verify(originals(name), CHANGES[change](photo(name)))
     assert verdicts(checked) == [RECOGNISABLE] * len(photos.PERSONS[name])
@@ -138,7 +138,7 @@ def test_photos_of_one_person_are_near_and_strangers_are_far() -> None:
 
 @pytest.mark.parametrize(("before", "after"), sampled([
     ("obama", "obama2"), ("obama2", "obama3"), ("obama3", "obama"), ("obama", "biden"), ("biden", "obama"),
-    ("hopper", "astronaut"), ("astronaut", "hopper"), ("biden", "hopper")], 3))
+    ("hopper", "astronaut"), ("astronaut", "hopper"), ("biden", "hopper")], 2))
 def test_another_photo_at_the_same_place(before, after) -> None:
     """The whole other photo, moved and scaled so that its face is where the first one's was."""
     [face], [other], pixels = originals(before).faces, originals(after).faces, photo(before)
@@ -231,7 +231,7 @@ def test_strangers_in_each_others_place_are_safe() -> None:
     """
     assert len(STRANGERS) == 81
     accused = []
-    pairs = sampled(STRANGERS, 8)
+    pairs = sampled(STRANGERS, 4)
     for pair in pairs:
         a, b = sorted(pair, key=lambda person: "partial" in person[0])
         pixels, box = portrait(*a)
@@ -251,7 +251,7 @@ def redacted(name: str, mode: str, which: str = "both") -> tuple[np.ndarray, Che
 
 
 @pytest.mark.parametrize(("name", "mode", "which"), sampled(
-    itertools.product(photos.NAMES, MODES, ["both", "CenterFace", "dlib HOG"]), 3))
+    itertools.product(photos.NAMES, MODES, ["both", "CenterFace", "dlib HOG"]), 2))
 def test_redaction_settles_everybody_by_every_detector(name, mode, which) -> None:
     result, checked = redacted(name, mode, which)
     assert verdicts(checked) == [REDACTED] * len(photos.PERSONS[name])
@@ -271,7 +271,7 @@ def test_redaction_settles_everybody_by_every_detector(name, mode, which) -> Non
      for name in ("astronaut", "hopper", "biden", "obama2", "six")  # each takes its time
      for mode, attack in (("mosaic", "bicubic"), ("mosaic", "Lanczos"), ("mosaic", "smoothed"),
                           ("mosaic", "Richardson-Lucy"), ("blur", "unsharp mask"), ("blur", "Richardson-Lucy"),
-                          ("blur", "Wiener"))], 2))
+                          ("blur", "Wiener"))], 1))
 def test_no_attack_on_a_redaction_brings_anybody_back(name, mode, attack) -> None:
     """Solid has nothing to attack. Whatever an attack makes of a head, it is not who was there.
 
