@@ -309,8 +309,8 @@ def test_a_large_photo_goes_all_the_way(host, part):
     """By tiles; of 15 megapixels with ``--all``."""
     width, height = round(4800 * part), round(3200 * part)
     photo = cv2.resize(background((600, 400)), (width, height))
-    heads = [paste(photo, PEOPLE["astronaut"], (1500 * part, 1200 * part), 420 * part),
-             paste(photo, PEOPLE["hopper"], (4500 * part, 3000 * part), 110 * part)]
+    heads = [paste(photo, PEOPLE["astronaut"], (round(1500 * part), round(1200 * part)), round(420 * part)),
+             paste(photo, PEOPLE["hopper"], (round(4500 * part), round(3000 * part)), round(110 * part))]
     image, detectors = tensor(photo), {} if everything else ONE
     picture, redacted = host.run("CamouflageRedact", image=image, **detectors)
     result, report, _ = verify(host, image, picture, redacted=redacted, policy="block", **detectors)

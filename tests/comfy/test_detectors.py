@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import comfy.model_management as mm
 import folder_paths
@@ -222,7 +223,7 @@ def test_centerface_and_retinaface_find_one_face_once(detectors, host):
 class Looking:
     """A detector of two steps that finds one face, as wide as the picture, and counts how often it looks."""
 
-    info, confident = None, 0.5
+    info, confident = SimpleNamespace(name="Looking"), 0.5
 
     def __init__(self, module):
         self.looks, self._detection = 0, module.Detection
@@ -319,7 +320,7 @@ def test_a_missing_or_another_file_is_named(detectors, weights_folder, name):
 def test_yunet_and_sface_are_loaded_once_a_file(detectors, weights_folder):
     yunet, sface = load(detectors, "YuNet"), load(detectors, "SFace")
     assert load(detectors, "YuNet") is yunet and load(detectors, "SFace") is sface
-    assert sface._yunet is yunet and sface.info.sha256[1:] == yunet.info.sha256
+    assert sface._yunet is yunet._detector and sface.info.sha256[1:] == yunet.info.sha256
     from testing.miniature import recognition
 
     recognition.sface(weights_folder.parent, 1)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from in_host import FACE_FILES, difference, host_folder, pictures
-from sampled import everything
+from sampled import everything, long, sampled
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -83,10 +83,10 @@ def test_probabilities_hang_on_the_face_and_are_in_pyfacers_order(run, host):
     assert max(abs(a - b) for a, b in zip(left.attributes, right.attributes, strict=True)) > 0.01
 
 
-@pytest.mark.parametrize("boxes", [
+@pytest.mark.parametrize("boxes", sampled([
     [(60.0, 50.0, 160.0, 170.0), (200.0, 20.0, 260.0, 90.0)],
     [(-3.0, -2.0, 90.0, 98.0), (230.0, 142.0, 323.0, 242.0)],  # over the corners
-    [(100.3, 80.7, 150.1, 130.2)], [(5.0, 5.0, 300.0, 220.0)]])
+    [(100.3, 80.7, 150.1, 130.2)], [(5.0, 5.0, 300.0, 220.0)]], 2))
 def test_landmarks_by_crops_are_those_of_the_whole_picture(host, run, direct, monkeypatch, boxes):
     image = pictures(4, 1, 240, 320)
     plant(host, monkeypatch, boxes)
@@ -119,6 +119,7 @@ def test_a_large_face_is_aligned_at_a_smaller_scale(host, run, direct, monkeypat
     assert difference(torch.tensor(face.landmarks) - 0.5, theirs[0]) < 0.5  # of 1000 px
 
 
+@long
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 def test_six_faces_take_less_than_two_gigabytes(miniature_models):
     code = """

@@ -175,9 +175,10 @@ def test_what_the_manifest_says_of_the_sampling(host, sd, scene, portrait):
 
 
 @pytest.mark.parametrize("mode", ["solid", "mosaic", "blur"])
-def test_redact_then_verify(host, portrait, mode):
+def test_redact_then_verify(host, mode):
+    portrait = image("astronaut")
     picture, redacted = host.run("CamouflageRedact", image=portrait, redaction=mode)
-    assert difference(picture[:, -50:], portrait[:, -50:]) == 0.0 and not torch.equal(picture, portrait)
+    assert difference(picture[:, -100:], portrait[:, -100:]) == 0.0 and not torch.equal(picture, portrait)
     result, report, _ = verify(host, portrait, picture, policy="block", redacted=redacted)
     assert difference(result, picture) == 0.0 and report.verdict == "redacted"
     assert report.pictures[0].persons[0].redaction == mode

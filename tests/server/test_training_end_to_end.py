@@ -48,10 +48,10 @@ def folder(server) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def trained(folder, comfyui, miniature_models, tmp_path_factory) -> SimpleNamespace:
-    """Five drawn photos through all commands; the first has no sidecars, so all networks are asked about it."""
+    """Ten drawn photos through all commands; the first has no sidecars, so all networks are asked about it."""
     place = tmp_path_factory.mktemp("training")
     dataset, run = place / "dataset", place / "run"
-    first, *others = drawn(place / "photos", 5, seed=5)
+    first, *others = drawn(place / "photos", 10, seed=5)
     first.with_suffix(".faces.json").unlink()
     for photo in others:
         photo.with_suffix(".txt").write_text("a drawn person", encoding="utf-8")
@@ -65,7 +65,7 @@ def trained(folder, comfyui, miniature_models, tmp_path_factory) -> SimpleNamesp
 
 def test_prepare_asks_the_networks_where_no_sidecar_says_it(trained):
     samples = [trained.dataset[i] for i in range(len(trained.dataset))]
-    assert len(samples) == 5 and all(sample.latent.shape == (4, 16, 16) for sample in samples)
+    assert len(samples) == 10 and all(sample.latent.shape == (4, 16, 16) for sample in samples)
     asked = [sample for sample in samples if sample.caption != "a drawn person"]
     assert len(asked) == 1 and asked[0].caption.strip()
     known = {value for sample in samples if sample is not asked[0] for face in sample.picture.faces
