@@ -83,7 +83,7 @@ def make_parser() -> argparse.ArgumentParser:
     test = commands.add_parser("test", allow_abbrev=False, help="run ruff, pyright and the test suite",
                                usage="run.py test [-h] [--comfyui PATH] [--all] [pytest arguments ...]",
                                description="Run ruff, pyright and pytest. Of long tables of cases a seeded part is "
-                               "taken, and two trainings of minutes are left out, unless --all is among the arguments. "
+                               "taken, and long tests are left out, unless --all is among the arguments. "
                                "Further arguments go to pytest.")
     for command in (demo, calibrate, test):
         kinds.add_comfyui(command)

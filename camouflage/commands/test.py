@@ -1,7 +1,8 @@
 """All checks: ruff, pyright and pytest, in this order, with one exit code.
 
-pytest comes last, so that its closing line is the last line of a run without errors. The tests run even where ruff or
-pyright fail, since somebody in the middle of an edit needs them, too; the command fails all the same.
+pyright runs beside pytest and speaks only where it finds something, so that pytest's closing line is the last line of a
+run without errors. The tests run even where ruff or pyright fail, since somebody in the middle of an edit needs them,
+too; the command fails all the same.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from argparse import Namespace
 from collections.abc import Sequence
 
@@ -36,15 +38,24 @@ def main(options: Namespace) -> int:
         material.ensure(cache_folder(), lambda line: print(line, flush=True))
     parallel = workers(options.rest)
     environment = {**os.environ, **({"OMP_NUM_THREADS": "1"} if parallel else {})}
-    failed, code = [], 0
-    for name, command in (("ruff", ["ruff", "check", "."]),
-                          ("pyright", ["pyright", "--pythonpath", sys.executable]),
-                          ("pytest", ["pytest", *parallel, *options.rest])):
+    arguments = {"ruff": ["check", "."], "pyright": ["--pythonpath", sys.executable],
+                 "pytest": [*parallel, *options.rest]}
+    commands = {name: [sys.executable, "-m", name, *given] for name, given in arguments.items()}
+    codes: dict[str, int] = {}
+
+    def check(name: str) -> None:
         print(f"== {name}", flush=True)
-        done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, check=False, env=environment)
-        if done.returncode:
-            failed.append(name)
-            code = code or done.returncode
+        codes[name] = subprocess.run(commands[name], cwd=ROOT, env=environment, check=False).returncode
+
+    check("ruff")
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
+        with subprocess.Popen(commands["pyright"], cwd=ROOT, env=environment, stdout=said, stderr=said) as pyright:
+            check("pytest")
+        codes["pyright"] = pyright.returncode
+        if codes["pyright"]:
+            said.seek(0)
+            print("== pyright", said.read(), sep="\n", flush=True)
+    failed = [name for name in commands if codes[name]]
     if failed and failed != ["pytest"]:
         print(f"Failed: {', '.join(failed)}; see above.", flush=True)
-    return code
+    return next((codes[name] for name in failed), 0)

@@ -21,7 +21,7 @@ import pytest
 from comfy_cli.workflow_to_api import convert_ui_to_api
 
 from camouflage.commands.server import ComfyServer
-from sampled import sampled
+from sampled import everything, sampled
 from testing import frontend as newer_frontend
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ TEMPLATES = sorted((ROOT / "workflows").glob("*.json"))
 BASE = ROOT / "workflows" / "camouflage_base.json"
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
          "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+VERSIONS = ["own", newer_frontend.VERSION]
+NEWEST = pytest.mark.parametrize("version", VERSIONS if everything else VERSIONS[-1:], indirect=True, scope="module")
 TITLE_ROOM = 1.4  # a group's title bar, in font sizes
 
 GEOMETRY = """() => ({
@@ -105,7 +107,7 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="module", params=["own", newer_frontend.VERSION])
+@pytest.fixture(scope="module", params=VERSIONS)
 def version(request: pytest.FixtureRequest) -> str:
     """The frontend: the host's own, or that of ``testing/frontend.py``."""
     return request.param
@@ -222,6 +224,7 @@ def test_a_missing_weight_is_named_with_its_folder(frontend: Frontend, base: dic
         assert "controlnet" in listed
 
 
+@NEWEST
 @pytest.mark.parametrize("template", sampled(TEMPLATES, 1, seed=1), indirect=True, ids=stem)
 def test_app_mode_asks_for_no_more_than_it_must(frontend: Frontend, workflow: dict[str, Any]) -> None:
     page = frontend.page
@@ -237,6 +240,7 @@ def test_app_mode_asks_for_no_more_than_it_must(frontend: Frontend, workflow: di
     assert kept == workflow["extra"]["linearData"], "and an older frontend keeps it for the next one"
 
 
+@NEWEST
 @pytest.mark.parametrize("template", sampled(TEMPLATES, 1, seed=11), indirect=True, ids=stem)
 def test_the_layout_leaves_everything_readable(frontend: Frontend, workflow: dict[str, Any]) -> None:
     frontend.load(workflow)
@@ -262,6 +266,7 @@ def test_the_layout_leaves_everything_readable(frontend: Frontend, workflow: dic
     assert numbers == list(range(1, len(groups) + 1))
 
 
+@NEWEST
 @pytest.mark.parametrize("template", sampled(TEMPLATES, 1, seed=2), indirect=True, ids=stem)
 def test_every_note_shows_its_whole_text(frontend: Frontend, workflow: dict[str, Any]) -> None:
     frontend.load(workflow)
@@ -273,6 +278,7 @@ def test_every_note_shows_its_whole_text(frontend: Frontend, workflow: dict[str,
         assert text["used"] <= text["room"], f"note {note['title']!r} is cut off"
 
 
+@NEWEST
 @pytest.mark.parametrize("template", sampled(TEMPLATES, 1, seed=14), indirect=True, ids=stem)
 def test_the_template_browser_shows_and_opens_the_workflow(
         frontend: Frontend, pack: str, template: Path, workflow: dict[str, Any]) -> None:

@@ -32,7 +32,7 @@ def test_map_of_a_photo_is_finite_and_shows_something(host, photo, node):
 
 @pytest.mark.parametrize("node", MAPS)
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (65, 130), (333, 201),
-                                               (64, 4096 if everything else 1024)])
+                                               (64, 4096 if everything else 512)])
 def test_every_size_comes_back_exactly(host, node, height, width):
     result, = host.run(node, image=pictures(0, 1, height, width), **MAPS[node], resolution=64)
     assert result.shape == (1, height, width, 3)

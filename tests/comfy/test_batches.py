@@ -304,13 +304,13 @@ def test_a_redaction_of_another_picture_is_refused(host):
 # --- sizes --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("part", [1.0] if everything else [0.5], ids=lambda part: f"{15 * part**2:.0f} megapixels")
-def test_a_large_photo_goes_all_the_way(host, part):
+@pytest.mark.parametrize("size", [1.0] if everything else [0.5], ids=lambda size: f"{15 * size**2:.0f} megapixels")
+def test_a_large_photo_goes_all_the_way(host, size):
     """By tiles; of 15 megapixels with ``--all``."""
-    width, height = round(4800 * part), round(3200 * part)
+    width, height = round(4800 * size), round(3200 * size)
     photo = cv2.resize(background((600, 400)), (width, height))
-    heads = [paste(photo, PEOPLE["astronaut"], (round(1500 * part), round(1200 * part)), round(420 * part)),
-             paste(photo, PEOPLE["hopper"], (round(4500 * part), round(3000 * part)), round(110 * part))]
+    heads = [paste(photo, PEOPLE["astronaut"], (round(1500 * size), round(1200 * size)), round(420 * size)),
+             paste(photo, PEOPLE["hopper"], (round(4500 * size), round(3000 * size)), round(110 * size))]
     image, detectors = tensor(photo), {} if everything else ONE
     picture, redacted = host.run("CamouflageRedact", image=image, **detectors)
     result, report, _ = verify(host, image, picture, redacted=redacted, policy="block", **detectors)
@@ -320,7 +320,7 @@ def test_a_large_photo_goes_all_the_way(host, part):
         (x, y), half = (round(value) for value in head.centre), round(head.face_height)
         part = (slice(y - half, y + half), slice(x - half, x + half))
         assert covered(photo[part], after[part], Head((half, half), head.face_height)) >= 0.9
-    assert np.array_equal(after[:round(500 * part)], photo[:round(500 * part)])
+    assert np.array_equal(after[:round(500 * size)], photo[:round(500 * size)])
 
 
 def test_more_than_100_megapixels_are_refused(host):

@@ -42,15 +42,15 @@ def test_lineart_is_not_evaluated_after_half_of_the_steps(host, sd, five, cfg, s
         positive, negative = host.run("CamouflageSceneControl", positive=sd.positive, negative=sd.negative, **five,
                                       **options)
         with Calls(sd.nets["lineart"].control_model) as lineart, Calls(sd.nets["depth"].control_model) as depth:
-            sample(cfg(positive, negative), steps=8)
+            sample(cfg(positive, negative), steps=4)
         return lineart.count, depth.count
 
-    sigmas, = host.run("BasicScheduler", model=sd.model, scheduler="karras", steps=8, denoise=1.0)
+    sigmas, = host.run("BasicScheduler", model=sd.model, scheduler="karras", steps=4, denoise=1.0)
     half = sd.model.get_model_object("model_sampling").percent_to_sigma(0.5)
     early = int((sigmas[:-1] >= half).sum())
-    assert 0 < early < 8
-    assert evaluations() == (early, 8)
-    assert evaluations(lineart_end_percent=1.0) == (8, 8)
+    assert 0 < early < 4
+    assert evaluations() == (early, 4)
+    assert evaluations(lineart_end_percent=1.0) == (4, 4)
 
 
 def test_every_control_can_be_left_out(host, sd, five, sample, cfg):

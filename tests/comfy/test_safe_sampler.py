@@ -232,7 +232,7 @@ def test_one_try_equals_the_stock_sampler(host, sd, scene, faces):
     noise, = host.run("RandomNoise", noise_seed=5)
     sampler, = host.run("KSamplerSelect", sampler_name="dpmpp_sde")
     sigmas, = host.run("BasicScheduler", model=sd.model, scheduler="karras", steps=2, denoise=1.0)
-    latent = {"samples": torch.zeros(1, 4, 16, 16)}
+    latent = {"samples": torch.zeros(1, 4, 8, 8)}
     stock = host.run("SamplerCustomAdvanced", noise=noise, guider=guider, sampler=sampler, sigmas=sigmas,
                      latent_image=latent)[0]["samples"]
     decoded, = host.run("VAEDecode", vae=sd.vae, samples={"samples": stock})

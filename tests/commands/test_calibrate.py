@@ -37,7 +37,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Image.open(get_sample_data("grace_hopper.jpg", asfileobj=False)) as hopper:
         photos = {"Secret Collins": Image.fromarray(skimage.data.astronaut()), "Secret Hopper": hopper.convert("RGB")}
     for name, photo in photos.items():
-        small = photo.resize((288, 288 * photo.height // photo.width))
+        small = photo.resize((240, 240 * photo.height // photo.width))
         (folder / name / "more").mkdir(parents=True)
         for i, variant in enumerate(variants(small)):
             variant.save(folder / name / ("more" if i == 5 else "") / f"{i}.png")

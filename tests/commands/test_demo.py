@@ -203,8 +203,9 @@ def test_the_redaction_of_a_real_photo_from_one_end_to_the_other(
 @pytest.mark.parametrize("asked", ["all"] if everything else ["light"])
 def test_the_wiring_check_runs_everything_and_nobody_takes_it_for_a_result(
         asked: str, command, miniature_models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.fromarray(skimage.data.astronaut()).resize((256, 256)).save(tmp_path / "photo.png")
     assert command("demo", "--check-wiring", "--size", 128, "--steps", 1, "--pipeline", asked,
-                   "--output", tmp_path / "out") == 0
+                   "--output", tmp_path / "out", "--", tmp_path / "photo.png") == 0
     said, complaints = capsys.readouterr()
     assert complaints == "" and "arning" not in said
     assert "not a result" in said.splitlines()[-1]

@@ -99,6 +99,7 @@ def test_one_person_and_the_same_seed(server, prompt):
 
 def test_two_persons_stay_apart_and_each_is_edited_alone(server, prompt):
     api = prompt("two")
+    change(api, "BasicScheduler", steps=1)
     entry = server.run(api)
     before = pictures(server, api, entry)
     assert "person 1" in texts(api, entry)["Faces"] and "person 2" not in texts(api, entry)["Faces"]

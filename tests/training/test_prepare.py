@@ -345,7 +345,7 @@ def child(folder: Path, dataset: Path, seconds: float = 0, most: int = 0) -> sub
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_killed_run_goes_on_where_it_was(fake, folder, tmp_path, number):
     shard, dataset = tmp_path / "data" / "shard-00000-of-00001.bin", tmp_path / "data"
-    with child(folder, dataset, 0.05) as process:
+    with child(folder, dataset, 0.2) as process:
         while process.poll() is None and (not shard.exists() or shard.stat().st_size < 500_000):
             time.sleep(0.01)
         process.send_signal(number)

@@ -21,6 +21,7 @@ from camouflage.training import checkpoints
 from camouflage.training.checkpoints import EMA, WEIGHTS
 from camouflage.training.loop import CHECKPOINTS, LOGS
 from light_weights import difference_of_states
+from sampled import long
 from training_command import SCRIPT, train
 from training_data import synthetic_dataset
 from training_nets import tiny_checkpoint, tiny_ip_adapter
@@ -110,6 +111,7 @@ def losses(output: Path) -> dict[int, float]:
     return {event.step: event.value for event in log.Scalars("train/loss")}
 
 
+@long
 def test_two_processes_equal_one_that_accumulates_twice(files):
     """By `accelerate launch`, on the CPU."""
     one, two = files.folder / "one", files.folder / "two"

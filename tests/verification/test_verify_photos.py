@@ -25,7 +25,7 @@ from camouflage.verification.redaction import MODES, Region, head, redact
 from camouflage.verification.report import CheckedPicture, Verdict, pixels_sha256
 from camouflage.verification.verify import Blocked, Originals, Verifier
 from camouflage.verification.views import nothing
-from sampled import sampled
+from sampled import long, sampled
 
 SAFE, REDACTED, UNVERIFIABLE, RECOGNISABLE = Verdict
 SOME = sampled(photos.NAMES, 2)
@@ -118,7 +118,8 @@ def test_the_original_is_recognised_however_it_passed_through(name, change) -> N
     assert max(person.distance for person in checked.persons if person.kind == "original") < 0.4
 
 
-@pytest.mark.parametrize("name", sampled(["biden", "obama3"], 1))
+@long
+@pytest.mark.parametrize("name", ["biden", "obama3"])
 def test_large_photos_too(name) -> None:
     """More than 1920 px; the originals in 640 px are the same view."""
     assert verdicts(verifier().verify(originals(name), photos.load(name))) == [RECOGNISABLE]
