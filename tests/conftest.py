@@ -56,8 +56,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What is served goes first, for it takes longest."""
-    items.sort(key=lambda item: "server" not in getattr(item, "fixturenames", ()))
+    """What is served goes first, for it takes longest; what needs no host last, so that two processes end together."""
+
+    def when(item: pytest.Item) -> int:
+        if "server" in getattr(item, "fixturenames", ()):
+            return 0
+        return 2 if item.nodeid.startswith(("tests/library/", "tests/method/", "tests/output/")) else 1
+
+    items.sort(key=when)
 
 
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:

@@ -170,7 +170,7 @@ def test_no_face_is_a_valid_result_that_is_said(run, said):
     assert not run("AttributeMap", faces=faces, width=256, height=256)[0].any()
 
 
-@pytest.mark.parametrize("rows", [6 if everything else 2])
+@pytest.mark.parametrize("rows", [6 if everything else 1])
 def test_sixty_faces(host, run, monkeypatch, rows):
     """Sixty with ``--all``: each takes as long as the other."""
     plant(host, monkeypatch, [(10.0 + 40 * x, 10.0 + 40 * y, 40.0 + 40 * x, 40.0 + 40 * y)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from in_host import NETS, difference
-from sampled import sampled
+from sampled import long
 
 CELLS = 4  # the latent is 4 x 4
 STEPS, BATCH, RATE = 40, 4, 5e-4
@@ -51,6 +51,7 @@ def train_identity(small, latent: torch.Tensor) -> list[float]:
     return losses
 
 
+@long
 def test_identity_pulls_towards_the_original_and_guidance_pushes_away(host, small):
     generator = torch.Generator().manual_seed(1)
     picture = torch.nn.functional.interpolate(torch.rand(1, 3, 3, 3, generator=generator), 8 * CELLS,
@@ -78,7 +79,7 @@ def test_identity_pulls_towards_the_original_and_guidance_pushes_away(host, smal
         assert difference(result, result) == 0.0  # finite
         return float((small.model.model.process_latent_in(result) - original).square().mean().sqrt())
 
-    for seed in sampled((1, 2, 3), 1):
+    for seed in (1, 2, 3):
         distances = {scale: distance(scale, seed) for scale in (0.0, 0.5, 1.0, 1.25, 2.0)}
         print(f"seed {seed}: RMS distance to the original by a_s:",
               {scale: round(value, 3) for scale, value in distances.items()})

@@ -20,7 +20,7 @@ from shipped import files, holds, pixels, queueable, stock_sampling, texts, uplo
 
 NAMES = ("redact", "light", "base")
 SOURCE = "portrait-of-a-person.png"  # must not be found in any file
-SIZE = {"redact": 512, "light": 128, "base": 128}
+SIZE = {"redact": 512, "light": 256, "base": 128}
 SAMPLED = ("light", "base")
 VERIFIER = {"redact": "CamouflageVerify", "light": "CamouflageSafeSampler", "base": "CamouflageSafeSampler"}
 

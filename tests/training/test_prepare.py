@@ -32,7 +32,8 @@ posix = pytest.mark.skipif(os.name != "posix", reason="signals and limits of POS
 
 # A process of its own, with random numbers instead of networks: `python -c CHILD folder dataset seconds bytes`.
 CHILD = """
-import resource, sys, time
+import resource, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background process ignores
 import test_prepare
 from camouflage.training import prepare
 from training_command import train
@@ -345,7 +346,7 @@ def child(folder: Path, dataset: Path, seconds: float = 0, most: int = 0) -> sub
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_killed_run_goes_on_where_it_was(fake, folder, tmp_path, number):
     shard, dataset = tmp_path / "data" / "shard-00000-of-00001.bin", tmp_path / "data"
-    with child(folder, dataset, 0.2) as process:
+    with child(folder, dataset, 0.1) as process:
         while process.poll() is None and (not shard.exists() or shard.stat().st_size < 500_000):
             time.sleep(0.01)
         process.send_signal(number)

@@ -19,7 +19,7 @@ from camouflage.verification.detection import Detection, DlibHog, FoundFace, Ste
 from camouflage.verification.model_info import ModelInfo
 from camouflage.verification.places import centre, overlap, same_face
 from camouflage.verification.views import QUARTERS, UPRIGHT, resized
-from sampled import sampled
+from sampled import long, sampled
 
 PICTURE = np.zeros((100, 200, 3), np.uint8)
 
@@ -345,6 +345,7 @@ def test_a_turned_photos_face_is_found_at_its_place(centerface, turn) -> None:
     assert inside.mean() > 0.8, "the bounds hold the face as it is in the picture"
 
 
+@long
 def test_small_heads_in_a_large_picture_are_found_also_on_the_borders_of_tiles(centerface) -> None:
     canvas = pasted.background(pasted.LARGE)
     # Tiles begin at the columns 0, 1301 and 2602 and are 1494 wide; at the rows 0 and 1184, 1376 high.

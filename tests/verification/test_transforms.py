@@ -103,12 +103,12 @@ def test_an_uncovered_face_would_be_told():
         assert shares("hopper", change, result, result) == [0.0]
 
 
-@pytest.mark.parametrize(("name", "change"), sampled(ALONE, 4))
+@pytest.mark.parametrize(("name", "change"), sampled(ALONE, 3))
 def test_a_transformed_photo_is_never_safe(name, change):
     check(name, TRANSFORMS[change])
 
 
-@pytest.mark.parametrize(("name", "change"), sampled(PAIRED, 2))
+@pytest.mark.parametrize(("name", "change"), sampled(PAIRED, 1))
 def test_nor_is_one_that_was_transformed_twice(name, change):
     check(name, PAIRS[change])
 
