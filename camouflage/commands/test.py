@@ -1,4 +1,4 @@
-"""All checks: ruff, pyright and pytest, in this order, with one exit code.
+"""All checks: ruff, then pyright and pytest, with one exit code.
 
 pyright runs beside pytest and speaks only where it finds something, so that pytest's closing line is the last line of a
 run without errors. The tests run even where ruff or pyright fail, since somebody in the middle of an edit needs them,
