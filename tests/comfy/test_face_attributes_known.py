@@ -47,8 +47,7 @@ class Scene:
 
 @pytest.fixture
 def plant(host, monkeypatch) -> Callable[..., Scene]:
-    """plant(faces...) -> the scene that takes the detector's place; the attributes are not what is tested here."""
-    monkeypatch.setattr(host.module("camouflage.comfy.faces"), "_probabilities", lambda *_: (0.5,) * 40)
+    """plant(faces...) -> the scene that takes the detector's place."""
 
     def call(*faces: tuple[tuple[float, float, float, float], float, float]) -> Scene:
         scene = Scene(list(faces))

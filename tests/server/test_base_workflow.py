@@ -81,7 +81,7 @@ def test_the_template_browser_knows_the_workflows(server):
     assert sorted(templates["my.CAMOUFLaGE-1 (copy)"]) == ["camouflage_base", "camouflage_light", "camouflage_redact"]
 
 
-def test_the_whole_workflow_twice_with_one_seed(server, prompt):  # with another one: test_light_workflow
+def test_the_whole_workflow_and_its_seeds(server, prompt):
     first_entry = server.run(prompt)
     first = pictures(server, prompt, first_entry)
     assert set(first) == {*MAPS, "Anonymized", "Verification report"}
@@ -92,8 +92,13 @@ def test_the_whole_workflow_twice_with_one_seed(server, prompt):  # with another
     said = texts(prompt, first_entry)
     assert said["Caption"].strip() and "person 0 " in said["Verdict"]
 
+    change(prompt, "RandomNoise", noise_seed=2)
+    other = pictures(server, prompt, server.run(prompt))
+    assert (other["Anonymized"] != first["Anonymized"]).any(axis=3).mean() > 0.3, "the head is covered in both"
+
     server.post("/free", {"unload_models": True, "free_memory": True})  # nothing may come from the cache
     time.sleep(1.5)
+    change(prompt, "RandomNoise", noise_seed=1)
     again = pictures(server, prompt, server.run(prompt))
     for title, images in first.items():
         assert np.array_equal(again[title], images), f"{title} differs in the second run with the same seed"
@@ -104,16 +109,20 @@ def test_a_batch_of_different_pictures_goes_through_as_a_whole(server, prompt, p
     prepare = change(prompt, "CamouflagePrepareImage")
     prompt["turn"] = {"class_type": "ImageRotate", "_meta": {"title": "turn"},
                       "inputs": {"image": [load, 0], "rotation": "180 degrees"}}
-    prompt["batch"] = {"class_type": "ImageBatch", "_meta": {"title": "two"},
-                       "inputs": {"image1": [load, 0], "image2": ["turn", 0]}}
+    prompt["mirror"] = {"class_type": "ImageFlip", "_meta": {"title": "mirror"},
+                        "inputs": {"image": [load, 0], "flip_method": "y-axis: horizontally"}}
+    prompt["two"] = {"class_type": "ImageBatch", "_meta": {"title": "two"},
+                     "inputs": {"image1": [load, 0], "image2": ["turn", 0]}}
+    prompt["batch"] = {"class_type": "ImageBatch", "_meta": {"title": "three"},
+                       "inputs": {"image1": ["two", 0], "image2": ["mirror", 0]}}
     prompt[prepare]["inputs"]["image"] = ["batch", 0]
     change(prompt, "CamouflageSafeSampler", no_face="pass")  # a face of 30 px can be missed upside down
     change(prompt, "BasicScheduler", steps=1)
     entry = server.run(prompt)
     shown = pictures(server, prompt, entry)
-    assert all(len(images) == 2 for images in shown.values()), {title: len(images) for title, images in shown.items()}
+    assert all(len(images) == 3 for images in shown.values()), {title: len(images) for title, images in shown.items()}
     for title, images in shown.items():
-        assert not np.array_equal(images[0], images[1]), title
+        assert not any(np.array_equal(images[i], images[j]) for i, j in ((0, 1), (0, 2), (1, 2))), title
 
 
 def test_below_one_warns_on_the_node_and_in_the_log(server, prompt):
