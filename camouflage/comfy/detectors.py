@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import comfy.model_management as mm
 import folder_paths
@@ -16,12 +14,12 @@ import numpy as np
 from ..packages import package_version
 from ..verification import names, onnx_pair
 from ..verification.centerface import CenterFace
-from ..verification.detection import Detection, Detector, DlibHog, Stepwise
+from ..verification.detection import Detection, Detector, DlibHog
 from ..verification.model_info import ModelInfo
 from ..verification.onnx_pair import SFace, YuNet, brought_back
 from ..verification.recognition import DlibRecogniser, Recogniser
-from ..verification.report import pixels_sha256
-from ..verification.views import Sweep, beyond, in_parallel, nothing, views
+from ..verification.remembering import Remembering
+from ..verification.views import Sweep, beyond, views
 from ..weights import of_role
 from . import faces, weights
 
@@ -58,49 +56,6 @@ class RetinaFace:
             mm.throw_exception_if_processing_interrupted()
             found += brought_back(view, faces.boxes_and_points(view.turned(), _LOWEST), _LOWEST)
         return found
-
-
-class InSteps(Detector, Stepwise, Protocol):
-    """A detector that works in steps."""
-
-
-class Remembering:
-    """A detector that looks at the same pixels once, however often it is asked.
-
-    One picture is asked about again and again: before and after it is covered, and in every run in which somebody
-    tries another policy, seed or scale. Boxes are kept, by the SHA-256 of the pixels; pictures are not.
-
-    Args:
-        detector: what looks; it has to give the same for the same pixels.
-        most: pictures that are remembered; the one that was asked for longest ago is forgotten (our choice: a batch,
-            its originals and their crops).
-    """
-
-    def __init__(self, detector: InSteps, most: int = 256) -> None:
-        self.info, self.confident = detector.info, detector.confident
-        self._detector, self._most = detector, most
-        self._known: OrderedDict[str, list[Detection]] = OrderedDict()
-
-    def detect(self, pixels: np.ndarray) -> list[Detection]:
-        """See :class:`Detector`."""
-        return self.joined(pixels, in_parallel(self.steps(pixels)))
-
-    def steps(self, pixels: np.ndarray) -> list[Callable[[], list[Detection]]]:
-        """See :class:`Stepwise`; none where the pixels are known."""
-        return [] if pixels_sha256(pixels) in self._known else self._detector.steps(pixels)
-
-    def joined(self, pixels: np.ndarray, found: Sequence[list[Detection]],
-               pause: Callable[[], None] = nothing) -> list[Detection]:
-        """See :class:`Stepwise`; looks after all where the pixels were forgotten in between."""
-        key = pixels_sha256(pixels)
-        detections = self._known.pop(key, None)
-        if detections is None:
-            found = found or in_parallel(self._detector.steps(pixels), pause)
-            detections = self._detector.joined(pixels, found, pause)
-        self._known[key] = detections
-        if len(self._known) > self._most:
-            self._known.popitem(last=False)
-        return list(detections)
 
 
 def yunet() -> YuNet:

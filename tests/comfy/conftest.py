@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from in_host import FACE_FILES, NETS, SIZE, enter_host, pictures, vouch_for
+from in_host import FACE_FILES, NETS, SIZE, enter_host, only_folder, pictures, vouch_for
 
 enter_host()
 
@@ -86,7 +86,6 @@ def own_networks(host) -> Iterator[None]:
 @pytest.fixture
 def weights_folder(tmp_path, miniature_models, monkeypatch) -> Path:
     """A copy of the annotators' weights that a test may spoil; the only one the host sees."""
-
     def link(source: str, target: str) -> None:
         try:
             os.link(source, target)
@@ -95,7 +94,7 @@ def weights_folder(tmp_path, miniature_models, monkeypatch) -> Path:
 
     folder = tmp_path / "camouflage"
     shutil.copytree(miniature_models / "camouflage", folder, copy_function=link)
-    only(folder, monkeypatch)
+    only_folder(folder, monkeypatch)
     return folder
 
 
@@ -107,19 +106,11 @@ def face_weights(folder: Path, miniature_models: Path) -> Path:
     return folder
 
 
-def only(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The host sees no other folder of our weights."""
-    import folder_paths
-
-    _, extensions = folder_paths.folder_names_and_paths["camouflage"]
-    monkeypatch.setitem(folder_paths.folder_names_and_paths, "camouflage", ([str(folder)], extensions))
-
-
 @pytest.fixture
 def faces_folder(tmp_path, own_networks, miniature_models, monkeypatch) -> Path:
     """A copy of the weights that read faces, which a test may spoil and write to; the only one the host sees."""
     folder = face_weights(tmp_path / "camouflage", miniature_models)
-    only(folder, monkeypatch)
+    only_folder(folder, monkeypatch)
     return folder
 
 
@@ -134,7 +125,7 @@ def read_by(host, miniature_models, tmp_path_factory) -> Iterator[Path]:
 @pytest.fixture
 def run(host, read_by, monkeypatch) -> Callable[..., tuple]:
     """run(node's name, **inputs) -> its outputs, with weights that read faces."""
-    only(read_by, monkeypatch)
+    only_folder(read_by, monkeypatch)
     return lambda name, **inputs: host.run(f"Camouflage{name}", **inputs)
 
 

@@ -8,6 +8,7 @@ import folder_paths
 import numpy as np
 import pytest
 
+from in_host import only_folder
 from pairs import pairs_of
 
 
@@ -18,8 +19,7 @@ def folder(tmp_path, host, monkeypatch):
     (root / "calibration").mkdir(parents=True)
     (root / "caption").mkdir()
     (root / "caption" / "config.json").write_text("{}")
-    _, extensions = folder_paths.folder_names_and_paths["camouflage"]
-    monkeypatch.setitem(folder_paths.folder_names_and_paths, "camouflage", ([str(root)], extensions))
+    only_folder(root, monkeypatch)
     monkeypatch.setattr(host.module("camouflage.comfy.weights"), "register_folder", lambda: None)
     monkeypatch.setattr(host.module("camouflage.comfy.calibrations"), "register_folder", lambda: None)
     folder_paths.filename_list_cache.pop("camouflage", None)

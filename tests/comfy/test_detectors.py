@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import upright_eyes
-from in_host import pictures, vouch_for
+from in_host import only_folder, pictures, vouch_for
 
 RETINAFACE = "faces/mobilenet0.25_Final.pth"
 YUNET, SFACE = "faces/face_detection_yunet_2023mar.onnx", "faces/face_recognition_sface_2021dec.onnx"
@@ -37,8 +37,7 @@ def weights_folder(tmp_path, host, stand_ins, monkeypatch) -> Path:
     """A copy of the stand-ins that a test may spoil; the only one the host sees."""
     folder = tmp_path / "camouflage"
     shutil.copytree(stand_ins, folder)
-    _, extensions = folder_paths.folder_names_and_paths["camouflage"]
-    monkeypatch.setitem(folder_paths.folder_names_and_paths, "camouflage", ([str(folder)], extensions))
+    only_folder(folder, monkeypatch)
     return folder
 
 

@@ -74,6 +74,14 @@ def spoil(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
+def only_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host sees no other folder of our weights."""
+    import folder_paths
+
+    _, extensions = folder_paths.folder_names_and_paths["camouflage"]
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "camouflage", ([str(folder)], extensions))
+
+
 def vouch_for(folder: Path, *files: str) -> None:
     """Adds the digests of files to SHA256SUMS, as an administrator would who trusts them."""
     sums = folder / "SHA256SUMS"

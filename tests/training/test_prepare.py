@@ -22,6 +22,7 @@ from camouflage.training.dataset import Dataset
 from camouflage.training.prepare import shard_of
 from camouflage.training.shard_writer import ShardWriter
 from camouflage.training.shards import ShardReader
+from in_host import only_folder
 from sampled import long
 from testing.drawn_faces import draw
 from training_command import SCRIPT
@@ -170,11 +171,8 @@ def test_networks_that_are_not_needed_are_not_loaded(real, tmp_path, monkeypatch
 
 
 def test_a_missing_weight_is_named_as_in_the_nodes(real, monkeypatch, tmp_path):
-    import folder_paths
-
     networks = prepare.Networks(real.options)
-    _, ends = folder_paths.folder_names_and_paths["camouflage"]
-    monkeypatch.setitem(folder_paths.folder_names_and_paths, "camouflage", ([str(tmp_path)], ends))
+    only_folder(tmp_path, monkeypatch)
     with pytest.raises(CamouflageError, match="Weights for 'caption' are missing"):
         networks.caption(torch.zeros(1, 128, 128, 3))
     with pytest.raises(CamouflageError, match="Weights for 'face detector' are missing"):

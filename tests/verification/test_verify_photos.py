@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
@@ -17,14 +16,14 @@ import pytest
 import photos
 from attacks import ATTACKS, CHANGES
 from camouflage.verification.centerface import CenterFace
-from camouflage.verification.detection import Detection, DlibHog
+from camouflage.verification.detection import DlibHog
 from camouflage.verification.places import overlap
 from camouflage.verification.policy import Policy
 from camouflage.verification.recognition import DlibRecogniser
 from camouflage.verification.redaction import MODES, Region, head, redact
+from camouflage.verification.remembering import Remembering
 from camouflage.verification.report import CheckedPicture, Verdict, pixels_sha256
 from camouflage.verification.verify import Blocked, Originals, Verifier
-from camouflage.verification.views import nothing
 from sampled import long, sampled
 
 SAFE, REDACTED, UNVERIFIABLE, RECOGNISABLE = Verdict
@@ -34,29 +33,19 @@ STRANGERS = [(a, b) for a, b in itertools.combinations(PEOPLE, 2)
              if photos.PERSONS[a[0]][a[1]] != photos.PERSONS[b[0]][b[1]]]
 
 
-class Remembering:
-    """A detector or recogniser that looks at the same thing only once."""
+class RememberingRecogniser:
+    """A recogniser that embeds the same face only once."""
 
-    def __init__(self, model: Any):
-        self._model, self._seen = model, {}
+    def __init__(self, recogniser: DlibRecogniser):
+        self._recogniser, self._seen = recogniser, {}
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-    def steps(self, pixels: np.ndarray) -> list[Callable[[], list[Detection]]]:
-        return [] if pixels_sha256(pixels) in self._seen else self._model.steps(pixels)
-
-    def joined(self, pixels: np.ndarray, found: Sequence[list[Detection]],
-               pause: Callable[[], None] = nothing) -> list[Detection]:
-        key = pixels_sha256(pixels)
-        if key not in self._seen:
-            self._seen[key] = self._model.joined(pixels, found, pause)
-        return self._seen[key]
+        return getattr(self._recogniser, name)
 
     def embed(self, pixels: np.ndarray, boxes: Any) -> np.ndarray:
         keys = [(pixels_sha256(pixels), box) for box in boxes]
         if new := [key for key in dict.fromkeys(keys) if key not in self._seen]:
-            self._seen.update(zip(new, self._model.embed(pixels, [box for _, box in new]), strict=True))
+            self._seen.update(zip(new, self._recogniser.embed(pixels, [box for _, box in new]), strict=True))
         return np.array([self._seen[key] for key in keys]).reshape(len(keys), 128)
 
 
@@ -69,7 +58,7 @@ def verifier(which: str = "both") -> Verifier:
 
 @functools.cache
 def _models() -> tuple:
-    return Remembering(CenterFace()), Remembering(DlibHog()), Remembering(DlibRecogniser())
+    return Remembering(CenterFace()), Remembering(DlibHog()), RememberingRecogniser(DlibRecogniser())
 
 
 @functools.cache
