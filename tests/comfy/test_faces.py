@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import comfy.model_management as mm
@@ -33,25 +35,31 @@ def plant(host, monkeypatch, boxes: list[tuple[float, float, float, float]]) -> 
     monkeypatch.setattr(retinaface, "batch_detect", found)
 
 
-@pytest.fixture
-def direct(miniature_models, monkeypatch):
-    """pyfacer called as its README does: pixels -> its dictionary of results, whole picture, all faces at once."""
+@pytest.fixture(scope="module")
+def facers(miniature_models) -> Callable[[str], Callable]:
+    """pyfacer's own detector, attributes and landmarks; each is loaded once."""
     import facer
 
-    folder = miniature_models / "camouflage"
+    kinds = {"detector": lambda **file: facer.face_detector("retinaface/mobilenet", threshold=0.5, **file),
+             "attributes": lambda **file: facer.face_attr("farl/celeba/224", **file),
+             "landmarks": lambda **file: facer.face_aligner("farl/ibug300w/448", **file)}
+    return functools.cache(lambda kind: kinds[kind](
+        device="cpu", model_path=str(miniature_models / "camouflage" / FACE_FILES[kind])))
+
+
+@pytest.fixture
+def direct(facers, monkeypatch):
+    """pyfacer called as its README does: pixels -> its dictionary of results, whole picture, all faces at once."""
 
     def call(image: torch.Tensor, align: bool = False, attributes: bool = True, detected: dict | None = None) -> dict:
         pixels = (image.movedim(-1, 1) * 255).round().to(torch.uint8)
         with torch.inference_mode(), monkeypatch.context() as patch:
             patch.setattr(torch.nn.Module, "cuda", lambda self, device=None: self)  # what pyfacer cannot do on a CPU
-            found = detected or facer.face_detector("retinaface/mobilenet", device="cpu", threshold=0.5,
-                                                    model_path=str(folder / FACE_FILES["detector"]))(pixels)
+            found = detected or facers("detector")(pixels)
             if attributes:
-                found = facer.face_attr("farl/celeba/224", device="cpu",
-                                        model_path=str(folder / FACE_FILES["attributes"]))(pixels, found)
+                found = facers("attributes")(pixels, found)
             if align:
-                found = facer.face_aligner("farl/ibug300w/448", device="cpu",
-                                           model_path=str(folder / FACE_FILES["landmarks"]))(pixels, found)
+                found = facers("landmarks")(pixels, found)
         return found
 
     return call
@@ -200,13 +208,14 @@ def test_keypoints_in_one_spot_tell_nothing(run, monkeypatch):
     assert face.landmarks is None and set(face.attributes) == {None}
 
 
-def test_every_picture_of_a_batch_is_read_on_its_own(run, said):
-    batch = pictures(4, 2, 128, 256)
-    together, = run("FaceAttributes", image=batch, landmarks=True)
-    alone = [run("FaceAttributes", image=image, landmarks=True)[0].pictures[0] for image in batch.split(1)]
-    assert list(together.pictures) == alone and together.count == 4
-    assert alone[0] != alone[1]
-    assert said[0] == "Faces: 2, 2"
+@pytest.mark.parametrize(("height", "width", "faces", "landmarks"), [(128, 256, 2, False), (192, 128, 1, True)])
+def test_every_picture_of_a_batch_is_read_on_its_own(run, said, height, width, faces, landmarks):
+    batch = pictures(4, 2, height, width)
+    together, = run("FaceAttributes", image=batch, landmarks=landmarks)
+    alone = [run("FaceAttributes", image=image, landmarks=landmarks)[0].pictures[0] for image in batch.split(1)]
+    assert list(together.pictures) == alone and together.count == 2 * faces
+    assert alone[0] != alone[1] and all(bool(face.landmarks) == landmarks for face in alone[0].faces)
+    assert said[0] == f"Faces: {faces}, {faces}"
 
 
 def test_rgba_nan_and_bad_settings(run):

@@ -203,7 +203,7 @@ def test_the_redaction_of_a_real_photo_from_one_end_to_the_other(
 @pytest.mark.parametrize("asked", ["all"] if everything else ["light"])
 def test_the_wiring_check_runs_everything_and_nobody_takes_it_for_a_result(
         asked: str, command, miniature_models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Image.fromarray(skimage.data.astronaut()).resize((256, 256)).save(tmp_path / "photo.png")
+    Image.fromarray(skimage.data.astronaut()[:, 96:352]).resize((128, 256)).save(tmp_path / "photo.png")
     assert command("demo", "--check-wiring", "--size", 128, "--steps", 1, "--pipeline", asked,
                    "--output", tmp_path / "out", "--", tmp_path / "photo.png") == 0
     said, complaints = capsys.readouterr()
@@ -219,7 +219,7 @@ def test_the_wiring_check_runs_everything_and_nobody_takes_it_for_a_result(
         if pipeline.samples:
             assert f"{pipeline.title}\n  As painted: person 0" in said
             told = json.loads((folder / "anonymized_00001.json").read_text(encoding="utf-8"))
-            assert Image.open(folder / "anonymized_00001.png").size == (128, 128) and told["checked"]["tries"]
+            assert Image.open(folder / "anonymized_00001.png").size == (64, 128) and told["checked"]["tries"]
 
 
 def test_where_no_face_is_found_it_says_so_and_leaves_nothing(

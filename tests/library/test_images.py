@@ -128,7 +128,7 @@ def test_the_least_side_is_the_callers():
 
 
 @given(height=SIDES, width=SIDES, side=st.integers(min_value=256, max_value=1536))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_working_size(height, width, side):
     try:
         h, w = working_size(height, width, side)
@@ -151,7 +151,7 @@ def test_working_size_of_common_shapes():
 
 
 @given(height=SIDES, width=SIDES, multiple=st.sampled_from([14, 32, 64]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_annotation_size_is_bounded(height, width, multiple):
     h, w = annotation_size(height, width, 512, multiple)
     assert h % multiple == 0 and w % multiple == 0

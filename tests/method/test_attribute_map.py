@@ -132,7 +132,7 @@ SIZES = st.integers(1, 24)
 
 
 @given(face_sets(), SIZES, SIZES, st.sampled_from(["box", "grown"]), st.floats(1, 4), st.floats(1, 5))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_identical_to_the_reference(faces, h, w, region, grow, radius):
     drawn = attribute_map(faces, h, w, region, grow, radius)
     assert drawn.shape == (len(faces.pictures), 41, h, w) and drawn.dtype == torch.float32
@@ -140,13 +140,13 @@ def test_identical_to_the_reference(faces, h, w, region, grow, radius):
 
 
 @given(face_sets(landmarks=True, most=3, pictures=1), st.integers(1, 12), st.integers(1, 12))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_identical_to_the_reference_with_landmarks(faces, h, w):
     assert torch.equal(attribute_map(faces, h, w, "landmarks"), reference(faces, h, w, "landmarks", 1.0, 1.5))
 
 
 @given(face_sets(landmarks=True), SIZES, SIZES, st.sampled_from(REGIONS), st.randoms(use_true_random=False))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_order_of_the_faces_does_not_matter(faces, h, w, region, chance):
     shuffled = Faces(tuple(replace(picture, faces=tuple(chance.sample(picture.faces, len(picture.faces))))
                            for picture in faces.pictures))
@@ -154,7 +154,7 @@ def test_the_order_of_the_faces_does_not_matter(faces, h, w, region, chance):
 
 
 @given(face_sets(landmarks=True), SIZES, SIZES, st.sampled_from(REGIONS), st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_one_persons_attributes_change_only_cells_of_that_person(faces, h, w, region, data):
     people = [(b, n) for b, picture in enumerate(faces.pictures) for n in range(len(picture.faces))]
     if not people:

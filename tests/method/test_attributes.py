@@ -141,7 +141,7 @@ NEAR = st.fixed_dictionaries({}, optional={
 
 
 @given(st.text() | JSON.map(json.dumps) | NEAR.map(json.dumps))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_fuzzed_edits_raise_nothing_else(text):
     try:
         result = edit(FACES, text)

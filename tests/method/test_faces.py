@@ -126,7 +126,7 @@ def test_persons_are_counted_from_left_to_right_whatever_the_order():
 
 
 @given(any_faces(), st.sampled_from([None, 1]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_json_there_and_back_without_loss(faces, indent):
     text = faces.to_json(indent)
     back = Faces.from_json(text)
@@ -207,7 +207,7 @@ PLACES = [["format"], ["version"], ["pictures"], ["pictures", 0], ["pictures", 0
                  st.builds(broken, st.sampled_from(PLACES), JSON | st.just(KeyError)),
                  st.builds(lambda at, cut, put: (t := json.dumps(good()))[:at % len(t)] + put + t[at % len(t) + cut:],
                            st.integers(0, 10**6), st.integers(0, 40), st.text(max_size=10))))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_fuzzed_json_raises_nothing_else(text):
     try:
         faces = Faces.from_json(text)

@@ -29,7 +29,7 @@ def server(comfyui, miniature_models):
 
 @pytest.fixture(scope="module")
 def base(server, tmp_path_factory) -> dict:
-    photo = upload(server, tmp_path_factory.mktemp("photo"), "portrait.png", skimage.data.astronaut())
+    photo = upload(server, tmp_path_factory.mktemp("photo"), "portrait.png", skimage.data.astronaut()[:, 96:352])
     return queueable(server, "base", photo)
 
 

@@ -30,7 +30,7 @@ def queueable(server, name: str, photo: str, size: int = 128) -> dict:
         change(api, "BasicScheduler", steps=1)
     if name == "base":
         for kind in ("Depth", "Normal", "Segmentation", "Pose", "Lineart"):
-            change(api, f"Camouflage{kind}Map", resolution=128)
+            change(api, f"Camouflage{kind}Map", resolution=64)
         change(api, "CamouflagePoseMap", hands=False)
     return api
 

@@ -53,7 +53,7 @@ def same_means(pixels: np.ndarray, box, seed: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("mode", ["mosaic", "blur"])
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(box=BOXES, seed=st.integers(0, 2**32 - 1))
 def test_inside_only_the_means_of_at_most_8_x_8_cells_are_left(mode, box, seed) -> None:
     inside = reach(box) <= 1
@@ -65,7 +65,7 @@ def test_inside_only_the_means_of_at_most_8_x_8_cells_are_left(mode, box, seed) 
     assert np.array_equal(a[inside], b[inside])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(box=BOXES)
 def test_a_mosaic_shows_the_means(box) -> None:
     inside, cells = reach(box) <= 1, cell_numbers(box)
@@ -77,7 +77,7 @@ def test_a_mosaic_shows_the_means(box) -> None:
             assert np.abs(shown[0] - NOISE[cells == cell].mean(axis=0)).max() <= 0.51
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(box=BOXES, grow=st.floats(1, 2))
 def test_solid_leaves_nothing(box, grow) -> None:
     inside = reach(box, grow) <= 1
@@ -85,7 +85,7 @@ def test_solid_leaves_nothing(box, grow) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(box=BOXES, grow=st.floats(1, 2))
 def test_outside_everything_stays_and_the_input_too(mode, box, grow) -> None:
     pixels = NOISE.copy()
@@ -183,7 +183,7 @@ def test_a_turned_head_is_turned_counter_clockwise_about_the_face(turn) -> None:
                                                               rel=0.02)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(box=BOXES, turn=st.floats(-180, 180), grow=st.floats(1, 2))
 def test_what_is_changed_is_known_and_what_is_filled_is_proved(box, turn, grow) -> None:
     region = Region(box, "solid", grow, turn)
@@ -191,7 +191,9 @@ def test_what_is_changed_is_known_and_what_is_filled_is_proved(box, turn, grow) 
     touched = changed(NOISE.shape, [region])
     assert np.array_equal(result[~touched], NOISE[~touched])
     assert filled(result, box, turn)
-    if (result != NOISE).any(axis=2).sum() > 400:
+    left, top, right, bottom = box
+    inner = (3 * left + right) / 4, (3 * top + bottom) / 4, (left + 3 * right) / 4, (top + 3 * bottom) / 4
+    if (redact(NOISE, [Region(inner, turn=turn)]) != NOISE).any(axis=2).sum() > 20:  # it is in the picture
         assert not filled(NOISE, box, turn)
 
 
