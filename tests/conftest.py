@@ -142,8 +142,12 @@ def host(miniature_models: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture(scope="session")
 def server(comfyui: Path, miniature_models: Path) -> Iterator[ComfyServer]:
-    """A real ComfyUI over HTTP with the pack, under an odd folder name, and the miniature weights."""
+    """A real ComfyUI over HTTP with the pack, under an odd folder name, and the miniature weights.
+
+    The stock samplers send a preview of every step: whatever is tested here must not leak by one.
+    """
     from camouflage.commands.server import ComfyServer
 
-    with ComfyServer(comfyui, models=[miniature_models], packs={"my.CAMOUFLaGE-1 (copy)": ROOT}) as running:
+    with ComfyServer(comfyui, models=[miniature_models], packs={"my.CAMOUFLaGE-1 (copy)": ROOT},
+                     arguments=["--preview-method", "latent2rgb"]) as running:
         yield running

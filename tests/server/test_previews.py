@@ -1,4 +1,4 @@
-"""What a browser sees while a shipped workflow samples, on a host that was started with latent previews."""
+"""What a browser sees while a shipped workflow samples; the served host is started with latent previews."""
 
 from __future__ import annotations
 
@@ -11,20 +11,12 @@ import pytest
 import skimage.data
 import websocket
 
-from camouflage.commands.server import ComfyServer
 from sampled import sampled
 from served import change
 from shipped import queueable, stock_sampling, upload
 
 PREVIEWS = {1, 4}  # the host's binary events with a picture: plain, and with metadata
 TEXT = 3  # the binary event of a line on a node
-
-
-@pytest.fixture(scope="module")
-def server(comfyui, miniature_models):
-    """A host that sends a preview at every step."""
-    with ComfyServer(comfyui, models=[miniature_models], arguments=["--preview-method", "latent2rgb"]) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
