@@ -28,19 +28,25 @@ def pixels(images: torch.Tensor) -> list[np.ndarray]:
     return [(image * 255).round().to(torch.uint8).numpy() for image in images]
 
 
-def square(name: str, side: int = 256) -> np.ndarray:
+WIDTH, HEIGHT = 192, 256
+FACE = Head((WIDTH // 2, HEIGHT // 2), HEIGHT // 2)  # in a portrait
+
+
+def portrait(name: str) -> np.ndarray:
     """A person of ``pasted.PEOPLE``, the face in the middle and half as high as the picture."""
     picture, person = photos.load(PEOPLE[name].photo), PEOPLE[name]
-    matrix = np.float64([[1, 0, 0], [0, 1, 0]]) * (side / (2 * person.face_height))
-    matrix[:, 2] = side / 2 - matrix[:, :2] @ np.array(person.centre)
-    return cv2.warpAffine(picture, matrix, (side, side), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT)
+    matrix = np.float64([[1, 0, 0], [0, 1, 0]]) * (FACE.face_height / person.face_height)
+    matrix[:, 2] = FACE.centre - matrix[:, :2] @ np.array(person.centre)
+    return cv2.warpAffine(picture, matrix, (WIDTH, HEIGHT), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT)
 
 
-FACE = Head((128, 128), 128)  # in a square
+def coffee() -> np.ndarray:
+    """Nobody, in a picture as large as a portrait."""
+    return photos.load("coffee")[:HEIGHT, :WIDTH]
 
 
 def batch(*names: str) -> torch.Tensor:
-    return tensor(*map(square, names))
+    return tensor(*map(portrait, names))
 
 
 def verify(host, original, anonymized, **settings):
@@ -78,19 +84,19 @@ def test_results_that_are_off_by_one_are_recognised(host):
 
 def test_another_number_or_shape_is_refused(host):
     original = batch(*NAMES)
-    shape = (r"^Verify: Picture 0 \(counted from 0\): The original is 256 x 256 px and the result 200 x 256 px: "
+    shape = (r"^Verify: Picture 0 \(counted from 0\): The original is 192 x 256 px and the result 136 x 256 px: "
              r"another shape")
     for results, words in ((original[:2], "'original' has 3 pictures, but 2 results"),
                            (torch.cat([original, original[:1]]), "'original' has 3 pictures, but 4 results"),
-                           (original[:, :, :200], shape)):
+                           (original[:, :, :136], shape)):
         for policy in ("redact", "block", "report"):
             with pytest.raises(Exception, match=words):
                 verify(host, original, results, policy=policy)
 
 
 def test_one_original_for_many_has_to_be_chosen(host):
-    blurred = cv2.GaussianBlur(square("astronaut"), (0, 0), 6)
-    original, results = batch("astronaut"), tensor(square("astronaut"), blurred, square("biden"))
+    blurred = cv2.GaussianBlur(portrait("astronaut"), (0, 0), 6)
+    original, results = batch("astronaut"), tensor(portrait("astronaut"), blurred, portrait("biden"))
     with pytest.raises(Exception, match="'original' has 1 pictures, but 3 results.*'one_original'"):
         verify(host, original, results, policy="report")
     found = verdicts(host, original, results, one_original=True)
@@ -133,7 +139,7 @@ def save(host, tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def three() -> torch.Tensor:
     """Somebody, nobody, somebody else."""
-    return tensor(square("astronaut"), photos.load("coffee")[:256, :256], square("hopper"))
+    return tensor(portrait("astronaut"), coffee(), portrait("hopper"))
 
 
 def check_in_step(host, save, three, images, report, text):
@@ -163,7 +169,7 @@ def test_so_does_verify(host, save, three):
 
 
 def test_where_nobody_is_found_at_all(host):
-    empty = tensor(photos.load("coffee")[:256, :256], photos.load("coffee")[:256, 256:512])
+    empty = tensor(coffee(), coffee()[:, ::-1])
     with pytest.raises(Exception, match="In none of the pictures a face was found"):
         host.run("CamouflageRedact", image=empty, no_face="skip")
     with pytest.raises(Exception, match="In none of the pictures a face was found"):
@@ -179,17 +185,17 @@ def test_a_picture_of_almost_one_colour_is_named(host, level, colour):
     with pytest.raises(Exception, match=words):
         verify(host, flat, flat)
     with pytest.raises(Exception, match="No face was found") as told:
-        host.run("CamouflageRedact", image=tensor(photos.load("coffee")[:256, :256]))
+        host.run("CamouflageRedact", image=tensor(coffee()))
     assert "one colour" not in str(told.value)
 
 
 def test_a_face_where_the_original_shows_nobody_is_never_passed_on(host):
-    empty, portrait = tensor(photos.load("coffee")[:256, :256]), batch("astronaut")
+    empty, somebody = tensor(coffee()), batch("astronaut")
     with pytest.raises(Exception, match="Not anonymized: new face 0"):
-        verify(host, empty, portrait, no_face="pass", policy="block")
-    result, report, text = verify(host, empty, portrait, no_face="pass")
-    assert report.pictures[0].passes and shares(portrait, result) >= [0.9] and "new face 0" in text
-    assert not verify(host, empty, portrait, no_face="pass", policy="report")[1].pictures[0].passes
+        verify(host, empty, somebody, no_face="pass", policy="block")
+    result, report, text = verify(host, empty, somebody, no_face="pass")
+    assert report.pictures[0].passes and shares(somebody, result) >= [0.9] and "new face 0" in text
+    assert not verify(host, empty, somebody, no_face="pass", policy="report")[1].pictures[0].passes
 
 
 # --- what the workflow knows --------------------------------------------------------------------------------------

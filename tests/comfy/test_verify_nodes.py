@@ -23,8 +23,8 @@ def image(name: str, height: int = 0) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def portrait():
-    """256 x 256 px: what is looked at is small, and nothing here is about size."""
-    return image("astronaut", 256)
+    """160 x 256 px: what is looked at is small, and nothing here is about size."""
+    return image("astronaut", 256)[:, :, 40:200]
 
 
 def verify(host, original, anonymized, **settings):
@@ -91,29 +91,29 @@ def test_batches_and_one_original_for_all(host, portrait):
 def _replaced(portrait: torch.Tensor) -> torch.Tensor:
     """The portrait with a stranger's face in the place of its own."""
     changed = portrait.clone()
-    changed[:, 15:90, 82:142] = image("hopper", 150)[:, 25:100, 35:95]
+    changed[:, 15:90, 42:102] = image("hopper", 150)[:, 25:100, 35:95]
     return changed
 
 
 def test_greyscale_rgba_and_other_sizes(host, portrait):
     rgba = torch.cat([portrait, torch.ones_like(portrait[..., :1])], -1)
     grey = portrait.mean(-1, keepdim=True)
-    smaller = image("astronaut", 192)
+    smaller = image("astronaut", 192)[:, :, 30:150]
     for result in (rgba, grey, smaller):
         report = quickly(host, portrait, result, policy="report")[1]
         assert report.verdict == "recognisable", result.shape
-    assert quickly(host, portrait, smaller, policy="report")[1].pictures[0].width == 192
+    assert quickly(host, portrait, smaller, policy="report")[1].pictures[0].width == 120
 
 
 def test_another_shape_is_refused(host, portrait):
     wide = torch.nn.functional.pad(portrait, (0, 0, 256, 0))
-    with pytest.raises(Exception, match="The original is 256 x 256 px and the result 512 x 256 px: another shape"):
+    with pytest.raises(Exception, match="The original is 160 x 256 px and the result 416 x 256 px: another shape"):
         quickly(host, portrait, wide, policy="report")
-    for size in ((192, 192), (192, 193), (200, 198)):  # one pixel, one part in a hundred
+    for size in ((192, 120), (192, 121), (200, 124)):  # one pixel, one part in a hundred
         scaled = torch.nn.functional.interpolate(portrait.movedim(-1, 1), size, mode="area").movedim(1, -1)
         assert quickly(host, portrait, scaled, policy="report")[1].verdict == "recognisable"
     with pytest.raises(Exception, match="another shape"):
-        quickly(host, portrait, portrait[:, :, :250], policy="report")
+        quickly(host, portrait, portrait[:, :, :156], policy="report")
 
 
 @pytest.mark.parametrize("bad", [torch.rand(1, 32, 512, 3), torch.rand(512, 512, 3), torch.rand(0, 64, 64, 3),
@@ -137,7 +137,7 @@ def test_nobody(host):
 
 def test_threshold_and_calibration(host, portrait):
     threshold = host.module("camouflage.verification.recognition").Threshold
-    other = image("hopper", 300)[:, :256]
+    other = image("hopper", 300)[:, :256, 48:208]
     assert quickly(host, portrait, other, policy="report")[1].threshold.false_accept_rate is None
     measured = threshold(1.9, "dlib ResNet", 0.001, "calibrated")
     report = quickly(host, portrait, other, policy="report", calibration=measured)[1]
@@ -176,7 +176,7 @@ def test_what_the_manifest_says_of_the_sampling(host, sd, scene, portrait):
 
 @pytest.mark.parametrize("mode", ["solid", "mosaic", "blur"])
 def test_redact_then_verify(host, mode):
-    portrait = image("astronaut")
+    portrait = image("astronaut")[:, :384, 96:352]
     picture, redacted = host.run("CamouflageRedact", image=portrait, redaction=mode)
     assert difference(picture[:, -100:], portrait[:, -100:]) == 0.0 and not torch.equal(picture, portrait)
     result, report, _ = verify(host, portrait, picture, policy="block", redacted=redacted)
@@ -189,7 +189,7 @@ def test_redact_then_verify(host, mode):
 def test_a_redaction_of_other_pixels_is_refused(host, portrait):
     picture, redacted = host.run("CamouflageRedact", image=portrait)
     changed = picture.clone()
-    changed[0, 200, 200, 0] = (changed[0, 200, 200, 0] * 255 - 1).abs() / 255
+    changed[0, 200, 150, 0] = (changed[0, 200, 150, 0] * 255 - 1).abs() / 255
     with pytest.raises(Exception, match="'redacted' is not of picture 0"):
         verify(host, portrait, changed, redacted=redacted)
     with pytest.raises(Exception, match="'redacted' is not of picture 1"):
