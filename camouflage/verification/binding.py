@@ -7,6 +7,7 @@ both pictures, whatever was done to colours, sharpness and light.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ import numpy as np
 
 ASPECT = 0.01
 """By how much the aspect of a result may differ from its original's, as a part of it; 1 px is always allowed."""
-_SIDE, _FIELD = 64, 192  # px of the longer side as pictures are compared, and of the field in which one is shifted
+_SIDE, _LARGEST = 64, 128  # px of the longer side as pictures are compared, and of one that was turned and scaled
 _TURNS, _SCALES = range(0, 360, 15), (0.5, 0.63, 0.8, 1.0, 1.25, 1.6, 2.0)
 _LEAST = 0.3  # share of the smaller picture that must lie in the other one
 _MOVED, _LOST, _CLEARER = 0.6, 0.45, 0.1
@@ -80,20 +81,19 @@ def moved(original: np.ndarray, result: np.ndarray, lost: bool = False) -> Moved
     """
     if min(float((picture > _EDGE).mean()) for picture in (original, result)) < _TEXTURED:
         return None
-    fixed = _spectra(result, np.ones_like(result))
+    fixed = functools.cache(lambda field: _spectra(result, np.ones_like(result), field))
     still, best = 0.0, None
     for mirrored, turn, scale in itertools.product((False, True), _TURNS, _SCALES):
         seen, there, offset = _warped(original, turn, scale, mirrored)
-        fit = _fits(fixed, seen, there, min(result.size, float(there.sum())))
+        field = _field(result.shape, seen.shape)
+        fit = _fits(fixed(field), seen, there, min(result.size, float(there.sum())), field)
         at = int(fit.argmax())
-        down, right = divmod(at, _FIELD)
-        down, right = _signed(down), _signed(right)
+        down, right = map(_signed, divmod(at, field[1]), field)
         value = float(fit.flat[at])
         shift = right + offset[0], down + offset[1]
         if not mirrored and turn == 0 and scale == 1:
-            near = [float(fit[y % _FIELD, x % _FIELD]) for y in range(-_STEP, _STEP + 1)
-                    for x in range(-_STEP, _STEP + 1)]
-            still = max(near)
+            near = range(-_STEP, _STEP + 1)
+            still = float(fit[np.ix_(near, near)].max())
             if max(map(abs, shift)) <= _STEP:
                 continue
         if best is None or value > best.fit:
@@ -135,15 +135,20 @@ def _wrapped(original: np.ndarray, result: np.ndarray) -> Moved | None:
     fit = np.asarray(fft.irfft2(there * np.conj(here), a.shape))
     fit = fit / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-6)
     down, right = (int(index) for index in np.unravel_index(int(fit.argmax()), fit.shape))
-    down, right = (index if index <= length // 2 else index - length
-                   for index, length in zip((down, right), fit.shape, strict=True))
+    down, right = map(_signed, (down, right), fit.shape)
     if float(fit.max()) < _MOVED or max(abs(down), abs(right)) <= _STEP:
         return None
     return Moved(0, 1.0, False, right / _SIDE, down / _SIDE, float(fit.max()))
 
 
-def _signed(index: int) -> int:
-    return index if index <= _FIELD // 2 else index - _FIELD
+def _field(*sizes: tuple[int, ...]) -> tuple[int, int]:
+    """Height and width in which pictures of these sizes can be shifted past each other, in steps that FFTs like."""
+    high, wide = (-(-sum(sides) // 16) * 16 for sides in zip(*sizes, strict=True))
+    return high, wide
+
+
+def _signed(index: int, length: int) -> int:
+    return index if index <= length // 2 else index - length
 
 
 def _warped(picture: np.ndarray, turn: int, scale: float,
@@ -155,29 +160,30 @@ def _warped(picture: np.ndarray, turn: int, scale: float,
     picture = np.ascontiguousarray(picture[:, ::-1]) if mirrored else picture
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), turn, scale)
     cosine, sine = abs(matrix[0, 0]), abs(matrix[0, 1])
-    size = min(_FIELD - _SIDE, int(np.ceil(width * cosine + height * sine))), min(
-        _FIELD - _SIDE, int(np.ceil(height * cosine + width * sine)))
+    size = min(_LARGEST, int(np.ceil(width * cosine + height * sine))), min(
+        _LARGEST, int(np.ceil(height * cosine + width * sine)))
     shift = (size[0] - width) / 2, (size[1] - height) / 2
     matrix[:, 2] += shift
     there = cv2.warpAffine(np.ones_like(picture), matrix, size) > 0.99
     return cv2.warpAffine(picture, matrix, size), there.astype(np.float32), shift
 
 
-def _spectra(picture: np.ndarray, there: np.ndarray) -> list[np.ndarray]:
+def _spectra(picture: np.ndarray, there: np.ndarray, field: tuple[int, int]) -> list[np.ndarray]:
     """Fourier transforms of the picture without its mean, of where it is, and of its squares."""
     from scipy import fft
 
     values = (picture - float((picture * there).sum() / max(there.sum(), 1))) * there
-    return [np.asarray(fft.rfft2(part.astype(np.float32), (_FIELD, _FIELD)))
+    return [np.asarray(fft.rfft2(part.astype(np.float32), field))
             for part in (values, there, values * values)]
 
 
-def _fits(fixed: list[np.ndarray], picture: np.ndarray, there: np.ndarray, area: float) -> np.ndarray:
+def _fits(fixed: list[np.ndarray], picture: np.ndarray, there: np.ndarray, area: float,
+          field: tuple[int, int]) -> np.ndarray:
     """Fit at every shift: correlation where the pictures overlap, times the root of the share that does."""
     from scipy import fft
 
-    moving = [np.conj(part) for part in _spectra(picture, there)]
-    product, count, energy, other = (np.asarray(fft.irfft2(a * b, (_FIELD, _FIELD))) for a, b in (
+    moving = [np.conj(part) for part in _spectra(picture, there, field)]
+    product, count, energy, other = (np.asarray(fft.irfft2(a * b, field)) for a, b in (
         (fixed[0], moving[0]), (fixed[1], moving[1]), (fixed[2], moving[1]), (fixed[1], moving[2])))
     fits = product / np.sqrt(np.maximum(energy * other, 1e-2)) * np.sqrt(np.clip(count / area, 0, 1))
     return np.where(count >= _LEAST * area, fits, 0.0)

@@ -85,7 +85,8 @@ def test_one_person_and_the_same_seed(server, prompt):
     first = pictures(server, api, entry)
     assert set(first) == SHOWN
     assert all(images.std() > 1 for images in first.values())
-    assert all(images.shape == (1, SIZE, SIZE // 2, 3) for title, images in first.items() if title != "Verification report")
+    assert all(images.shape == (1, SIZE, SIZE // 2, 3)
+               for title, images in first.items() if title != "Verification report")
     said = texts(api, entry)
     assert "person 0" in said["Faces"] and "person 1" not in said["Faces"] and said["Caption"].strip()
 
