@@ -94,7 +94,7 @@ def test_probabilities_hang_on_the_face_and_are_in_pyfacers_order(run, host):
 @pytest.mark.parametrize("boxes", sampled([
     [(60.0, 50.0, 160.0, 170.0), (200.0, 20.0, 260.0, 90.0)],
     [(-3.0, -2.0, 90.0, 98.0), (230.0, 142.0, 323.0, 242.0)],  # over the corners
-    [(100.3, 80.7, 150.1, 130.2)], [(5.0, 5.0, 300.0, 220.0)]], 2))
+    [(100.3, 80.7, 150.1, 130.2)], [(5.0, 5.0, 300.0, 220.0)]], 1))
 def test_landmarks_by_crops_are_those_of_the_whole_picture(host, run, direct, monkeypatch, boxes):
     image = pictures(4, 1, 240, 320)
     plant(host, monkeypatch, boxes)

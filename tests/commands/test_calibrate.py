@@ -47,7 +47,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     turned.save(collins / "0.png", exif=exif)
     pair = np.concatenate([np.array(Image.open(folder / name / "1.png").resize((256, 256))) for name in photos], 1)
     Image.fromarray(pair).save(hopper / "two.png")
-    Image.fromarray(skimage.data.coffee()).save(hopper / "coffee.png")
+    Image.fromarray(skimage.data.coffee()).resize((300, 200)).save(hopper / "coffee.png")
     (hopper / "broken.png").write_bytes((hopper / "0.png").read_bytes()[:3000])
     (hopper / "empty.jpg").touch()
     Image.open(collins / "1.png").save(hopper / "again.bmp")

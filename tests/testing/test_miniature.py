@@ -197,7 +197,7 @@ def test_detector_gives_a_map_that_follows_the_picture(miniature_models: Path, r
     assert np.abs(maps[0] - maps[1]).mean() > 5
 
 
-@pytest.mark.parametrize("kind", ["photo", "mirrored", "small", "large", "wide", "other", "black"])
+@pytest.mark.parametrize("kind", sampled(["photo", "mirrored", "small", "large", "wide", "other", "black"], 3))
 def test_pose_finds_one_to_five_persons(openpose, kind: str) -> None:
     persons = openpose.detect_poses(picture(kind))
     assert 1 <= len(persons) <= 5
