@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,23 +82,26 @@ def moved(original: np.ndarray, result: np.ndarray, lost: bool = False) -> Moved
     """
     if min(float((picture > _EDGE).mean()) for picture in (original, result)) < _TEXTURED:
         return None
+    pictures = (False, original), (True, np.ascontiguousarray(original[:, ::-1]))
     fixed = functools.cache(lambda field: _spectra(result, np.ones_like(result), field))
     still, best = 0.0, None
-    for mirrored, turn, scale in itertools.product((False, True), _TURNS, _SCALES):
-        seen, there, offset = _warped(original, turn, scale, mirrored)
-        field = _field(result.shape, seen.shape)
-        fit = _fits(fixed(field), seen, there, min(result.size, float(there.sum())), field)
-        at = int(fit.argmax())
-        down, right = map(_signed, divmod(at, field[1]), field)
-        value = float(fit.flat[at])
-        shift = right + offset[0], down + offset[1]
-        if not mirrored and turn == 0 and scale == 1:
-            near = range(-_STEP, _STEP + 1)
-            still = float(fit[np.ix_(near, near)].max())
-            if max(map(abs, shift)) <= _STEP:
-                continue
-        if best is None or value > best.fit:
-            best = Moved(turn, scale, mirrored, shift[0] / _SIDE, shift[1] / _SIDE, value)
+    for turn, scale in itertools.product(_TURNS, _SCALES):
+        warped, there, offset = _way(original.shape, turn, scale)
+        field = _field(result.shape, there.shape)
+        fits = _fits(fixed(field), there, min(result.size, float(there.sum())), field)
+        for mirrored, picture in pictures:
+            fit = fits(warped(picture))
+            at = int(fit.argmax())
+            down, right = map(_signed, divmod(at, field[1]), field)
+            value = float(fit.flat[at])
+            shift = right + offset[0], down + offset[1]
+            if not mirrored and turn == 0 and scale == 1:
+                near = range(-_STEP, _STEP + 1)
+                still = float(fit[np.ix_(near, near)].max())
+                if max(map(abs, shift)) <= _STEP:
+                    continue
+            if best is None or value > best.fit:
+                best = Moved(turn, scale, mirrored, shift[0] / _SIDE, shift[1] / _SIDE, value)
     framed = _framed(original, result) if lost else None
     if framed is not None:
         return framed
@@ -151,39 +155,59 @@ def _signed(index: int, length: int) -> int:
     return index if index <= length // 2 else index - length
 
 
-def _warped(picture: np.ndarray, turn: int, scale: float,
-            mirrored: bool) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
-    """The picture moved, where it is, and what of it was cut off at left and top to fit into the field."""
+def _way(shape: tuple[int, ...], turn: int, scale: float) -> tuple[
+        Callable[[np.ndarray], np.ndarray], np.ndarray, tuple[float, float]]:
+    """What moves a picture of this shape, where it is then, and what of it was cut off at left and top."""
     import cv2
 
-    height, width = picture.shape
-    picture = np.ascontiguousarray(picture[:, ::-1]) if mirrored else picture
+    height, width = shape
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), turn, scale)
     cosine, sine = abs(matrix[0, 0]), abs(matrix[0, 1])
     size = min(_LARGEST, int(np.ceil(width * cosine + height * sine))), min(
         _LARGEST, int(np.ceil(height * cosine + width * sine)))
     shift = (size[0] - width) / 2, (size[1] - height) / 2
     matrix[:, 2] += shift
-    there = cv2.warpAffine(np.ones_like(picture), matrix, size) > 0.99
-    return cv2.warpAffine(picture, matrix, size), there.astype(np.float32), shift
+    there = cv2.warpAffine(np.ones(shape, np.float32), matrix, size) > 0.99
+    return lambda picture: cv2.warpAffine(picture, matrix, size), there.astype(np.float32), shift
+
+
+def _spectrum(part: np.ndarray, field: tuple[int, int]) -> np.ndarray:
+    from scipy import fft
+
+    return np.asarray(fft.rfft2(part.astype(np.float32), field))
 
 
 def _spectra(picture: np.ndarray, there: np.ndarray, field: tuple[int, int]) -> list[np.ndarray]:
-    """Fourier transforms of the picture without its mean, of where it is, and of its squares."""
+    """Fourier transforms of the picture without its mean, of its squares, and of where it is."""
+    values = _valued(picture, there)
+    return [_spectrum(part, field) for part in (values, values * values, there)]
+
+
+def _valued(picture: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """The picture without its mean, 0 where it is not."""
+    return (picture - float((picture * there).sum() / max(there.sum(), 1))) * there
+
+
+def _fits(fixed: list[np.ndarray], there: np.ndarray, area: float,
+          field: tuple[int, int]) -> Callable[[np.ndarray], np.ndarray]:
+    """What gives the fit of a picture at every shift, all of them being in the same place.
+
+    The fit is the correlation where the pictures overlap, times the root of the share that does.
+    """
     from scipy import fft
 
-    values = (picture - float((picture * there).sum() / max(there.sum(), 1))) * there
-    return [np.asarray(fft.rfft2(part.astype(np.float32), field))
-            for part in (values, there, values * values)]
+    def correlated(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.asarray(fft.irfft2(a * np.conj(b), field))
 
+    values, squares, place = fixed
+    moving = _spectrum(there, field)
+    count, energy = correlated(place, moving), correlated(squares, moving)
+    share = np.where(count >= _LEAST * area, np.sqrt(np.clip(count / area, 0, 1)), 0.0)
 
-def _fits(fixed: list[np.ndarray], picture: np.ndarray, there: np.ndarray, area: float,
-          field: tuple[int, int]) -> np.ndarray:
-    """Fit at every shift: correlation where the pictures overlap, times the root of the share that does."""
-    from scipy import fft
+    def fits(picture: np.ndarray) -> np.ndarray:
+        seen = _valued(picture, there)
+        product = correlated(values, _spectrum(seen, field))
+        other = correlated(place, _spectrum(seen * seen, field))
+        return product / np.sqrt(np.maximum(energy * other, 1e-2)) * share
 
-    moving = [np.conj(part) for part in _spectra(picture, there, field)]
-    product, count, energy, other = (np.asarray(fft.irfft2(a * b, field)) for a, b in (
-        (fixed[0], moving[0]), (fixed[1], moving[1]), (fixed[2], moving[1]), (fixed[1], moving[2])))
-    fits = product / np.sqrt(np.maximum(energy * other, 1e-2)) * np.sqrt(np.clip(count / area, 0, 1))
-    return np.where(count >= _LEAST * area, fits, 0.0)
+    return fits

@@ -181,12 +181,12 @@ def test_swapped_persons_are_caught(a, b) -> None:
     copied = with_face(pixels, faces[b].box_ltrb, pixels, faces[a].box_ltrb)
     swapped = with_face(copied, faces[a].box_ltrb, pixels, faces[b].box_ltrb)
     stranger = with_face(copied, faces[a].box_ltrb, photo("hopper"), originals("hopper").faces[0].box_ltrb)
-    for result in (copied, swapped, stranger):
-        checked = verifier().verify(originals("six"), result)
+    found = [verifier().verify(originals("six"), result) for result in (copied, swapped, stranger)]
+    for checked in found:
         assert checked.persons[a].verdict is checked.persons[b].verdict is RECOGNISABLE
-    assert checked.persons[a].reason.startswith("this face is elsewhere now")
-    assert checked.persons[b].nearest == a
-    assert verifier().verify(originals("six"), swapped).faces_elsewhere == 2
+    assert found[2].persons[a].reason.startswith("this face is elsewhere now")
+    assert found[2].persons[b].nearest == a
+    assert found[1].faces_elsewhere == 2
 
 
 def test_a_face_copied_elsewhere_is_caught() -> None:
