@@ -92,7 +92,7 @@ def moved(original: np.ndarray, result: np.ndarray, lost: bool = False) -> Moved
         for mirrored, picture in pictures:
             fit = fits(warped(picture))
             at = int(fit.argmax())
-            down, right = map(_signed, divmod(at, field[1]), field)
+            down, right = map(_signed, divmod(at, field[1]), field, result.shape)
             value = float(fit.flat[at])
             shift = right + offset[0], down + offset[1]
             if not mirrored and turn == 0 and scale == 1:
@@ -139,7 +139,8 @@ def _wrapped(original: np.ndarray, result: np.ndarray) -> Moved | None:
     fit = np.asarray(fft.irfft2(there * np.conj(here), a.shape))
     fit = fit / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-6)
     down, right = (int(index) for index in np.unravel_index(int(fit.argmax()), fit.shape))
-    down, right = map(_signed, (down, right), fit.shape)
+    down, right = (_signed(index, length, length // 2 + 1)
+                   for index, length in zip((down, right), fit.shape, strict=True))
     if float(fit.max()) < _MOVED or max(abs(down), abs(right)) <= _STEP:
         return None
     return Moved(0, 1.0, False, right / _SIDE, down / _SIDE, float(fit.max()))
@@ -151,8 +152,10 @@ def _field(*sizes: tuple[int, ...]) -> tuple[int, int]:
     return high, wide
 
 
-def _signed(index: int, length: int) -> int:
-    return index if index <= length // 2 else index - length
+def _signed(index: int, length: int, most: int) -> int:
+    """A shift, 0 to ``most`` - 1 or negative, from its index in a field of this length, where negative ones come last.
+    """
+    return index if index < most else index - length
 
 
 def _way(shape: tuple[int, ...], turn: int, scale: float) -> tuple[
