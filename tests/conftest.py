@@ -69,6 +69,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=when)
 
 
+def pytest_collection_finish() -> None:
+    """What was imported stays: the collector need not look at a million objects again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """Between two files, gives back what the tests of one left behind: networks are large, and lie in cycles."""
     if nextitem is None or nextitem.path != item.path:
