@@ -130,13 +130,10 @@ def _content(picture: np.ndarray) -> tuple[int, int, int, int]:
 
 def _wrapped(original: np.ndarray, result: np.ndarray) -> Moved | None:
     """Whether the picture was shifted and what left it at one border came back at the other one."""
-    from scipy import fft
-
     if original.shape != result.shape:
         return None
     a, b = (picture - picture.mean() for picture in (original, result))
-    there, here = (np.asarray(fft.rfft2(values)) for values in (b, a))
-    fit = np.asarray(fft.irfft2(there * np.conj(here), a.shape))
+    fit = _correlated(_spectrum(b, a.shape), _spectrum(a, a.shape), a.shape)
     fit = fit / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-6)
     down, right = (int(index) for index in np.unravel_index(int(fit.argmax()), fit.shape))
     down, right = (_signed(index, length, length // 2 + 1)
@@ -174,10 +171,17 @@ def _way(shape: tuple[int, ...], turn: int, scale: float) -> tuple[
     return lambda picture: cv2.warpAffine(picture, matrix, size), there.astype(np.float32), shift
 
 
-def _spectrum(part: np.ndarray, field: tuple[int, int]) -> np.ndarray:
+def _spectrum(part: np.ndarray, field: tuple[int, ...]) -> np.ndarray:
     from scipy import fft
 
     return np.asarray(fft.rfft2(part.astype(np.float32), field))
+
+
+def _correlated(a: np.ndarray, b: np.ndarray, field: tuple[int, ...]) -> np.ndarray:
+    """Correlation at every shift of two parts, from their spectra."""
+    from scipy import fft
+
+    return np.asarray(fft.irfft2(a * np.conj(b), field))
 
 
 def _spectra(picture: np.ndarray, there: np.ndarray, field: tuple[int, int]) -> list[np.ndarray]:
@@ -197,20 +201,15 @@ def _fits(fixed: list[np.ndarray], there: np.ndarray, area: float,
 
     The fit is the correlation where the pictures overlap, times the root of the share that does.
     """
-    from scipy import fft
-
-    def correlated(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return np.asarray(fft.irfft2(a * np.conj(b), field))
-
     values, squares, place = fixed
     moving = _spectrum(there, field)
-    count, energy = correlated(place, moving), correlated(squares, moving)
+    count, energy = _correlated(place, moving, field), _correlated(squares, moving, field)
     share = np.where(count >= _LEAST * area, np.sqrt(np.clip(count / area, 0, 1)), 0.0)
 
     def fits(picture: np.ndarray) -> np.ndarray:
         seen = _valued(picture, there)
-        product = correlated(values, _spectrum(seen, field))
-        other = correlated(place, _spectrum(seen * seen, field))
+        product = _correlated(values, _spectrum(seen, field), field)
+        other = _correlated(place, _spectrum(seen * seen, field), field)
         return product / np.sqrt(np.maximum(energy * other, 1e-2)) * share
 
     return fits

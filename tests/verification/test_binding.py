@@ -73,12 +73,24 @@ def test_how_it_was_moved_in_numbers() -> None:
     assert (zoomed.right, zoomed.down) == (pytest.approx(0, abs=0.05), pytest.approx(0, abs=0.05))
 
 
+def test_a_shift_far_to_the_left_has_its_sign() -> None:
+    """Twice as large, and of it only a strip of the right side at the left border; noise beside it."""
+    pixels = photo("astronaut")
+    height, width = pixels.shape[:2]
+    result = np.random.default_rng(0).integers(0, 256, pixels.shape, np.uint8)
+    matrix = np.array([[2, 0, -100 / 64 * width], [0, 2, -height / 2]])
+    cv2.warpAffine(pixels, matrix, (width, height), dst=result, borderMode=cv2.BORDER_TRANSPARENT)
+    found = binding.moved(outline("astronaut"), binding.outline(result), lost=True)
+    assert found is not None and (found.turn, found.scale, found.mirrored) == (0, 2.0, False)
+    assert (found.right, found.down) == (pytest.approx((32 - 100) / 64, abs=0.05), pytest.approx(0, abs=0.05))
+
+
 @pytest.mark.parametrize("change", sampled(
     ["negative", "sepia", "colour map jet", "JPEG 10", "noise 20", "posterized 4"], 3))
 def test_a_moved_photo_is_told_behind_a_filter(change) -> None:
     for move in ("turned 90", "mirrored", "turned 180"):
         result = FILTERS[change](TRANSFORMS[move].apply(photo("astronaut")))
-        found = binding.moved(outline("astronaut"), binding.outline(result))
+        found = binding.moved(outline("astronaut"), binding.outline(result), lost=True)
         assert found is not None, move
         assert str(found) == {"turned 90": "turned by 90 degrees", "mirrored": "mirrored",
                               "turned 180": "turned by 180 degrees"}[move]
