@@ -137,6 +137,18 @@ def working_size(height: int, width: int, longer_side: int, multiple: int = 64) 
     return (longer, shorter) if height >= width else (shorter, longer)
 
 
+def centre_square(images: torch.Tensor) -> torch.Tensor:
+    """The largest square in the middle of pictures: B x H x W x C to B x s x s x C, s the shorter side; a view.
+
+    Where an odd number of rows or columns has to go, one more goes at the bottom or on the right. The authors' code
+    works on centre squares; it scales the picture first.
+    """
+    height, width = images.shape[1:3]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return images[:, top:top + side, left:left + side]
+
+
 def annotation_size(height: int, width: int, shorter_side: int, multiple: int = 64,
                     longest_side: int = 2048) -> tuple[int, int]:
     """Height and width that an annotator works at: shorter side about ``shorter_side``, aspect kept.

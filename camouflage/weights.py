@@ -19,9 +19,12 @@ _FACER = "https://github.com/FacePerceiver/facer/releases/download/models-v1/"
 _IP_ADAPTER = _HUB + "h94/IP-Adapter/resolve/main/models/"
 _ZOO = ("https://media.githubusercontent.com/media/opencv/opencv_zoo/966be4cb6eefc2a4f586ed0581bf4bbaa2533070/"
         "models/")
-_BOTH = ("base", "light")
-_LIGHT = ("light",)
+_BASE, _LIGHT, _LIGHT_PUBLIC = ("base", "base_light"), ("light", "base_light"), ("light_public",)
+_FACES = ("light", "light_public", "base_light")
+_ALL = ("base", *_FACES)
 _OPENPOSE = "CMU OpenPose (academic research only, no redistribution)"
+FARL = "FaRL-Base-Patch16-LAIONFace20M-ep64"
+"""The authors' image encoder; so the metadata of adapters call it that were trained with it."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Weight:
         size: bytes; None where unknown.
         sha256: hex digest; None where unknown. A file with another digest is refused, unless the administrator
             lists it in ``models/camouflage/SHA256SUMS``.
-        pipelines: the pipelines that cannot run without it.
+        pipelines: the pipelines that cannot run without it, by the names of their workflows.
     """
 
     role: str
@@ -49,12 +52,20 @@ class Weight:
     commercial: bool | None
     size: int | None = None
     sha256: str | None = None
-    pipelines: tuple[str, ...] = ("base",)
+    pipelines: tuple[str, ...] = _BASE
 
     @property
     def path(self) -> str:
         """Path below the host's ``models`` folder."""
         return f"{self.folder}/{self.file}"
+
+    @property
+    def size_text(self) -> str:
+        """Its size for people: "99.2 MB", or "size unknown"."""
+        if self.size is None:
+            return "size unknown"
+        unit, name = next((unit, name) for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if self.size >= unit)
+        return f"{self.size / unit:.{2 if name == 'GB' else 1}f} {name}"
 
     @property
     def accepted_files(self) -> tuple[str, ...]:
@@ -77,11 +88,11 @@ def _in_folder(name: str, url: str, model: Weight, *small: str) -> tuple[Weight,
 REGISTRY: tuple[Weight, ...] = (
     Weight("checkpoint", "Realistic_Vision_V5.1_fp16-no-ema.safetensors", "checkpoints",
            _HUB + "SG161222/Realistic_Vision_V5.1_noVAE/resolve/main/Realistic_Vision_V5.1_fp16-no-ema.safetensors",
-           "CreativeML OpenRAIL-M", None, pipelines=_BOTH),
+           "CreativeML OpenRAIL-M", None, pipelines=_ALL),
     Weight("vae", "vae-ft-mse-840000-ema-pruned.safetensors", "vae",
            _HUB + "stabilityai/sd-vae-ft-mse-original/resolve/main/vae-ft-mse-840000-ema-pruned.safetensors",
            "MIT", True, 334641190, "735e4c3a447a3255760d7f86845f09f937809baa529c17370d83e4c3758f3c75",
-           _BOTH),
+           _ALL),
     _controlnet("depth controlnet", "control_v11f1p_sd15_depth_fp16.safetensors", 722601100),
     _controlnet("normal controlnet", "control_v11p_sd15_normalbae_fp16.safetensors"),
     _controlnet("segmentation controlnet", "control_v11p_sd15_seg_fp16.safetensors"),
@@ -115,14 +126,17 @@ REGISTRY: tuple[Weight, ...] = (
     *_in_folder("blip-image-captioning-base", _CAPTION,
                 Weight("caption", "caption/blip-image-captioning-base/pytorch_model.bin", "camouflage",
                        _CAPTION + "pytorch_model.bin", "BSD-3-Clause", True, 989820849,
-                       "d6638651a5526cc2ede56f2b5104d6851b0755816d220e5e046870430180c767", _BOTH),
+                       "d6638651a5526cc2ede56f2b5104d6851b0755816d220e5e046870430180c767", _BASE),
                 "config.json", "preprocessor_config.json", "tokenizer_config.json", "vocab.txt",
                 "special_tokens_map.json", "tokenizer.json"),
     Weight("face detector", "faces/mobilenet0.25_Final.pth", "camouflage",
            "https://github.com/elliottzheng/face-detection/releases/download/0.0.1/mobilenet0.25_Final.pth", "MIT",
-           True, None, "2979b33ffafda5d74b6948cd7a5b9a7a62f62b949cef24e95fd15d2883a65220", _LIGHT),
+           True, None, "2979b33ffafda5d74b6948cd7a5b9a7a62f62b949cef24e95fd15d2883a65220", _FACES),
     Weight("face attributes", "faces/face_attribute.farl.celeba.pt", "camouflage",
-           _FACER + "face_attribute.farl.celeba.pt", "not stated (FACER's code: MIT)", None, pipelines=_LIGHT),
+           _FACER + "face_attribute.farl.celeba.pt", "not stated (FACER's code: MIT)", None, pipelines=_FACES),
+    Weight("face encoder", f"faces/{FARL}.pth", "camouflage",
+           f"https://github.com/FacePerceiver/FaRL/releases/download/pretrained_weights/{FARL}.pth",
+           "not stated (FaRL's code: MIT)", None, pipelines=_LIGHT),
     Weight("face landmarks", "faces/face_alignment.farl.ibug300w.main_ema_jit.pt", "camouflage",
            _FACER + "face_alignment.farl.ibug300w.main_ema_jit.pt", "not stated (FACER's code: MIT)", None,
            pipelines=()),
@@ -135,11 +149,20 @@ REGISTRY: tuple[Weight, ...] = (
            "0ba9fbfa01b5270c96627c4ef784da859931e02f04419c829e83484087c34e79", ()),
     Weight("image encoder", "CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors", "clip_vision",
            _IP_ADAPTER + "image_encoder/model.safetensors", "Apache-2.0", True, 2528373448,
-           "6ca9667da1ca9e0b0f75e46bb030f7e011f44f86cbfb8d5a36590fcd7507b030", _LIGHT),
+           "6ca9667da1ca9e0b0f75e46bb030f7e011f44f86cbfb8d5a36590fcd7507b030", _LIGHT_PUBLIC),
     Weight("image prompt", "ip-adapter_sd15.safetensors", "ipadapter", _IP_ADAPTER + "ip-adapter_sd15.safetensors",
-           "Apache-2.0", True, 44642768, "289b45f16d043d0bf542e45831f971dcdaabe18b656f11e86d9dfba7e9ee3369", _LIGHT),
+           "Apache-2.0", True, 44642768, "289b45f16d043d0bf542e45831f971dcdaabe18b656f11e86d9dfba7e9ee3369",
+           _LIGHT_PUBLIC),
+    Weight("image prompt (Plus)", "ip-adapter-plus_sd15.safetensors", "ipadapter",
+           _IP_ADAPTER + "ip-adapter-plus_sd15.safetensors", "Apache-2.0", True, 98183288,
+           "a1c250be40455cc61a43da1201ec3f1edaea71214865fb47f57927e06cbe4996", ()),
+    Weight("image prompt (trained)", "camouflage_light_sd15_image_prompt.safetensors", "ipadapter", None,
+           "yours: it has to be trained", None, pipelines=_LIGHT),
+    Weight("negative embedding", "EasyNegative.safetensors", "embeddings",
+           _HUB + "datasets/gsdf/EasyNegative/resolve/main/EasyNegative.safetensors", "not stated", None, 24655,
+           "c74b4e810b030f6b75fde959e2db678c268d07115b85356d3c0138ba5eb42340", ()),
     Weight("light adapter", "light/camouflage_light_sd15.safetensors", "camouflage", None,
-           "yours: it has to be trained", None, pipelines=()),
+           "yours: it has to be trained", None, pipelines=_LIGHT),
 )
 
 
@@ -178,7 +201,7 @@ def of_role(role: str) -> tuple[Weight, ...]:
 
 
 def needed_by(pipeline: str) -> tuple[Weight, ...]:
-    """All files without which ``pipeline`` ("base" or "light") cannot run."""
+    """All files without which a pipeline cannot run; "light_public" is the workflow camouflage_light_public.json."""
     return tuple(weight for weight in REGISTRY if pipeline in weight.pipelines)
 
 

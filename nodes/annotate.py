@@ -9,7 +9,7 @@ from ..camouflage.comfy.prepare import prepare
 from ..camouflage.comfy.weights import model_folders
 from .common import ANNOTATE, FileInput, image_input, resolution_input, schema
 
-_FITS = ["crop", "stretch"]
+_FITS = ["crop", "stretch", "square"]
 _LINEART_STYLES = ["fine", "coarse", "standard"]
 
 
@@ -23,16 +23,19 @@ class CamouflagePrepareImage(io.ComfyNode):
             search_aliases=["resize photo", "scale to working size", "anonymize"],
             advanced=["fit"],
             description="Scales a photo to the working size: longer side as given, both sides multiples of 64 px, "
-                        "aspect kept, Lanczos. Connect its picture to everything that looks at the original, and its "
-                        "width, height and batch size to the empty latent.",
+                        "aspect kept, Lanczos; or only the square at its centre. Connect its picture to everything "
+                        "that looks at the original, and its width, height and batch size to the empty latent.",
             inputs=[
                 image_input("to prepare", "up to 100 megapixels each"),
                 io.Int.Input("size", default=768, min=64, max=4096, step=64,
-                             tooltip="Pixels of the longer side, 64 to 4096. 768 is the paper's size for SD 1.5."),
+                             tooltip="Pixels of the longer side, or of every side of the square, 64 to 4096. 768 is "
+                                     "the paper's size for SD 1.5."),
                 io.Combo.Input("fit", options=_FITS, default="crop",
                                tooltip="How both sides become multiples of 64 px: 'crop' keeps the proportions and "
                                        "cuts a few pixels off the border; 'stretch' keeps every pixel and changes the "
-                                       "proportions by a few percent. Our choice."),
+                                       "proportions by a few percent; both are our choice. 'square' gives the shorter "
+                                       "side 'size' and keeps only the square at the centre, as the authors' code for "
+                                       "Light does: what lies outside of it is not in the result."),
             ],
             outputs=[
                 io.Image.Output("IMAGE", display_name="image", tooltip="The pictures at working size, RGB."),
@@ -43,7 +46,7 @@ class CamouflagePrepareImage(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: io.Image.Type, size: int, fit: str) -> io.NodeOutput:
-        prepared = prepare(image, size, crop=fit == "crop")
+        prepared = prepare(image, size, fit)
         return io.NodeOutput(prepared, prepared.shape[2], prepared.shape[1], prepared.shape[0])
 
 

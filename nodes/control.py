@@ -6,11 +6,12 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..camouflage.comfy.conditioning import encode_batch
+from ..camouflage.comfy.conditioning import embedding_digests, encode_batch, encode_negative
 from ..camouflage.comfy.control import apply_identity, apply_scene, scene_map
 from ..camouflage.errors import CamouflageError
 from .common import CONTROL, schema
 
+_NEGATIVE = "deformed, disfigured, blurry, low quality, watermark, text"
 _OURS = "Our choice; the paper gives no value."
 _PAPER = "The paper's value."
 # name, what it keeps, default strength, where that comes from
@@ -52,6 +53,39 @@ class CamouflageEncodeCaptions(io.ComfyNode):
         ending = suffix[0].strip()
         texts = [f"{caption}, {ending}" if ending else caption for caption in captions]
         return io.NodeOutput(encode_batch(clip[0], texts))
+
+
+class CamouflageNegativePrompt(io.ComfyNode):
+    """A textual inversion, or a text, to CONDITIONING."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="CamouflageNegativePrompt", display_name="Negative Prompt", category=CONTROL,
+            search_aliases=["textual inversion", "EasyNegative", "embedding", "CLIP text encode"],
+            description="Encodes what the picture shall not be: a textual inversion from models/embeddings, as the "
+                        "authors' code for Light does, or a text where that file is not there. The same as CLIP Text "
+                        "Encode with 'embedding:NAME' or with the text.",
+            inputs=[
+                io.Clip.Input("clip", tooltip="The text encoder of the checkpoint."),
+                io.String.Input("embedding", default="EasyNegative", multiline=False,
+                                tooltip="Name of a textual inversion in models/embeddings, with or without its suffix. "
+                                        "Empty: 'text' is encoded. The authors' code takes EasyNegative."),
+                io.String.Input("text", default=_NEGATIVE, multiline=True,
+                                tooltip="What is encoded instead if the embedding is not there, or is for another text "
+                                        "encoder; the node then says so. Our choice of words."),
+            ],
+            outputs=[io.Conditioning.Output("CONDITIONING", display_name="negative",
+                                            tooltip="The negative prompt, for a guider or for 'Scene Control'.")])
+
+    @classmethod
+    def fingerprint_inputs(cls, embedding: str | None = None, **_: Any) -> str:
+        """The file's digest: a file that was put there after the first run is used in the next."""
+        return embedding_digests(embedding)
+
+    @classmethod
+    def execute(cls, clip: io.Clip.Type, embedding: str, text: str) -> io.NodeOutput:
+        return io.NodeOutput(encode_negative(clip, embedding, text))
 
 
 class CamouflageSceneControl(io.ComfyNode):
@@ -137,4 +171,4 @@ class CamouflageIdentityControl(io.ComfyNode):
         return io.NodeOutput(apply_identity(conditioning, control_net, image, strength, vae))
 
 
-NODES = [CamouflageEncodeCaptions, CamouflageSceneControl, CamouflageIdentityControl]
+NODES = [CamouflageEncodeCaptions, CamouflageNegativePrompt, CamouflageSceneControl, CamouflageIdentityControl]

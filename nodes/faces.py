@@ -9,15 +9,26 @@ from comfy_api.latest import io
 
 from ..camouflage.comfy.face_preview import preview
 from ..camouflage.comfy.faces import read_faces
+from ..camouflage.comfy.light_adapter import LightAdapter
 from ..camouflage.comfy.messages import show, warn
 from ..camouflage.errors import CamouflageError
 from ..camouflage.images import ASPECT_TOLERANCE
-from ..camouflage.method.attribute_map import MAX_GROW, MAX_LATENT, MAX_RADIUS, REGIONS, as_picture, attribute_map
+from ..camouflage.method.attribute_map import (
+    MAX_GROW,
+    MAX_LATENT,
+    MAX_RADIUS,
+    PROBABILITIES,
+    REGIONS,
+    SIGNED,
+    AttributeMap,
+    as_picture,
+    attribute_map,
+)
 from ..camouflage.method.attributes import PRESETS, edit
 from ..camouflage.method.faces import Faces
 from ..camouflage.method.known import without_face
 from .common import LIGHT, image_input, schema
-from .types import AttributeMapType, FacesType, boxes_input
+from .types import AttributeMapType, FacesType, LightAdapterType, boxes_input
 
 _AS_WRITTEN = "as in the edits"
 
@@ -168,7 +179,8 @@ class CamouflageAttributeMap(io.ComfyNode):
             advanced=["grow", "keypoint_radius"],
             description="Draws attributes (40 channels) and keypoints (one channel) into each face's own region at "
                         "latent size, for 'Apply Light Adapter'. Where regions overlap, every cell belongs to one "
-                        "face alone. Without a face the map is zero, which says nothing about anybody.",
+                        "face alone. Without a face the map is zero. How attributes and regions are written is the "
+                        "encoding of 'adapter': an adapter understands the one that it was trained with.",
             inputs=[
                 _faces_input("The faces to draw"),
                 io.Int.Input("width", default=768, min=64, max=8 * MAX_LATENT, step=8,
@@ -180,27 +192,34 @@ class CamouflageAttributeMap(io.ComfyNode):
                                      "height of 'Prepare Image'. Not used when a latent is connected."),
                 io.Combo.Input("region", options=list(REGIONS), default="box",
                                tooltip="Where a face is written: its 'box', the box 'grown' by a factor, or the hull "
-                                       "of its 'landmarks' (which must be read first). Our choice."),
+                                       "of its 'landmarks' (which must be read first). Our choice. The encoding "
+                                       f"'{PROBABILITIES.name}' has the box alone."),
                 io.Float.Input("grow", default=1.25, min=1.0, max=MAX_GROW, step=0.05,
                                tooltip=f"Factor on the box's sides for the region 'grown', 1 to {MAX_GROW:g}; 1 is the "
                                        "box itself. 1.25 is our choice."),
                 io.Float.Input("keypoint_radius", default=1.5, min=1.0, max=MAX_RADIUS, step=0.1,
                                tooltip="Radius of a keypoint's spot in latent cells (8 px), 1 to "
-                                       f"{MAX_RADIUS:g}. Our choice."),
+                                       f"{MAX_RADIUS:g}. Our choice. In the encoding '{PROBABILITIES.name}' a keypoint "
+                                       "is one cell, and this is not used."),
                 io.Latent.Input("latent", optional=True,
                                 tooltip="The latent to sample; the map takes its size. Without it width and height "
                                         "count."),
+                LightAdapterType.Input("adapter", optional=True,
+                                       tooltip="From 'Load Light Adapter': the adapter that reads this map, which is "
+                                               "drawn in the encoding that it was trained with. Without it: "
+                                               f"'{SIGNED.name}'."),
             ],
             outputs=[AttributeMapType.Output("ATTRIBUTE_MAP", display_name="attribute map",
-                                             tooltip="Batch x 41 x height / 8 x width / 8; attributes -1 (absent) to 1 "
-                                                     "(present), 0 where nothing is known."),
+                                             tooltip="Batch x 41 x height / 8 x width / 8, with its encoding: "
+                                                     f"attributes -1 (absent) to 1 (present) in '{SIGNED.name}', "
+                                                     f"probabilities in '{PROBABILITIES.name}'; 0 where no face is."),
                      io.Image.Output("PREVIEW", display_name="preview",
                                      tooltip="The map as a picture, 8 px for each cell: persons in colours that follow "
                                              "their attributes, keypoints white, black where nothing is known.")])
 
     @classmethod
     def execute(cls, faces: Faces, width: int, height: int, region: str, grow: float, keypoint_radius: float,
-                latent: io.Latent.Type | None = None) -> io.NodeOutput:
+                latent: io.Latent.Type | None = None, adapter: LightAdapter | None = None) -> io.NodeOutput:
         rows, columns = (height // 8, width // 8) if latent is None else latent["samples"].shape[-2:]
         if latent is None and (height % 8 or width % 8):
             raise CamouflageError(f"'width' and 'height' are {width} x {height} px, but must be multiples of 8 px.")
@@ -212,7 +231,9 @@ class CamouflageAttributeMap(io.ComfyNode):
                                       "prepared picture and take width and height from 'Prepare Image'.")
         if not faces.count:
             warn("No face: the map is zero, and the Light adapter gets nothing to keep persons by.")
-        drawn = attribute_map(faces, rows, columns, region, grow, keypoint_radius, mm.intermediate_device())
+        encoding = SIGNED if adapter is None else adapter.encoding
+        drawn = AttributeMap(attribute_map(faces, rows, columns, region, grow, keypoint_radius,
+                                           mm.intermediate_device(), encoding=encoding), encoding)
         return io.NodeOutput(drawn, as_picture(drawn))
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 FacesType = io.Custom("CAMOUFLAGE_FACES")  # camouflage.method.faces.Faces
-AttributeMapType = io.Custom("CAMOUFLAGE_ATTRIBUTE_MAP")  # B x 41 x h x w (camouflage.method.attribute_map)
+AttributeMapType = io.Custom("CAMOUFLAGE_ATTRIBUTE_MAP")  # camouflage.method.attribute_map.AttributeMap
 LightAdapterType = io.Custom("CAMOUFLAGE_LIGHT_ADAPTER")  # camouflage.comfy.light_adapter.LightAdapter
-ImagePromptType = io.Custom("CAMOUFLAGE_IMAGE_PROMPT")  # camouflage.comfy.image_prompt.ImagePromptAdapter
+ImagePromptType = io.Custom("CAMOUFLAGE_IMAGE_PROMPT")  # camouflage.comfy.image_prompt_net.ImagePromptAdapter
 ReportType = io.Custom("CAMOUFLAGE_REPORT")  # camouflage.verification.report.Report
 CalibrationType = io.Custom("CAMOUFLAGE_CALIBRATION")  # camouflage.verification.recognition.Threshold
 RedactionType = io.Custom("CAMOUFLAGE_REDACTION")  # camouflage.comfy.verification.Redaction

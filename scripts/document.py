@@ -33,7 +33,8 @@ TRAINED = "training.md#from-photos-to-a-file"
 MARKED = re.compile(r"(<!-- generated:([\w-]+) -->\n).*?(<!-- /generated -->)", re.DOTALL)
 _COMMERCIAL = {True: "allowed", False: "**not allowed**", None: "not stated"}
 _TYPES = {"INT": "whole number", "FLOAT": "number", "STRING": "text", "BOOLEAN": "switch"}
-_REASONS = ("Our choice", "T2I-Adapter (", "Paper")  # how a comment in a config begins to say where a value comes from
+_REASONS = ("Our choice", "T2I-Adapter (", "Paper", "Authors' code")
+"""How a comment in a config begins to say where a value comes from."""
 
 ObjectInfo = Mapping[str, Any]
 """What a ComfyUI answers at ``/object_info``. Only fields that every supported host has are read."""
@@ -177,16 +178,11 @@ def anchor(title: str) -> str:
 
 # --- Weights and workflows -------------------------------------------------------------------------------------------
 
-def size_text(size: int | None) -> str:
-    """Bytes for people, in decimal units; a dash where unknown."""
-    if size is None:
-        return "-"
-    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
 def _weight(weight: Weight) -> str:
     link = f"[download]({weight.url})" if weight.url else f"none: [train it]({TRAINED})"
-    return (f"{weight.role} | `models/{weight.path}` | {link} | {size_text(weight.size)} | {weight.licence} | "
+    return (f"{weight.role} | `models/{weight.path}` | {link} | {weight.size_text} | {weight.licence} | "
             f"{_COMMERCIAL[weight.commercial]}")
 
 
@@ -231,15 +227,17 @@ def settings_of(text: str) -> dict[str, tuple[str, str, str]]:
 
 
 def settings_page() -> str:
-    """The settings of both trainings beside each other."""
+    """The settings of both trainings beside each other, and what the authors have otherwise."""
     configs = ROOT / "camouflage" / "training" / "configs"
-    light, identity = (settings_of((configs / f"{kind}.yaml").read_text(encoding="utf-8"))
-                       for kind in ("light", "identity"))
+    light, identity, authors = (settings_of((configs / f"{kind}.yaml").read_text(encoding="utf-8"))
+                                for kind in ("light", "identity", "light-authors"))
     text = (WHOLE + "# Settings of the trainings\n\nFrom [light.yaml](../camouflage/training/configs/light.yaml) and "
             "[identity.yaml](../camouflage/training/configs/identity.yaml), which `python run.py train light` and "
             "`identity` read. Change one with `--set NAME=VALUE`, or copy the file and name the copy with `--config`. "
             "*Our choice*, *Paper* and *T2I-Adapter* (arXiv 2302.08453) say where a value comes from; where the two "
-            "trainings differ, both are given. A dash: the training has no such setting.\n")
+            "trainings differ, both are given. A dash: the training has no such setting. "
+            "[light-authors.yaml](../camouflage/training/configs/light-authors.yaml) is the training as the authors' "
+            "code has it; [what it changes](#as-the-authors-train) stands at the end.\n")
 
     def both(name: str, place: int) -> str:
         said = {kind: settings[name][place] for kind, settings in (("Light", light), ("Identity", identity))
@@ -259,7 +257,11 @@ def settings_page() -> str:
     for section, rows in sections.items():
         text += (f"\n## {section or 'Run'}\n\n" + (f"{both(section, 1)}\n\n" if section else "")
                  + table("Setting | Light | Identity | Meaning | Why this value", rows) + "\n")
-    return text
+    rows = [f"`{name}` | `{said[0]}` | `{light[name][0]}` | {cell(said[2])}"
+            for name, said in authors.items() if said[0]]
+    return (text + "\n## As the authors train\n\n`--config light-authors.yaml`, for `prepare` and `light` alike. What "
+            "is not named is as above.\n\n"
+            + table("Setting | light-authors.yaml | light.yaml | Why this value", rows) + "\n")
 
 
 # --- Commands and benchmarks -----------------------------------------------------------------------------------------

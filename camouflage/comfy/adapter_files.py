@@ -8,7 +8,7 @@ from pathlib import Path
 import folder_paths
 
 from ..errors import CamouflageError
-from ..weights import of_role
+from ..weights import REGISTRY, of_role
 from .weights import find as find_role
 from .weights import register_folder
 
@@ -18,22 +18,22 @@ LIGHT_ADAPTER, IMAGE_PROMPT = "light adapter", "image prompt"
 
 def names(role: str) -> list[str]:
     """Names of the .safetensors files in the folder of a role, the registry's first even when it is not on disk."""
-    key, under, default = _place(role)
+    key, under, published = _place(role)
     listed = (Path(name) for name in folder_paths.get_filename_list(key) if name.endswith(".safetensors"))
     inside = {path.relative_to(under).as_posix() for path in listed if path.is_relative_to(under)}
-    return [default, *sorted(inside - {default})]
+    return [*published, *sorted(inside - published.keys())]
 
 
 def find(role: str, name: str) -> Path:
     """Path of the file that ``names`` calls ``name``.
 
     Raises:
-        CamouflageError: it is not there; for the registry's file with URL, folder and licence, and where it is not
+        CamouflageError: it is not there; for the registry's files with URL, folder and licence, and where it is not
             the published one.
     """
-    key, under, default = _place(role)
-    if name == default:
-        return find_role(role)[0]
+    key, under, published = _place(role)
+    if name in published:
+        return find_role(published[name])[0]
     path = folder_paths.get_full_path(key, os.path.join(under, *name.split("/")))
     if path is None:
         raise CamouflageError(f"'adapter' is '{name}', which is not in {Path('models', key, under).as_posix()}. "
@@ -41,9 +41,12 @@ def find(role: str, name: str) -> Path:
     return Path(path)
 
 
-def _place(role: str) -> tuple[str, Path, str]:
-    """Key of the host's model folders (made known to the host if need be), folder below it, the registry's file."""
+def _place(role: str) -> tuple[str, Path, dict[str, str]]:
+    """Key of the host's model folders (made known to the host if need be), folder below it, the registry's files.
+
+    The latter are name -> role: of the role itself and of those that begin with it, as "image prompt (Plus)".
+    """
     weight, = of_role(role)
     register_folder(weight.folder, folder_paths.supported_pt_extensions)  # as the host's own folders
-    file = Path(weight.file)
-    return weight.folder, file.parent, file.name
+    published = {Path(other.file).name: other.role for other in REGISTRY if other.role.startswith(role)}
+    return weight.folder, Path(weight.file).parent, published

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import comfy.model_management as mm
-import comfy.ops
-import comfy.utils
 import torch
 from comfy.ldm.modules.attention import SpatialTransformer, optimized_attention
 from comfy.model_patcher import ModelPatcher
@@ -21,14 +16,12 @@ from comfy.patcher_extension import CallbacksMP
 
 from ..errors import CamouflageError
 from ..images import ASPECT_TOLERANCE
-from ..method.image_prompt import ImagePromptLayout, read_layout
 from .guidance import IDENTITY_BRANCH
-from .weights import checked
+from .image_prompt_net import ImagePromptAdapter, ImagePromptNet, load, tokens_of
+
+__all__ = ["apply", "load"]
 
 _MODELS = "camouflage_image_prompt"
-_ENCODERS = {512: "CLIP-B/32, CLIP-B/16 or FaRL-B/16", 768: "CLIP-L/14", 1024: "CLIP-H/14", 1152: "SigLIP",
-             1280: "CLIP-bigG/14"}
-
 
 @dataclass(frozen=True)
 class Layer:
@@ -51,34 +44,9 @@ class Layer:
         return self.block, self.number, self.index
 
 
-class ImagePromptNet(torch.nn.Module):
-    """Projection of the image embedding, and keys and values of every layer; runs partly offloaded too."""
-
-    def __init__(self, layout: ImagePromptLayout, dtype: torch.dtype):
-        super().__init__()
-        ops, c = comfy.ops.manual_cast, layout.context
-        self.proj = ops.Linear(layout.width, layout.tokens * c, dtype=dtype)
-        self.norm = ops.LayerNorm(c, dtype=dtype)
-        self.to_k = torch.nn.ModuleList(ops.Linear(c, w, bias=False, dtype=dtype) for w in layout.layers)
-        self.to_v = torch.nn.ModuleList(ops.Linear(c, w, bias=False, dtype=dtype) for w in layout.layers)
-
-    def tokens(self, embeds: torch.Tensor) -> torch.Tensor:
-        """B x width to B x tokens x context."""
-        return self.norm(self.proj(embeds).reshape(len(embeds), -1, self.norm.weight.shape[0]))
-
-
-@dataclass(frozen=True, eq=False)
-class ImagePromptAdapter:
-    """A loaded IP-Adapter; ``patcher`` wraps ``net`` for the host's memory management."""
-
-    net: ImagePromptNet
-    layout: ImagePromptLayout
-    patcher: ModelPatcher
-
-
 @dataclass(frozen=True, eq=False)
 class ImagePrompt:
-    """One application: tokens of the pictures (the last row is the projection of zeros, for uncond), and how they act.
+    """One application: tokens of the pictures (the last row are those of no picture, for uncond), and how they act.
 
     Attributes:
         tokens: (pictures + 1) x tokens x context.
@@ -96,7 +64,7 @@ class ImagePrompt:
     def attend(self, q: torch.Tensor, layer: int, options: dict) -> torch.Tensor | None:
         """What the image adds to the attention's result, shaped like q ((conds * pictures) x cells x width).
 
-        Branch 0 of the host's ``cond_or_uncond`` gets the pictures' tokens, every other one the projected zeros. None:
+        Branch 0 of the host's ``cond_or_uncond`` gets the pictures' tokens, every other one those of no picture. None:
         nothing, because the identity is evaluated or the noise level lies outside.
         """
         if options.get(IDENTITY_BRANCH) or not self._acts(options):
@@ -184,40 +152,6 @@ class LayerPatch:
         return out
 
 
-def load(path: Path) -> ImagePromptAdapter:
-    """Loads an IP-Adapter for SD 1.5 in the published layout.
-
-    Raises:
-        CamouflageError: a pickle, a damaged file, or another kind of file.
-    """
-    if path.suffix.lower() != ".safetensors":
-        raise CamouflageError(f"'adapter' is {path.name}, but only .safetensors files are loaded: others can contain "
-                              "code. The published IP-Adapters are there as .safetensors too; choose that file.")
-
-    def read() -> ImagePromptAdapter:
-        state: dict[str, torch.Tensor] = comfy.utils.load_torch_file(str(path), safe_load=True)  # type: ignore
-        layout = read_layout({key: tuple(tensor.shape) for key, tensor in state.items()}, path.name)
-        net = ImagePromptNet(layout, state["image_proj.proj.weight"].dtype)
-        names = {f"ip_adapter.{number}.{part}_ip.weight": f"{part}.{i}.weight"
-                 for i, number in enumerate(layout.numbers) for part in ("to_k", "to_v")}
-        net.load_state_dict({names.get(key, key.removeprefix("image_proj.")): value for key, value in state.items()})
-        return ImagePromptAdapter(net, layout, _patcher(net.eval().requires_grad_(False)))
-
-    return checked([path], read)
-
-
-def _patcher(net: ImagePromptNet) -> ModelPatcher:
-    patcher = ModelPatcher(net, load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device())
-    # For MultiGPU CFG Split (hosts from 0.23 on), which makes every model of a MODEL anew for each GPU.
-    patcher.cached_patcher_init = (_another, (net,))
-    return patcher
-
-
-def _another(net: ImagePromptNet, disable_dynamic: bool = False) -> ModelPatcher:
-    """The host's call for a patcher with weights of its own."""
-    return _patcher(copy.deepcopy(net))
-
-
 def cross_attention_layers(unet: torch.nn.Module) -> Iterator[Layer]:
     """The UNet's cross-attention layers in the order of the published IP-Adapters: input, output, middle."""
     for name in ("input", "output", "middle"):
@@ -232,7 +166,8 @@ def cross_attention_layers(unet: torch.nn.Module) -> Iterator[Layer]:
 
 
 def apply(model: ModelPatcher, adapter: ImagePromptAdapter, clip_vision_output: Any, weight: float,
-          start_percent: float = 0.0, end_percent: float = 1.0, mask: torch.Tensor | None = None) -> ModelPatcher:
+          start_percent: float = 0.0, end_percent: float = 1.0, mask: torch.Tensor | None = None,
+          clip_vision: Any = None) -> ModelPatcher:
     """A clone of ``model`` whose cross-attention also sees the pictures; applications add up.
 
     Args:
@@ -242,6 +177,7 @@ def apply(model: ModelPatcher, adapter: ImagePromptAdapter, clip_vision_output: 
         start_percent, end_percent: part of the sampling, 0..1, in which the image acts, on the model's present noise
             schedule.
         mask: H x W or B x H x W in picture space, 0..1: where the image acts.
+        clip_vision: the encoder, or its hidden states of a zero tensor; see :func:`.image_prompt_net.tokens_of`.
     """
     layers = list(cross_attention_layers(model.get_model_object("diffusion_model")))
     found, wanted = [(layer.width, layer.context) for layer in layers], adapter.layout
@@ -251,7 +187,7 @@ def apply(model: ModelPatcher, adapter: ImagePromptAdapter, clip_vision_output: 
             f"width {wanted.context}, but 'model' has {len(found)}: {[w for w, _ in found]}, text width "
             f"{', '.join(str(c) for c in sorted({c for _, c in found})) or 'none'}. Use a model and an IP-Adapter of "
             "one family (SD 1.5: 16 layers, 768).")
-    embeds = _embeds(clip_vision_output, wanted.width)
+    tokens = tokens_of(adapter, clip_vision_output, clip_vision)
     model = model.clone()
     if weight == 0 or start_percent >= end_percent:
         return model
@@ -259,9 +195,7 @@ def apply(model: ModelPatcher, adapter: ImagePromptAdapter, clip_vision_output: 
     always = start_percent <= 0 and end_percent >= 1
     sigmas = None if always else (float(sampling.percent_to_sigma(start_percent)),
                                   float(sampling.percent_to_sigma(end_percent)))
-    device = adapter.net.proj.weight.device
-    tokens = adapter.net.tokens(torch.cat([embeds, torch.zeros_like(embeds[:1])]).to(device, torch.float32))
-    prompt = ImagePrompt(adapter.net, tokens.to(mm.intermediate_device()), weight, sigmas, _mask(mask))
+    prompt = ImagePrompt(adapter.net, tokens, weight, sigmas, _mask(mask))
     _attach(model, prompt, layers)
     loaded = model.get_additional_models_with_key(_MODELS)
     if not any(patcher.is_clone(adapter.patcher) for patcher in loaded):
@@ -319,18 +253,6 @@ def _attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, options: dict)
     """The host's attention, as its cross-attention calls it."""
     return optimized_attention(q, k, v, options["n_heads"], attn_precision=options.get("attn_precision"),
                                transformer_options=options)
-
-
-def _embeds(clip_vision_output: Any, width: int) -> torch.Tensor:
-    embeds = getattr(clip_vision_output, "image_embeds", None)
-    found = list(embeds.shape) if isinstance(embeds, torch.Tensor) else "no image embedding"
-    if not isinstance(embeds, torch.Tensor) or embeds.ndim != 2 or embeds.shape[1] != width or not len(embeds):
-        encoder = _ENCODERS.get(found[-1], "an unknown encoder") if isinstance(found, list) else "another encoder"
-        raise CamouflageError(
-            f"'clip_vision_output' is {found} ({encoder}), but this IP-Adapter projects embeddings [pictures, {width}] "
-            f"({_ENCODERS.get(width, 'its own encoder')}). Load the image encoder that the adapter was trained with in "
-            "'Load CLIP Vision': CLIP-H for ip-adapter_sd15, not CLIP-L of the checkpoint and not FaRL of the faces.")
-    return embeds
 
 
 def _mask(mask: torch.Tensor | None) -> torch.Tensor | None:

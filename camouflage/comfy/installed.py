@@ -12,7 +12,8 @@ import yaml
 from ..errors import CamouflageError
 from ..weights import Weight, needed_by, of_role
 
-MODEL_FOLDERS = ("checkpoints", "controlnet", "vae", "clip_vision", "text_encoders", "loras", "ipadapter", "camouflage")
+MODEL_FOLDERS = ("checkpoints", "controlnet", "vae", "clip_vision", "text_encoders", "embeddings", "loras",
+                 "ipadapter", "camouflage")
 ALSO = {"controlnet": ("t2i_adapter",), "text_encoders": ("clip",)}  # further places ComfyUI searches by itself
 
 
@@ -59,8 +60,8 @@ def describe_missing(weights: list[Weight], comfyui: Path) -> str:
     lines = [f"{count} missing. Download each into its folder, then run the same command again."]
     for weight in weights:
         use = {True: "commercial use allowed", False: "no commercial use", None: "commercial use not stated"}
-        size = f", {weight.size / 1e6:,.1f} MB" if weight.size else ""
-        lines.append(f"\n{weight.role}: {Path(weight.file).name}{size} ({weight.licence}; {use[weight.commercial]})\n"
+        lines.append(f"\n{weight.role}: {Path(weight.file).name}, {weight.size_text} ({weight.licence}; "
+                     f"{use[weight.commercial]})\n"
                      f"  from {weight.url or '(no download: it has to be trained; python run.py train does it)'}\n"
                      f"  into {(comfyui / 'models' / weight.path).parent}")
     return "\n".join(lines)

@@ -17,12 +17,10 @@ from comfy.t2i_adapter.adapter import Adapter
 
 from ..errors import CamouflageError
 from ..images import ASPECT_TOLERANCE
-from ..method.attribute_map import CHANNELS
+from ..method.attribute_map import CHANNELS, SIGNED, AttributeMap, Encoding
 from ..method.light_adapter import (
-    SIGNED,
-    Encoding,
     Layout,
-    check_map,
+    checked_map,
     crop_features,
     pad_map,
     read_encoding,
@@ -179,12 +177,13 @@ def load(path: Path, assumed: Encoding | None = SIGNED) -> LightAdapter:
         net = Adapter(list(layout.channels), layout.res_blocks, CHANNELS, ksize=1, sk=True, use_conv=False, xl=False)
         net.unshuffle, net.unshuffle_amount, net.input_channels = torch.nn.Identity(), 1, CHANNELS  # at latent size
         net.load_state_dict({_host_key(key, layout): tensor for key, tensor in state.items()})
+        net.conv_in = _as_trained(net.conv_in)
         return LightAdapter(net.eval().requires_grad_(False).to(compute_dtype()), layout, encoding)
 
     return checked([path], read)
 
 
-def apply(conditioning: list, adapter: LightAdapter, attribute_map: torch.Tensor, strength: float,
+def apply(conditioning: list, adapter: LightAdapter, attribute_map: AttributeMap | torch.Tensor, strength: float,
           start_percent: float = 0.0, end_percent: float = 1.0) -> list:
     """Appends the adapter to every entry's chain of controls.
 
@@ -192,18 +191,35 @@ def apply(conditioning: list, adapter: LightAdapter, attribute_map: torch.Tensor
     the control.
 
     Args:
-        attribute_map: B x 41 x h x w at latent size, B one or a divisor of the pictures sampled.
+        attribute_map: B x 41 x h x w at latent size, B one or a divisor of the pictures sampled; a bare tensor is in
+            ``SIGNED``.
         strength: the features are multiplied by it; 0 leaves the conditioning as it is.
         start_percent, end_percent: part of the sampling, 0..1, in which it steers.
+
+    Raises:
+        CamouflageError: no map, or one in another encoding than the adapter's.
     """
-    check_map(attribute_map, "map")
+    maps = checked_map(attribute_map, "map")
+    if maps.encoding != adapter.encoding:
+        raise CamouflageError(f"'map' is in the encoding {maps.encoding}, but 'light_adapter' was trained on "
+                              f"{adapter.encoding}. Connect 'Load Light Adapter' to 'adapter' of 'Attribute Map' too.")
     if strength == 0 or start_percent >= end_percent:
         return conditioning
     result = []
     for embedding, extras in conditioning:
-        control = adapter.control(attribute_map, strength, (start_percent, end_percent), extras.get("control"))
+        control = adapter.control(maps.values, strength, (start_percent, end_percent), extras.get("control"))
         result.append([embedding, {**extras, "control": control, "control_apply_to_uncond": False}])
     return result
+
+
+def _as_trained(conv: torch.nn.Conv2d) -> torch.nn.Conv2d:
+    """A 3x3 convolution of which only the middle counts as the 1x1 that it is (the authors'): the same to the bit."""
+    middle = conv.weight[:, :, 1:2, 1:2]
+    if conv.weight.count_nonzero() != middle.count_nonzero():
+        return conv
+    single = torch.nn.Conv2d(conv.in_channels, conv.out_channels, 1, dtype=conv.weight.dtype)
+    single.load_state_dict({"weight": middle, "bias": conv.bias})
+    return single
 
 
 def _host_key(key: str, layout: Layout) -> str:

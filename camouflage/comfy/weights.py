@@ -56,9 +56,9 @@ def missing_text(role: str, missing: list[Weight]) -> str:
     lines = [f"Weights for '{role}' are missing. Download by hand (nothing is downloaded for you) and try again:"]
     for weight in missing:
         roots = folder_paths.get_folder_paths(weight.folder)
-        size = "size unknown" if weight.size is None else f"{weight.size / 1e6:.1f} MB"
         lines.append(f"- {weight.url or 'no public download: it must be trained (docs/training.md)'}\n"
-                     f"  to {os.path.join(roots[-1], *weight.file.split('/'))}  ({size}, licence: {weight.licence})")
+                     f"  to {os.path.join(roots[-1], *weight.file.split('/'))}  ({weight.size_text}, licence: "
+                     f"{weight.licence})")
     return "\n".join(lines)
 
 

@@ -36,7 +36,8 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
                      "that the nodes use. If it is stopped, the same command continues; a damaged picture is "
                      "listed and left out. The dataset holds what identifies the persons: keep it as private as the "
                      "photos.", "photos --dataset faces-768"))
-    _train(command("light", "train the Light adapter", "Train the Light adapter, which reads the attribute map. The "
+    _train(command("light", "train the Light adapter", "Train the Light adapter, which reads the attribute map, and "
+                   "with --config light-authors.yaml the image prompt together with it, as the authors do. The "
                    "base model is frozen. Started again with the same folder it goes on from the last checkpoint, to "
                    "the bit. camouflage/training/configs/light.yaml explains every setting. Losses and validation "
                    "pictures: tensorboard --logdir DIR.",
@@ -62,13 +63,16 @@ def _prepare(parser: argparse.ArgumentParser) -> None:
                         help="folder of photos (JPEG, PNG, WebP), including its subfolders")
     parser.add_argument("--dataset", type=kinds.path, required=True, metavar="DIR",
                         help="folder for the dataset; made if it is missing, continued if it exists")
-    parser.add_argument("--resolution", type=kinds.whole(STEP, LARGEST, STEP), default=768, metavar="PX",
+    parser.add_argument("--resolution", type=kinds.whole(STEP, LARGEST, STEP), metavar="PX",
                         help=f"the longer side of the pictures; the other follows from their aspect ratio, rounded to "
-                        f"{STEP}. A multiple of {STEP} up to {LARGEST} (default: 768, the paper's)")
+                        f"{STEP}. A multiple of {STEP} up to {LARGEST} (default: prepare.resolution of the settings, "
+                        "768, the paper's)")
+    _settings(parser)
     parser.add_argument("--vae", type=kinds.path, metavar="FILE", help="the VAE (default: ft-MSE, the paper's, in the "
                         "models folders)")
     parser.add_argument("--image-encoder", type=kinds.path, metavar="FILE",
-                        help="the CLIP image encoder of the image prompt (default: ViT-H/14, in the models folders)")
+                        help="the image encoder of the image prompt (default: CLIP ViT-H/14, or FaRL where "
+                        "prepare.image asks for it, in the models folders)")
     parser.add_argument("--caption-model", metavar="NAME",
                         help="folder in models/camouflage/caption with a BLIP model (default: the node's)")
     parser.add_argument("--num-shards", type=kinds.whole(1, 99_999), default=1, metavar="N",
@@ -95,10 +99,7 @@ def _train(parser: argparse.ArgumentParser, image_prompt: bool) -> None:
     parser.add_argument("--dataset", type=kinds.path, required=True, metavar="DIR", help="what `prepare` made")
     parser.add_argument("--output", type=kinds.path, required=True, metavar="DIR",
                         help="folder of the run: checkpoints and logs; continued if it exists")
-    parser.add_argument("--config", type=kinds.path, metavar="FILE",
-                        help="settings, YAML (default: the shipped file)")
-    parser.add_argument("--set", type=kinds.setting, nargs="+", action="extend", default=[], metavar="NAME=VALUE",
-                        help="single settings, which replace the file's; may be given several times")
+    _settings(parser)
     if image_prompt:
         parser.add_argument("--image-prompt", type=kinds.path, metavar="FILE", help="the IP-Adapter (default: "
                             "ip-adapter_sd15.safetensors in the models folders)")
@@ -110,6 +111,14 @@ def _train(parser: argparse.ArgumentParser, image_prompt: bool) -> None:
                         "several machines start `accelerate launch ... run.py train ...` yourself")
     parser.add_argument("--cpu", action="store_true", help="train on the CPU even if there is a GPU")
     _places(parser)
+
+
+def _settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=kinds.path, metavar="FILE",
+                        help="settings, YAML, or the name of a shipped file, such as light-authors.yaml (default: the "
+                        "shipped file of this training)")
+    parser.add_argument("--set", type=kinds.setting, nargs="+", action="extend", default=[], metavar="NAME=VALUE",
+                        help="single settings, which replace the file's; may be given several times")
 
 
 def _places(parser: argparse.ArgumentParser) -> None:
@@ -149,6 +158,8 @@ def check(options: argparse.Namespace) -> None:
     given = vars(options)
     for name in ("base_model", "vae", "image_encoder", "image_prompt", "config"):
         path = given.get(name)
+        if path and name == "config":
+            path = config.shipped(path)
         if path and not path.is_file():
             raise CamouflageError(f"--{name.replace('_', '-')} must be a file, but {path} "
                                   f"{'is a folder' if path.is_dir() else 'does not exist'}.")
@@ -161,6 +172,7 @@ def check(options: argparse.Namespace) -> None:
                 raise CamouflageError(f"{name} must be a folder, but {path} "
                                       f"{'is a file' if path.exists() else 'does not exist'}.")
     if options.training == "prepare":
+        config.load("light", options.config, options.set)
         if options.shard >= options.num_shards:
             raise CamouflageError(f"--shard counts from 0, so with --num-shards {options.num_shards} it is at most "
                                   f"{options.num_shards - 1}, but got {options.shard}.")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from ..errors import CamouflageError
-from .attribute_map import CHANNELS, ENCODING, ENCODING_VERSION
+from .attribute_map import CHANNELS, ENCODINGS, AttributeMap, Encoding
 
 _MAX_LEVELS = 4
 _WANTED = ("It must be a T2I-Adapter in diffusers' layout (adapter.conv_in, adapter.body.N.resnets) with "
@@ -43,21 +43,6 @@ class Layout:
     def stride(self) -> int:
         """Cells of the map to one cell of the coarsest features."""
         return 2 ** (len(self.channels) - 1)
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """How the map's numbers are meant; an adapter only understands the encoding that it was trained with."""
-
-    name: str
-    version: int
-
-    def __str__(self) -> str:
-        return f"{self.name} version {self.version}"
-
-
-SIGNED = Encoding(ENCODING, ENCODING_VERSION)
-"""The encoding of the maps that this version makes."""
 
 
 def shapes_of(layout: Layout, in_channels: int = CHANNELS) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -100,7 +85,7 @@ def read_layout(shapes: Mapping[str, tuple[int, ...]], file: str) -> Layout:
 
 
 def read_encoding(metadata: Mapping[str, str] | None, assumed: Encoding | None, file: str) -> Encoding:
-    """The encoding that an adapter was trained with; only that of this version's maps will do.
+    """The encoding that an adapter was trained with; only one of this version's maps will do.
 
     Args:
         metadata: of the safetensors file; "encoding" and "encoding_version" count.
@@ -108,32 +93,33 @@ def read_encoding(metadata: Mapping[str, str] | None, assumed: Encoding | None, 
         file: its name, for the error.
     """
     name, version = (metadata or {}).get("encoding"), (metadata or {}).get("encoding_version")
+    known = ENCODINGS.get(name or "")
     if name is None and version is None:
         if assumed is None:
             raise CamouflageError(f"'{file}' does not say in its metadata which encoding of the map it was trained "
-                                  f"with. If you know that it was {SIGNED}, choose that in 'encoding'.")
-    elif name != SIGNED.name or version != str(SIGNED.version):
+                                  f"with. If you know it, choose it in 'encoding': {', '.join(ENCODINGS)}.")
+        return assumed
+    if known is None or version != str(known.version):
         raise CamouflageError(f"'{file}' was trained on maps in the encoding '{name}' version {version}, but maps are "
-                              f"made in '{SIGNED.name}' version {SIGNED.version} here. Choose an adapter of this "
-                              "encoding in 'adapter', or the version of CAMOUFLaGE that the adapter was trained with.")
-    else:
-        return SIGNED
-    return assumed
+                              f"made in {' or '.join(map(str, ENCODINGS.values()))} here. Choose another adapter in "
+                              "'adapter', or the version of CAMOUFLaGE that the adapter was trained with.")
+    return known
 
 
-def check_map(attribute_map: torch.Tensor, socket: str) -> torch.Tensor:
-    """Returns the map if it is B x 41 x h x w and finite.
+def checked_map(attribute_map: AttributeMap | torch.Tensor, socket: str) -> AttributeMap:
+    """A map that is B x 41 x h x w and finite; a bare tensor, as another pack may make it, is in ``SIGNED``.
 
     Raises:
         CamouflageError: it is not.
     """
-    found = list(attribute_map.shape) if isinstance(attribute_map, torch.Tensor) else type(attribute_map).__name__
+    maps = AttributeMap(attribute_map) if isinstance(attribute_map, torch.Tensor) else attribute_map
+    found = list(maps.values.shape) if isinstance(maps, AttributeMap) else type(maps).__name__
     if not isinstance(found, list) or len(found) != 4 or found[1] != CHANNELS or 0 in found:
         raise CamouflageError(f"'{socket}' is {found}, but a map is [batch, {CHANNELS}, height, width] at latent "
                               "size. Connect 'Attribute Map'.")
-    if not torch.isfinite(attribute_map).all():
+    if not torch.isfinite(maps.values).all():
         raise CamouflageError(f"'{socket}' holds numbers that are not finite. Make the map anew with 'Attribute Map'.")
-    return attribute_map
+    return maps
 
 
 def pad_map(attribute_map: torch.Tensor, layout: Layout) -> torch.Tensor:

@@ -32,17 +32,21 @@ _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")  # 1e-5: a number 
 
 @dataclass(frozen=True)
 class Range:
-    """What a number may be: ``low`` to ``high``, both included, or less than ``high`` with ``below``."""
+    """What a number may be: ``low`` to ``high``, both included, or less than ``high`` with ``below``; multiples of
+    ``step``, where there is one."""
 
     low: float
     high: float
     below: bool = False
+    step: int = 0
 
     def __contains__(self, value: float) -> bool:
-        return self.low <= value < self.high if self.below else self.low <= value <= self.high
+        inside = self.low <= value < self.high if self.below else self.low <= value <= self.high
+        return inside and not (self.step and value % self.step)
 
     def __str__(self) -> str:
-        return f"from {self.low:.10g} to {'less than ' if self.below else ''}{self.high:.10g}"
+        multiples = f", a multiple of {self.step}" if self.step else ""
+        return f"from {self.low:.10g} to {'less than ' if self.below else ''}{self.high:.10g}{multiples}"
 
 
 Count = Annotated[int, Range(1, MANY)]
@@ -53,9 +57,19 @@ Decay = Annotated[float, Range(0, 1, below=True)]
 
 
 @dataclass(frozen=True)
+class Prepare:
+    """What `prepare` takes from the settings: pictures' size and shape, and what the image encoder says of them."""
+
+    resolution: Annotated[int, Range(64, 1024, step=64)] = 768
+    fit: Literal["crop", "square"] = "crop"
+    image: Literal["CLIP embedding", "CLIP states", "FaRL states"] = "CLIP embedding"
+
+
+@dataclass(frozen=True)
 class Map:
     """The Attribute Map node's settings (:func:`camouflage.method.attribute_map.attribute_map`)."""
 
+    encoding: Literal["camouflage-signed", "camouflage-probabilities"] = "camouflage-signed"
     region: Literal["box", "grown", "landmarks"] = "box"
     grow: Annotated[float, Range(1, 4)] = 1.25
     keypoint_radius: Annotated[float, Range(1, 64)] = 1.5
@@ -63,12 +77,19 @@ class Map:
 
 @dataclass(frozen=True)
 class Dropout:
-    """Probabilities that a sample loses its text, its image prompt or its map, and a face each of its attributes."""
+    """Probabilities that a sample loses its text alone, its image prompt alone, both of them; its map; and a face each
+    of its attributes."""
 
-    text: Fraction = 0.1
-    image: Fraction = 0.1
+    text: Fraction = 0.09
+    image: Fraction = 0.09
+    both: Fraction = 0.01
     map: Fraction = 0.1
     attribute: Fraction = 0.1
+
+    def __post_init__(self) -> None:
+        if self.text + self.image + self.both > 1 + 1e-9:
+            raise CamouflageError(f"dropout.text, dropout.image and dropout.both must add up to 1 at most, for a "
+                                  f"sample loses text, image or both, but got {self.text}, {self.image}, {self.both}.")
 
 
 @dataclass(frozen=True)
@@ -77,7 +98,15 @@ class ImagePromptSettings:
 
     use: bool = True
     train: bool = False
+    new: bool = False
+    queries: Annotated[int, Range(1, 256)] = 16
+    depth: Annotated[int, Range(1, 32)] = 4
     scale: Annotated[float, Range(0, 10)] = 1.0
+
+    def __post_init__(self) -> None:
+        if self.use and self.new and not self.train:
+            raise CamouflageError("image_prompt.new is true, but image_prompt.train is false: a new image prompt that "
+                                  "is not trained says nothing. Set both to true, or both to false.")
 
 
 @dataclass(frozen=True)
@@ -116,7 +145,7 @@ class Validation:
     every: CountOrZero = 1000
     held_out: CountOrZero = 16
     pictures: CountOrZero = 4
-    sampler_steps: Annotated[int, Range(1, 1000)] = 25
+    sampler_steps: Annotated[int, Range(1, 1000)] = 30
     seed: Seed = 0
 
 
@@ -124,7 +153,7 @@ class Validation:
 class LightValidation(Validation):
     """With the guidance scale that Light is sampled at; the identity control alone has none."""
 
-    cfg: Annotated[float, Range(0, 100)] = 7.0
+    cfg: Annotated[float, Range(0, 100)] = 3.0
 
 
 @dataclass(frozen=True)
@@ -158,8 +187,9 @@ class Training:
 
 @dataclass(frozen=True)
 class Light(Training):
-    """Settings of ``light``; ``configs/light.yaml`` explains them."""
+    """Settings of ``light``; ``configs/light.yaml`` explains them, ``light-authors.yaml`` has the authors'."""
 
+    prepare: Prepare = Prepare()
     timestep_sampling: Literal["uniform", "cubic"] = "cubic"
     faces_only: bool = True
     map: Map = Map()
@@ -188,7 +218,8 @@ def load(kind: str, file: Path | None = None, overrides: Sequence[str] = ()) -> 
 
     Args:
         kind: which training, "light" or "identity".
-        file: the YAML; None is the one that is shipped. Keys that it leaves out have the defaults. An ``init`` in it
+        file: the YAML; None is the one that is shipped, and the name of a shipped one will do. Keys that it
+            leaves out have the defaults. An ``init`` in it
             is relative to the file's folder.
         overrides: settings that replace the file's, such as "optimizer.learning_rate=2e-5"; the last one of a key
             counts. Text is taken as it is, everything else is read as YAML. An ``init`` here is relative to the
@@ -198,7 +229,7 @@ def load(kind: str, file: Path | None = None, overrides: Sequence[str] = ()) -> 
         CamouflageError: the file cannot be read; an unknown key, or one that is there twice; a value of another type
             or outside its range.
     """
-    path = file or CONFIGS / f"{kind}.yaml"
+    path = shipped(file or Path(f"{kind}.yaml"))
     config = _read(KINDS[kind], _parse_file(path), str(path))
     config = dataclasses.replace(config, init=_absolute(config.init, path.parent))
     for override in overrides:
@@ -208,6 +239,12 @@ def load(kind: str, file: Path | None = None, overrides: Sequence[str] = ()) -> 
                                   f"{reprlib.repr(override)}.")
         config = _override(config, key.strip().split("."), text.strip(), "")
     return dataclasses.replace(config, init=_absolute(config.init, Path.cwd()))
+
+
+def shipped(file: Path) -> Path:
+    """The shipped file where a bare name is one's and no such file is here; else the file itself."""
+    ours = CONFIGS / file.name
+    return ours if len(file.parts) == 1 and not file.exists() and ours.is_file() else file
 
 
 def to_dict(config: Training) -> dict[str, Any]:

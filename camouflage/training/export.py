@@ -22,6 +22,7 @@ State = Mapping[str, torch.Tensor]
 _DTYPES = {"float32": torch.float32, "float16": torch.float16}
 _IMAGE_PROMPT = ("image_proj.", "ip_adapter.")
 _LICENCE = "not stated"
+_OF_NETWORK = ("encoding", "encoding_version", "image_encoder", "image_encoder_sha256")  # what the nodes check
 
 
 def main(options: argparse.Namespace) -> int:
@@ -96,7 +97,7 @@ def metadata(state: Mapping[str, Any], licence: str) -> dict[str, str]:
         "step": str(state["step"]), "resolution": str(state["dataset"]["resolution"]),
         "dataset_size": str(state["dataset"]["trained_on"]), "git_revision": state["git_revision"],
     }
-    return described | {key: state[key] for key in ("encoding", "encoding_version") if key in state}
+    return described | {key: state[key] for key in _OF_NETWORK if key in state}
 
 
 def network(kind: str, tensors: State) -> dict[str, torch.Tensor]:

@@ -1,7 +1,8 @@
 """The training of the Light adapter (paper section 3.2): a T2I-Adapter that reads the attribute map.
 
 The base model is frozen, the image prompt is on, as it is when the adapter is used, and the loss is the mean squared
-error of the predicted noise. The maps are drawn by the code that the node Attribute Map calls.
+error of the predicted noise. The image prompt is frozen too, or trained together with the adapter, as the authors do
+(configs/light-authors.yaml). The maps are drawn by the code that the node Attribute Map calls.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers.models.adapter import T2IAdapter
@@ -17,11 +19,12 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 from ..errors import CamouflageError
 from ..files import file_sha256
-from ..method.attribute_map import CHANNELS, ENCODING, ENCODING_VERSION, attribute_map
+from ..method.attribute_map import CHANNELS, ENCODINGS, AttributeMap, attribute_map
 from ..method.faces import FORGOTTEN, Faces, Picture
+from ..weights import FARL
 from . import export, loop, networks, start
 from .config import Light
-from .dataset import Dataset, Sample
+from .dataset import Dataset, DatasetInfo, Sample
 from .loop import Inputs, Job, ValidationResult
 from .randomness import generator, timestep
 from .validation import Sampler, exported
@@ -46,7 +49,7 @@ class LightModel(torch.nn.Module):
             timesteps: B, 0..999.
             text: B x 77 x 768.
             maps: B x 41 x h x w.
-            image: B x width, the CLIP embedding for the image prompt; None where the UNet has none.
+            image: B x width or B x states x width, what the image prompt projects; None where the UNet has none.
         """
         dtype = self.unet.conv_in.weight.dtype
         features = [feature.to(dtype) for feature in self.adapter(maps)]
@@ -68,29 +71,33 @@ def draw_map(picture: Picture, sample: Sample, config: Light) -> torch.Tensor:
     """The map of a picture's faces at a sample's latent size, 41 x h x w: what the node Attribute Map gives."""
     height, width = sample.latent.shape[-2:]
     chosen = config.map
-    return attribute_map(Faces((picture,)), height, width, chosen.region, chosen.grow, chosen.keypoint_radius)[0]
+    return attribute_map(Faces((picture,)), height, width, chosen.region, chosen.grow, chosen.keypoint_radius,
+                         encoding=ENCODINGS[chosen.encoding])[0]
 
 
 class Conditions:
     """Text, image prompt and map of a batch, each sometimes left out, as config.dropout says.
 
-    What is left out is what the node gives without it: the empty prompt, an embedding of zeros, a map of zeros.
+    What is left out is what the node gives without it: the empty prompt, the image encoder's word for no picture, a
+    map of zeros.
     """
 
-    def __init__(self, config: Light, empty_text: torch.Tensor, with_image: bool):
-        self.config, self.empty_text, self._with_image = config, empty_text.float(), with_image
+    def __init__(self, config: Light, info: DatasetInfo, with_image: bool):
+        self.config, self._with_image = config, with_image
+        self.empty_text, self.empty_image = info.empty_text.float(), info.empty_image.float()
 
     def __call__(self, samples: Sequence[Sample], rngs: Sequence[torch.Generator]) -> Inputs:
         dropout = self.config.dropout
         texts, images, maps = [], [], []
         for sample, rng in zip(samples, rngs, strict=True):
-            no_text, no_image, no_map = (torch.rand(3, generator=rng) <
-                                         torch.tensor([dropout.text, dropout.image, dropout.map])).tolist()
+            which, whether = torch.rand(2, generator=rng, dtype=torch.float64).tolist()
+            both, no_text = which < dropout.both, which < dropout.both + dropout.text
+            no_image = both or dropout.both + dropout.text <= which < dropout.both + dropout.text + dropout.image
             picture = drop_attributes(sample.picture, dropout.attribute, rng)
             drawn = draw_map(picture, sample, self.config)
             texts.append(self.empty_text if no_text else sample.text)
-            images.append(torch.zeros_like(sample.image) if no_image else sample.image)
-            maps.append(torch.zeros_like(drawn) if no_map else drawn)
+            images.append(self.empty_image if no_image else sample.image)
+            maps.append(torch.zeros_like(drawn) if whether < dropout.map else drawn)
         return self._inputs(texts, images, maps)
 
     def of(self, sample: Sample, picture: Picture | None) -> Inputs:
@@ -156,7 +163,7 @@ def job(config: Light, dataset: Dataset, base_model: Path, image_prompt: Path | 
 
     Args:
         base_model: an SD 1.5 checkpoint.
-        image_prompt: an IP-Adapter; None: the model sees no image.
+        image_prompt: file of an IP-Adapter; None where config.image_prompt wants a new one, or none.
         sampler: paints the validation's pictures; None: numbers only.
     """
     unet = networks.load_unet(base_model)
@@ -164,26 +171,18 @@ def job(config: Light, dataset: Dataset, base_model: Path, image_prompt: Path | 
     adapter = networks.new_light_adapter(unet, Path(config.init) if config.init else None, config.seed)
     trained = dict(adapter.named_parameters())
     described = start.described(KIND, base_model, dataset, config.init)
-    described |= {"encoding": ENCODING, "encoding_version": str(ENCODING_VERSION)}
-    if image_prompt is not None:
-        prompt = networks.add_image_prompt(unet, image_prompt, config.image_prompt.scale)
-        width = prompt["image_proj.proj.weight"].shape[1]
-        if width != dataset.info.image_width:
-            raise CamouflageError(f"{image_prompt.name} projects image embeddings of width {width}, but the dataset's "
-                                  f"have {dataset.info.image_width}. Prepare the photos with the image encoder that it "
-                                  "was trained with (--image-encoder).")
-        described |= {"image_prompt": file_sha256(image_prompt)}
-        dtype = torch.float32 if config.image_prompt.train else loop.compute_dtype(config)
-        for parameter in prompt.values():  # what is trained stays in single precision
-            parameter.data = parameter.data.to(dtype)
-            parameter.requires_grad_(config.image_prompt.train)
+    described |= ENCODINGS[config.map.encoding].metadata
+    with_image = config.image_prompt.use
+    if with_image:
+        prompt, more = _image_prompt(config, dataset, unet, image_prompt)
+        described |= more
         trained |= prompt if config.image_prompt.train else {}
     if config.map.region == "landmarks" and not dataset.info.faces.get("landmarks"):
         print("The dataset was prepared without --landmarks: of faces that have none the box is drawn.", flush=True)
     if config.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
     model = LightModel(unet, adapter)
-    conditions = Conditions(config, dataset.info.empty_text, image_prompt is not None)
+    conditions = Conditions(config, dataset.info, with_image)
 
     def validate(step: int, tensors: Mapping[str, torch.Tensor], samples: Sequence[Sample],
                  device: torch.device) -> ValidationResult:
@@ -191,16 +190,51 @@ def job(config: Light, dataset: Dataset, base_model: Path, image_prompt: Path | 
             report = ValidationResult(map_use(model, conditions, samples, config, device).numbers())
         shown = samples[:config.validation.pictures]
         if sampler is not None and shown:
-            maps = [draw_map(sample.picture, sample, config) for sample in shown]
+            encoding = ENCODINGS[config.map.encoding]
+            maps = [AttributeMap(draw_map(sample.picture, sample, config)[None], encoding) for sample in shown]
             mine, prompts = export.split_image_prompt(tensors)
             with exported(mine) as file, exported(prompts) as tuned:
-                report.pictures = loop.numbered(sampler.light(file, shown, maps, conditions.empty_text, config,
+                report.pictures = loop.numbered(sampler.light(file, shown, maps, dataset.info, config,
                                                               tuned if prompts else None))
         return report
 
     return Job(model, trained, conditions, validate, described)
 
 
+def _image_prompt(config: Light, dataset: Dataset, unet: UNet2DConditionModel,
+                  file: Path | None) -> tuple[dict[str, torch.nn.Parameter], dict[str, Any]]:
+    """Puts the image prompt into the UNet: its parameters, and what checkpoints say of it."""
+    chosen, info = config.image_prompt, dataset.info
+    if info.image != config.prepare.image:
+        raise CamouflageError(f"The dataset holds '{info.image}' of every picture, but prepare.image is "
+                              f"'{config.prepare.image}'. Prepare the photos again with the settings of this training "
+                              "(--config), or train with those of the dataset.")
+    if file is not None:
+        name, prompt = file.name, networks.read_image_prompt(file)
+    elif len(info.image_shape) == 2:
+        name, prompt = "The new image prompt", networks.new_image_prompt(unet, info.image_shape[1], chosen.queries,
+                                                                         chosen.depth, config.seed)
+    else:
+        raise CamouflageError("image_prompt.new is true, but prepare.image is 'CLIP embedding': a new image prompt "
+                              "reads hidden states. Prepare and train with prepare.image 'FaRL states' "
+                              "(light-authors.yaml) or 'CLIP states'.")
+    states = prompt.layout.resampler is not None
+    if states != (len(info.image_shape) == 2) or prompt.layout.width != info.image_shape[-1]:
+        raise CamouflageError(f"{name} projects {'hidden states' if states else 'image embeddings'} of width "
+                              f"{prompt.layout.width}, but the dataset holds '{info.image}' of width "
+                              f"{info.image_shape[-1]}. Prepare the photos with the image encoder that it was trained "
+                              "with (--image-encoder, prepare.image).")
+    parameters = networks.add_image_prompt(unet, prompt, name, chosen.scale)
+    dtype = torch.float32 if chosen.train else loop.compute_dtype(config)
+    for parameter in parameters.values():  # what is trained stays in single precision
+        parameter.data = parameter.data.to(dtype)
+        parameter.requires_grad_(chosen.train)
+    described = {"image_prompt": "new" if file is None else file_sha256(file)}
+    if info.image == "FaRL states":
+        described |= {"image_encoder": FARL, "image_encoder_sha256": info.image_encoder}
+    return parameters, described
+
+
 def main(options: argparse.Namespace) -> int:
     """The command ``light``: trains, or goes on training."""
-    return start.command(KIND, options, job, lambda config: config.image_prompt.use)
+    return start.command(KIND, options, job, lambda config: config.image_prompt.use and not config.image_prompt.new)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,15 @@ from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 from diffusers.models.adapter import T2IAdapter
 from diffusers.models.attention_processor import AttnProcessor2_0, IPAdapterAttnProcessor2_0
 from diffusers.models.controlnets.controlnet import ControlNetModel
-from diffusers.models.embeddings import ImageProjection, MultiIPAdapterImageProjection
+from diffusers.models.embeddings import MultiIPAdapterImageProjection
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from safetensors import SafetensorError, safe_open
 
 from ..errors import CamouflageError
 from ..method import light_adapter
 from ..method.attribute_map import CHANNELS
-from ..method.image_prompt import read_layout
+from ..method.image_prompt import ImagePromptLayout, ResamplerLayout, read_layout
+from ..method.projections import projection
 
 LATENT_CHANNELS = 4
 RES_BLOCKS = 2  # of each level of SD 1.5, and so of its T2I-Adapters
@@ -32,6 +34,14 @@ _HEADS = 8
 _TEXT_WIDTH = 768
 
 State = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class ImagePrompt:
+    """An IP-Adapter: its layout, and its tensors under their published names."""
+
+    layout: ImagePromptLayout
+    state: State
 
 
 def read(file: Path, prefix: str = "") -> dict[str, torch.Tensor]:
@@ -117,43 +127,74 @@ def new_light_adapter(unet: UNet2DConditionModel, init: Path | None, seed: int) 
     return adapter.float()
 
 
-def add_image_prompt(unet: UNet2DConditionModel, file: Path, scale: float) -> dict[str, torch.nn.Parameter]:
-    """Lets the UNet's cross-attention see an image embedding, by an IP-Adapter in the published layout.
+def cross_attention(unet: UNet2DConditionModel) -> list[Any]:
+    """The UNet's cross-attention layers, in the order of the published IP-Adapters: down, up, middle."""
+    return [unet.get_submodule(name.removesuffix(".processor")) for name in unet.attn_processors
+            if name.endswith("attn2.processor")]
 
-    The UNet then needs ``added_cond_kwargs={"image_embeds": [pictures x 1 x width]}``.
+
+def read_image_prompt(file: Path) -> ImagePrompt:
+    """An IP-Adapter in a published layout, plain or Plus."""
+    state = read(file)
+    return ImagePrompt(read_layout({key: tuple(value.shape) for key, value in state.items()}, file.name), state)
+
+
+def new_image_prompt(unet: UNet2DConditionModel, width: int, queries: int, depth: int, seed: int) -> ImagePrompt:
+    """One of the Plus kind, as the authors begin: keys and values copied from the UNet's, the Resampler drawn anew.
 
     Args:
+        width: of the hidden states that it reads.
+        queries: tokens that it makes of a picture.
+        depth: layers of the Resampler. Its widths are the text's, in heads of 64 (IP-Adapter-Plus).
+    """
+    layers, context = cross_attention(unet), unet.config["cross_attention_dim"]
+    numbers = tuple(2 * place + 1 for place in range(len(layers)))
+    layout = ImagePromptLayout(width, context, queries, tuple(layer.to_q.out_features for layer in layers), numbers,
+                               ResamplerLayout(context, context, depth, 4 * context))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = projection(layout)
+        torch.nn.init.normal_(net.get_parameter("latents"), std=context**-0.5)
+    state = {f"image_proj.{key}": value for key, value in net.state_dict().items()}
+    for number, layer in zip(numbers, layers, strict=True):
+        state |= {f"ip_adapter.{number}.{part}_ip.weight": getattr(layer, part).weight.detach().float()
+                  for part in ("to_k", "to_v")}
+    return ImagePrompt(layout, state)
+
+
+def add_image_prompt(unet: UNet2DConditionModel, prompt: ImagePrompt, name: str,
+                     scale: float) -> dict[str, torch.nn.Parameter]:
+    """Lets the UNet's cross-attention see a picture.
+
+    The UNet then needs ``added_cond_kwargs={"image_embeds": [B x 1 x width, or B x 1 x states x width]}``.
+
+    Args:
+        name: of the IP-Adapter, for the error.
         scale: of the image attention beside the text's, 1 as published.
 
     Returns:
         The IP-Adapter's parameters by their published names; frozen, as all of the UNet.
     """
-    state = read(file)
-    layout = read_layout({key: tuple(value.shape) for key, value in state.items()}, file.name)
-    # Their order is that of the published files: down, up, middle.
-    layers = [name for name in unet.attn_processors if name.endswith("attn2.processor")]
-    widths = [unet.get_submodule(name.removesuffix(".processor")).to_q.out_features for name in layers]
+    layout, widths = prompt.layout, [layer.to_q.out_features for layer in cross_attention(unet)]
     if widths != list(layout.layers):
-        raise CamouflageError(f"{file.name} is for {len(layout.layers)} cross-attention layers of widths "
+        raise CamouflageError(f"{name} is for {len(layout.layers)} cross-attention layers of widths "
                               f"{list(layout.layers)}, but the base model has {len(widths)}: {widths}. Choose an "
                               "IP-Adapter of the same family with --image-prompt.")
-    projection = ImageProjection(image_embed_dim=layout.width, cross_attention_dim=layout.context,
-                                 num_image_text_embeds=layout.tokens)
-    named = {"image_proj.proj.weight": projection.image_embeds.weight, "image_proj.proj.bias":
-             projection.image_embeds.bias, "image_proj.norm.weight": projection.norm.weight,
-             "image_proj.norm.bias": projection.norm.bias}
+    net = projection(layout)
+    named = {f"image_proj.{key}": parameter for key, parameter in net.named_parameters()}
     processors: dict[str, Any] = {name: AttnProcessor2_0() for name in unet.attn_processors}
-    for name, width, number in zip(layers, widths, layout.numbers, strict=True):
-        processors[name] = IPAdapterAttnProcessor2_0(hidden_size=width, cross_attention_dim=layout.context,
-                                                     num_tokens=(layout.tokens,), scale=scale)
-        named[f"ip_adapter.{number}.to_k_ip.weight"] = processors[name].to_k_ip[0].weight
-        named[f"ip_adapter.{number}.to_v_ip.weight"] = processors[name].to_v_ip[0].weight
+    places = [name for name in processors if name.endswith("attn2.processor")]
+    for place, width, number in zip(places, widths, layout.numbers, strict=True):
+        processors[place] = IPAdapterAttnProcessor2_0(hidden_size=width, cross_attention_dim=layout.context,
+                                                      num_tokens=(layout.tokens,), scale=scale)
+        named[f"ip_adapter.{number}.to_k_ip.weight"] = processors[place].to_k_ip[0].weight
+        named[f"ip_adapter.{number}.to_v_ip.weight"] = processors[place].to_v_ip[0].weight
     with torch.no_grad():
         for key, parameter in named.items():
-            parameter.copy_(state[key])
+            parameter.copy_(prompt.state[key])
             parameter.requires_grad_(False)
     unet.set_attn_processor(processors)
-    unet.encoder_hid_proj = MultiIPAdapterImageProjection([projection])
+    unet.encoder_hid_proj = MultiIPAdapterImageProjection([net])
     unet.register_to_config(encoder_hid_dim_type="ip_image_proj")
     return named
 

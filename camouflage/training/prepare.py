@@ -1,7 +1,8 @@
 """The prepare command: photos become a dataset of latents, captions, embeddings and faces.
 
-Everything is computed by the host's and the nodes' own code, with the settings of the shipped Light workflow, so that
-training sees what inference will see. One picture at a time goes through the networks; photos are decoded ahead.
+Everything is computed by the host's and the nodes' own code, with the settings of the shipped Light workflows, so that
+training sees what inference will see: camouflage_light_public.json's, or camouflage_light.json's with
+--config light-authors.yaml. One picture at a time goes through the networks; photos are decoded ahead.
 
 A photo is recognised by its folder's position, its path, its size in bytes and its time of change. So a second run does
 only what is missing, without opening a file, and a photo that was changed counts as a new one; the dataset keeps the
@@ -18,7 +19,7 @@ from argparse import Namespace
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from ..method.faces import Picture
 from ..photos import Unreadable, decode
 from ..progress import progress
 from . import photos, sidecars
+from .config import Prepare, load
 from .shard_writer import ShardWriter
 from .shards import TOKENS, DatasetInfo, Sample, ShardReader
 
@@ -65,12 +67,13 @@ class Networks:
 
     def __init__(self, options: Namespace) -> None:
         in_process.enter(models=options.models)
-        self.options = options
+        self.options, self.chosen = options, chosen(options)
         from ..comfy import weights
 
         self.base_model = options.base_model or weights.find("checkpoint")[0]
         self.vae_file = options.vae or weights.find("vae")[0]
-        self.image_encoder = options.image_encoder or weights.find("image encoder")[0]
+        encoder = "face encoder" if self.chosen.image == "FaRL states" else "image encoder"
+        self.image_encoder = options.image_encoder or weights.find(encoder)[0]
         self.caption_model = options.caption_model or weights.default_folder("caption")
 
     def settings(self) -> dict[str, Any]:
@@ -78,7 +81,7 @@ class Networks:
         from ..comfy.weights import digest_of as digest
 
         o = self.options
-        return {"resolution": o.resolution, "base_model": digest(self.base_model), "vae": digest(self.vae_file),
+        return {**asdict(self.chosen), "base_model": digest(self.base_model), "vae": digest(self.vae_file),
                 "image_encoder": digest(self.image_encoder),
                 "caption": {"model": self.caption_model, "beams": BEAMS, "max_tokens": MAX_TOKENS,
                             "sidecars": o.sidecars},
@@ -86,10 +89,11 @@ class Networks:
                           "sidecars": o.sidecars}}
 
     def info(self) -> DatasetInfo:
-        """Settings, widths and the empty prompt's embedding."""
-        empty = self.text("").half()
-        return DatasetInfo(**self.settings(), text_width=empty.shape[1],
-                    image_width=len(self.image(torch.full((1, 64, 64, 3), 0.5))), empty_text=empty)
+        """Settings, sizes, and what stands for no text and for no picture."""
+        text, seen = self.text("").half(), self.image(torch.full((1, 64, 64, 3), 0.5))
+        nothing = torch.zeros_like(seen) if seen.ndim == 1 else self._no_picture()
+        return DatasetInfo(**self.settings(), text_width=text.shape[1], image_shape=list(seen.shape), empty_text=text,
+                           empty_image=nothing.half())
 
     @cached_property
     def _checkpoint(self) -> tuple[Any, Any]:
@@ -119,6 +123,10 @@ class Networks:
     def _encoder(self) -> Any:
         import comfy.clip_vision
 
+        from ..comfy import face_encoder
+
+        if self.chosen.image == "FaRL states":
+            return face_encoder.load_file(self.image_encoder)
         encoder = comfy.clip_vision.load(str(self.image_encoder))
         if encoder is None:
             raise CamouflageError(f"{self.image_encoder} is not an image encoder. Use the one that the image prompt "
@@ -130,7 +138,7 @@ class Networks:
         from ..comfy.prepare import prepare
 
         image = torch.from_numpy(np.array(photo).astype(np.float32) / 255.0)[None]
-        image = prepare(image, self.options.resolution, crop=True)
+        image = prepare(image, self.chosen.resolution, self.chosen.fit)
         check_sides(image, "photo")
         return image
 
@@ -146,8 +154,15 @@ class Networks:
         return clip.encode_from_tokens(clip.tokenize(caption))[0, :TOKENS].float()
 
     def image(self, image: torch.Tensor) -> torch.Tensor:
-        """(width,), as CLIP Vision Encode gives it with crop "none", which the shipped workflow uses."""
-        return self._encoder.encode_image(image, crop=False).image_embeds[0].float()
+        """(width,) or states x width, as CLIP Vision Encode gives it with crop "none", which the workflows use."""
+        output = self._encoder.encode_image(image, crop=False)
+        embedding = self.chosen.image == "CLIP embedding"
+        return (output.image_embeds if embedding else output.penultimate_hidden_states)[0].float()
+
+    def _no_picture(self) -> torch.Tensor:
+        from ..comfy.face_encoder import zero_states
+
+        return zero_states(self._encoder)[0]
 
     def caption(self, image: torch.Tensor) -> str:
         """As the Caption node says it."""
@@ -169,6 +184,12 @@ class Networks:
         picture = (self.faces(image) if photo.faces is None else
                    sidecars.scale_and_crop(photo.faces, height, width))
         return Sample(source, self.latent(image), self.text(caption), self.image(image), caption, picture)
+
+
+def chosen(options: Namespace) -> Prepare:
+    """What the settings say; --resolution, which was there before them, goes first."""
+    settings = load("light", options.config, options.set).prepare
+    return settings if options.resolution is None else replace(settings, resolution=options.resolution)
 
 
 # --- which photos -------------------------------------------------------------------------------------------------

@@ -2,10 +2,10 @@
 
 A file ``shard-00000-of-00004.bin`` is a sequence of frames. A frame is a head of 16 bytes (``b"CMFG"``; lengths of the
 two parts that follow, and CRC-32 of these lengths and both parts, each uint32, little endian), JSON in UTF-8, and
-float16 numbers, little endian. The first frame is the header: :class:`DatasetInfo`, with the embedding of the empty
-prompt as its numbers. Every other is a picture: ``source``, ``height``, ``width`` (px), ``caption``, ``persons`` (how
-many faces) and ``faces`` (JSON of :class:`camouflage.method.faces.Faces`); its numbers are latent, text and image
-embedding, one after the other.
+float16 numbers, little endian. The first frame is the header: :class:`DatasetInfo`, with what stands for no text and
+for no picture as its numbers. Every other is a picture: ``source``, ``height``, ``width`` (px), ``caption``,
+``persons`` (how many faces) and ``faces`` (JSON of :class:`camouflage.method.faces.Faces`); its numbers are latent, text
+embedding and what the image encoder says, one after the other.
 
 Appending is writing bytes, and bytes that are written never change. A process that is killed leaves at most one torn
 frame at the end, a power cut whatever was not yet on the disk. So the file is synced every 16 MiB, the writer cuts off
@@ -26,7 +26,7 @@ import mmap
 import re
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,7 +37,7 @@ import torch
 from ..errors import CamouflageError
 from ..method.faces import Faces, Picture
 
-FORMAT, VERSION = "camouflage-dataset", 2
+FORMAT, VERSION = "camouflage-dataset", 3
 TOKENS = 77  # of a CLIP text embedding
 CELL = 8  # px of a side of a latent cell
 SYNCED = 16 << 20  # bytes: after so many, what was written is brought onto the disk
@@ -45,8 +45,9 @@ _TAIL = 4 * SYNCED  # bytes: more than a power cut can have spoilt; the rows in 
 _NAME = re.compile(r"shard-(\d{5})-of-(\d{5})\.bin")
 _HEAD, _MAGIC = struct.Struct("<4sIII"), b"CMFG"
 _HEADER = {"format": str, "version": int, "resolution": int, "base_model": str, "vae": str, "image_encoder": str,
-           "caption": dict, "faces": dict, "text_width": int, "image_width": int}
+           "fit": str, "image": str, "caption": dict, "faces": dict, "text_width": int, "image_shape": list}
 _ROW = {"source": str, "height": int, "width": int, "caption": str, "persons": int, "faces": str}
+_EMPTY = ("empty_text", "empty_image")  # the header's tensors
 _BROKEN = (OSError, ValueError, RecursionError)  # what bytes of another form lead to
 
 
@@ -55,27 +56,37 @@ class DatasetInfo:
     """What all pictures of a dataset have in common.
 
     Attributes:
-        resolution: px of the longer side.
+        resolution: px of the longer side, or of both ("square").
+        fit: "crop" or "square", as in Prepare Image.
+        image: what is stored of every picture: "CLIP embedding", "CLIP states" or "FaRL states" (hidden states).
         base_model, vae, image_encoder: SHA-256 of the files, hex.
         caption, faces: settings of the two, as JSON has them.
-        text_width, image_width: numbers in a token of the text, and in an image embedding.
+        text_width: numbers in a token of the text.
+        image_shape: of what is stored of every picture: [width], or [states, width].
         empty_text: 77 x text_width, float16: the embedding of the empty prompt.
+        empty_image: of ``image_shape``, float16: zeros for an embedding, else the encoder's states of a zero tensor.
     """
 
     resolution: int
     base_model: str
     vae: str
     image_encoder: str
+    fit: str
+    image: str
     caption: Mapping[str, Any]
     faces: Mapping[str, Any]
     text_width: int
-    image_width: int
+    image_shape: Sequence[int]
     empty_text: torch.Tensor
+    empty_image: torch.Tensor
 
     def __post_init__(self) -> None:
         if self.empty_text.dtype != torch.float16 or self.empty_text.shape != (TOKENS, self.text_width):
             raise CamouflageError(f"empty_text must be {TOKENS} x {self.text_width}, float16, but got "
                                   f"{tuple(self.empty_text.shape)}, {self.empty_text.dtype}.")
+        if self.empty_image.dtype != torch.float16 or self.empty_image.shape != tuple(self.image_shape):
+            raise CamouflageError(f"empty_image must be {tuple(self.image_shape)}, float16, but got "
+                                  f"{tuple(self.empty_image.shape)}, {self.empty_image.dtype}.")
 
     def settings(self) -> dict[str, Any]:
         """Everything but the tensor, flat: ``{"resolution": 768, …, "faces threshold": 0.5}``."""
@@ -84,7 +95,7 @@ class DatasetInfo:
             content = getattr(self, field.name)
             if isinstance(content, Mapping):
                 flat |= {f"{field.name} {key}": inner for key, inner in content.items()}
-            elif field.name != "empty_text":
+            elif field.name not in _EMPTY:
                 flat[field.name] = content
         return flat
 
@@ -103,7 +114,7 @@ class Sample:
         source: 32 hex digits that stand for the photo and its version.
         latent: 4 x h x w, float32, as the UNet sees it (scaled by 0.18215).
         text: 77 x text_width, float32: CLIP embedding of the caption.
-        image: (image_width,), float32: CLIP embedding of the picture.
+        image: of ``image_shape``, float32: what the image encoder says of the picture.
         caption: its words.
         picture: size (8 h x 8 w px) and faces of the prepared picture.
 
@@ -158,14 +169,14 @@ def _frame(fields: Mapping[str, Any], *tensors: torch.Tensor) -> bytes:
 
 def header_of(info: DatasetInfo) -> bytes:
     """The first frame of a file."""
-    values = {field.name: getattr(info, field.name) for field in fields(info) if field.name != "empty_text"}
-    return _frame({"format": FORMAT, "version": VERSION, **values}, info.empty_text)
+    values = {field.name: getattr(info, field.name) for field in fields(info) if field.name not in _EMPTY}
+    return _frame({"format": FORMAT, "version": VERSION, **values}, *(getattr(info, name) for name in _EMPTY))
 
 
 def shapes(fields: Mapping[str, Any], info: DatasetInfo) -> dict[str, tuple[int, ...]]:
     """Of a row's tensors, in their order; ``fields`` holds "height" and "width"."""
     return {"latent": (4, fields["height"] // CELL, fields["width"] // CELL), "text": (TOKENS, info.text_width),
-            "image": (info.image_width,)}
+            "image": tuple(info.image_shape)}
 
 
 def frame_of(sample: Sample, info: DatasetInfo) -> bytes:
@@ -206,11 +217,14 @@ class ShardReader:
                 raise CamouflageError(f"{path} is not a dataset of version {VERSION}, the one that this program writes "
                                       "and reads. Prepare the photos again, into a new folder.")
             _check(header, _HEADER)
-            if self.start - numbers != 2 * TOKENS * header["text_width"]:
+            text, image = (TOKENS, header["text_width"]), tuple(header["image_shape"])
+            if not 1 <= len(image) <= 2 or not all(type(side) is int and side > 0 for side in image):
+                raise ValueError("a size in it is impossible")
+            if self.start - numbers != 2 * (math.prod(text) + math.prod(image)):
                 raise ValueError("its header has another size")
-            empty = self._numbers(numbers, (TOKENS, header["text_width"])).half()
             self.info = DatasetInfo(**{name: header[name] for name in _HEADER if name not in ("format", "version")},
-                                    empty_text=empty)
+                                    empty_text=self._numbers(numbers, text).half(),
+                                    empty_image=self._numbers(numbers + 2 * math.prod(text), image).half())
         except CamouflageError:
             raise
         except _BROKEN as error:

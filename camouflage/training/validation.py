@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..method.attribute_map import as_picture
+from ..method.attribute_map import AttributeMap, as_picture
 from . import export
 from .config import Identity, Light
-from .dataset import Sample
+from .dataset import DatasetInfo, Sample
 from .randomness import deterministic
 
-SAMPLER, SCHEDULER = "dpmpp_sde", "karras"  # paper: DPM++ SDE Karras
+SAMPLER, SCHEDULER = "dpmpp_2m_sde", "karras"  # paper: DPM++ SDE Karras, as the authors' code means it
 
 
 class Sampler:
@@ -35,7 +35,7 @@ class Sampler:
         self._options = options
         self._loaded: SimpleNamespace | None = None
 
-    def light(self, adapter: Path, samples: Sequence[Sample], maps: Sequence[torch.Tensor], empty_text: torch.Tensor,
+    def light(self, adapter: Path, samples: Sequence[Sample], maps: Sequence[AttributeMap], info: DatasetInfo,
               config: Light, image_prompt: Path | None = None) -> list[np.ndarray]:
         """Paints pictures with an exported Light adapter.
 
@@ -43,8 +43,8 @@ class Sampler:
             adapter: its file.
             image_prompt: file of an IP-Adapter that is trained as well; None: the one that this was made with.
             samples: what to paint.
-            maps: 41 x h x w for each.
-            empty_text: 77 x 768.
+            maps: one for each.
+            info: of their dataset.
 
         Returns:
             For each a picture of three side by side, H x 3 W x 3, uint8: the original (through the VAE), its map, and
@@ -60,13 +60,14 @@ class Sampler:
             for sample, attribute_map in zip(samples, maps, strict=True):
                 model = host.model
                 if prompt is not None:
-                    embedding = SimpleNamespace(image_embeds=sample.image[None])
-                    model = prompt_module.apply(model, prompt, embedding, config.image_prompt.scale)
-                batch = attribute_map[None]  # the same for both, so that they share the control, as the nodes' do
-                positive, negative = (adapter_module.apply([[text[None].float(), {}]], net, batch, 1.0)
-                                      for text in (sample.text, empty_text))
+                    seen = SimpleNamespace(image_embeds=sample.image[None],
+                                           penultimate_hidden_states=sample.image[None])
+                    model = prompt_module.apply(model, prompt, seen, config.image_prompt.scale,
+                                                clip_vision=info.empty_image[None].float())
+                positive, negative = (adapter_module.apply([[text[None].float(), {}]], net, attribute_map, 1.0)
+                                      for text in (sample.text, info.empty_text))
                 painted = self._sample(host, model, positive, negative, sample, config, config.validation.cfg)
-                shown = [self._decode(host, sample.latent[None]), as_picture(batch)[0],
+                shown = [self._decode(host, sample.latent[None]), as_picture(attribute_map)[0],
                          self._decode(host, painted)]
                 pictures.append(_as_bytes(torch.cat(shown, dim=1)))
         return pictures

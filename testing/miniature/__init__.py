@@ -65,7 +65,7 @@ def _build(models: Path, seed: int, report: Callable[[str], None]) -> None:
     builders = (
         diffusion.checkpoint, diffusion.vae, diffusion.controlnets, annotators.depth, annotators.normal,
         annotators.segmentation, pose.pose, annotators.lineart, annotators.caption, faces.faces,
-        light.light, recognition.recognition,
+        light.light, recognition.recognition, diffusion.negative_embedding,
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):  # constructors of models draw from the caller's random numbers
         for builder in builders:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from .tensors import State, file_of, generator, random_state
+from .tensors import State, file_of, generator, random_state, random_tensor
 
 CHANNELS = 320
 CHANNEL_MULT = (1, 2)
@@ -257,3 +257,9 @@ def controlnets(models: Path, seed: int) -> None:
     for role, hint_channels in CONTROLNET_ROLES.items():
         path = file_of(models, role)
         save_file(random_state(controlnet_shapes(hint_channels), generator(seed, path), _CONTROLNET_GAINS), path)
+
+
+def negative_embedding(models: Path, seed: int) -> None:
+    """Write the textual inversion for the negative prompt: eight vectors, single precision."""
+    path = file_of(models, "negative embedding")
+    save_file({"emb_params": random_tensor("emb_params", (8, CONTEXT), generator(seed, path))}, path)

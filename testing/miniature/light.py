@@ -1,4 +1,4 @@
-"""Light in miniature: image encoder, IP-Adapter and the adapter that reads the attribute map."""
+"""Light in miniature: image encoders, IP-Adapters and the adapter that reads the attribute map."""
 
 from __future__ import annotations
 
@@ -6,17 +6,22 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
 from safetensors.torch import save_file
 
-from camouflage.method.attribute_map import ENCODING, ENCODING_VERSION
-from camouflage.method.light_adapter import Layout, shapes_of
+from camouflage import weights
+from camouflage.method.attribute_map import PROBABILITIES
+from camouflage.method.image_prompt import ImagePromptLayout, ResamplerLayout, shapes_of
+from camouflage.method.light_adapter import Layout
+from camouflage.method.light_adapter import shapes_of as adapter_shapes
 
 from .diffusion import CHANNEL_MULT, CHANNELS, CONTEXT, LEVEL_DEPTH, RES_BLOCKS, Shape, clip_layers, layer
 from .tensors import State, file_of, generator, random_state
 
 VISION_WIDTH, VISION_LAYERS, VISION_PATCH, VISION_SIZE = 1024, 24, 14, 224
 EMBEDDING = 768
-TOKENS = 4
+TOKENS, QUERIES = 4, 16
+FARL_WIDTH, FARL_LAYERS, FARL_PATCH, FARL_EMBEDDING = 768, 2, 16, 512  # 12 layers in the published file
 
 
 def vision_shapes() -> Iterator[Shape]:
@@ -31,6 +36,26 @@ def vision_shapes() -> Iterator[Shape]:
     yield from layer("visual_projection", EMBEDDING, VISION_WIDTH, bias=False)
 
 
+def farl_shapes() -> Iterator[Shape]:
+    """Keys and shapes of FaRL's image encoder in the layout of OpenAI's CLIP, at full width."""
+    width, prefix = FARL_WIDTH, "visual."
+    yield f"{prefix}class_embedding", (width,)
+    yield f"{prefix}positional_embedding", ((VISION_SIZE // FARL_PATCH) ** 2 + 1, width)
+    yield f"{prefix}proj", (width, FARL_EMBEDDING)
+    yield f"{prefix}conv1.weight", (width, 3, FARL_PATCH, FARL_PATCH)
+    yield from layer(f"{prefix}ln_pre", width)
+    for index in range(FARL_LAYERS):
+        key = f"{prefix}transformer.resblocks.{index}"
+        yield f"{key}.attn.in_proj_weight", (3 * width, width)
+        yield f"{key}.attn.in_proj_bias", (3 * width,)
+        yield from layer(f"{key}.attn.out_proj", width, width)
+        yield from layer(f"{key}.ln_1", width)
+        yield from layer(f"{key}.mlp.c_fc", 4 * width, width)
+        yield from layer(f"{key}.mlp.c_proj", width, 4 * width)
+        yield from layer(f"{key}.ln_2", width)
+    yield from layer(f"{prefix}ln_post", width)
+
+
 def attention_widths() -> list[int]:
     """Width of every cross-attention layer of the miniature UNet, in the published order: input, output, middle."""
     levels = [CHANNELS * mult for mult, depth in zip(CHANNEL_MULT, LEVEL_DEPTH, strict=True) if depth]
@@ -39,13 +64,12 @@ def attention_widths() -> list[int]:
     return [*down, *up, CHANNELS * CHANNEL_MULT[-1]]
 
 
-def ip_adapter_shapes() -> Iterator[Shape]:
-    """Keys and shapes of an IP-Adapter in the published layout: the N-th layer has the number 2 N + 1."""
-    yield from layer("image_proj.proj", TOKENS * CONTEXT, EMBEDDING)
-    yield from layer("image_proj.norm", CONTEXT)
-    for place, width in enumerate(attention_widths()):
-        yield f"ip_adapter.{2 * place + 1}.to_k_ip.weight", (width, CONTEXT)
-        yield f"ip_adapter.{2 * place + 1}.to_v_ip.weight", (width, CONTEXT)
+def image_prompt_layout(width: int, plus: bool) -> ImagePromptLayout:
+    """Of an IP-Adapter for the miniature UNet: plain, for embeddings of a width, or Plus, of one layer, for states."""
+    layers = tuple(attention_widths())
+    numbers = tuple(2 * place + 1 for place in range(len(layers)))
+    resampler = ResamplerLayout(CONTEXT, CONTEXT, 1, 4 * CONTEXT) if plus else None
+    return ImagePromptLayout(width, CONTEXT, QUERIES if plus else TOKENS, layers, numbers, resampler)
 
 
 def save_described(state: State, path: Path, metadata: dict[str, str]) -> None:
@@ -54,18 +78,23 @@ def save_described(state: State, path: Path, metadata: dict[str, str]) -> None:
     content = path.read_bytes()
     size = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + size])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
     described = json.dumps(header, separators=(",", ":")).encode().ljust(size)
     path.write_bytes(content[:8] + described + content[8 + size :])
 
 
 def light(models: Path, seed: int) -> None:
-    """Write image encoder, IP-Adapter and Light adapter, half precision."""
+    """Write image encoders, IP-Adapters and Light adapter, half precision."""
     path = file_of(models, "image encoder")
     save_file(random_state(vision_shapes(), generator(seed, path)), path)
-    path = file_of(models, "image prompt")
-    save_file(random_state(ip_adapter_shapes(), generator(seed, path)), path)
+    path = file_of(models, "face encoder")
+    torch.save({"state_dict": random_state(farl_shapes(), generator(seed, path))}, path)
+    for role, width in (("image prompt", EMBEDDING), ("image prompt (Plus)", VISION_WIDTH),
+                        ("image prompt (trained)", FARL_WIDTH)):
+        path = file_of(models, role)
+        state = random_state(shapes_of(image_prompt_layout(width, role != "image prompt")), generator(seed, path))
+        save_described(state, path, {"image_encoder": weights.FARL} if "trained" in role else {})
     path = file_of(models, "light adapter")
     layout = Layout(tuple(CHANNELS * mult for mult in CHANNEL_MULT), RES_BLOCKS)
-    save_described(random_state(shapes_of(layout), generator(seed, path), {"": 0.5}), path,
-                   {"encoding": ENCODING, "encoding_version": str(ENCODING_VERSION)})
+    save_described(random_state(adapter_shapes(layout), generator(seed, path), {"": 0.5}), path,
+                   PROBABILITIES.metadata)

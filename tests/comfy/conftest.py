@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from image_prompts import diffusers_unet, one_step
 from in_host import FACE_FILES, NETS, SIZE, enter_host, only_folder, pictures, vouch_for
 
 enter_host()
@@ -64,6 +65,25 @@ def dual_cfg(host, sd):
                         cfg_conds=cfg, cfg_cond2_negative=scale, style="nested")[0]
 
     return guider
+
+
+@pytest.fixture
+def cfg(host, sd):
+    """cfg(model, positive, negative) -> a stock CFGGuider of scale 4."""
+    return lambda model, positive=None, negative=None: host.run(
+        "CFGGuider", model=model, positive=positive or sd.positive, negative=negative or sd.negative, cfg=4.0)[0]
+
+
+@pytest.fixture(scope="session")
+def step(host, sd):
+    """step(guider, batch) -> the denoised prediction of one Euler step, its input x and its sigma."""
+    return one_step(host, sd)
+
+
+@pytest.fixture(scope="module")
+def unet(miniature_models):
+    """diffusers' UNet with the weights of the miniature checkpoint; a file of tests may put IP-Adapters into it."""
+    return diffusers_unet(miniature_models)
 
 
 @pytest.fixture(scope="session")

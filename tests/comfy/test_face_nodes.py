@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from camouflage.method.attribute_map import attribute_map
+from camouflage.method.attribute_map import PROBABILITIES, SIGNED, attribute_map
 from camouflage.method.attributes import edit
 from camouflage.method.faces import Face, Faces, Picture
 from in_host import pictures
@@ -51,9 +52,14 @@ def test_preview_draws_every_box(run, height, width):
 def test_the_map_has_the_latents_size(run):
     faces, = run("FaceAttributes", image=pictures(4, 2, 128, 256))
     expected = attribute_map(faces, 16, 32)
-    assert torch.equal(run("AttributeMap", faces=faces, width=256, height=128)[0], expected) and expected.any()
+    signed, _ = run("AttributeMap", faces=faces, width=256, height=128)
+    assert torch.equal(signed.values, expected) and expected.any() and signed.encoding == SIGNED
     drawn, shown = run("AttributeMap", faces=faces, latent={"samples": torch.zeros(2, 4, 24, 48)})
-    assert drawn.shape == (2, 41, 24, 48) and shown.shape == (2, 192, 384, 3) and shown.any()
+    assert drawn.values.shape == (2, 41, 24, 48) and shown.shape == (2, 192, 384, 3) and shown.any()
+    adapter = SimpleNamespace(encoding=PROBABILITIES)
+    followed, _ = run("AttributeMap", faces=faces, width=256, height=128, adapter=adapter)
+    assert torch.equal(followed.values, attribute_map(faces, 16, 32, encoding=PROBABILITIES))
+    assert followed.encoding == PROBABILITIES and not torch.equal(followed.values, expected)
     with pytest.raises(ValueError, match="256 x 128 px, but the map is for 320 x 192 px: another shape"):
         run("AttributeMap", faces=faces, latent={"samples": torch.zeros(2, 4, 24, 40)})
     with pytest.raises(ValueError, match="multiples of 8"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from types import SimpleNamespace
 
 import comfy.clip_vision
 import comfy.model_patcher
@@ -13,15 +12,23 @@ import pytest
 import torch
 
 from camouflage.errors import CamouflageError
+from image_prompts import Watch, reference
 from in_host import difference
-from light_weights import EMBEDDING, SD15_LAYERS, ip_adapter, patches, random_map, save, seen, t2i_adapter
+from light_weights import (
+    EMBEDDING,
+    SD15_LAYERS,
+    ip_adapter,
+    patches,
+    plus_adapter,
+    random_map,
+    save,
+    seen,
+    t2i_adapter,
+)
 
-TIMESTEP = 600
-KEYS = ("image_proj", "ip_adapter")
 ORDER = {1: ("input", 1), 3: ("input", 2), 5: ("input", 4), 7: ("input", 5), 9: ("input", 7), 11: ("input", 8),
          13: ("output", 3), 15: ("output", 4), 17: ("output", 5), 19: ("output", 6), 21: ("output", 7),
          23: ("output", 8), 25: ("output", 9), 27: ("output", 10), 29: ("output", 11), 31: ("middle", 0)}
-MARK = "camouflage_identity_branch"
 
 
 @pytest.fixture(scope="module")
@@ -40,86 +47,6 @@ def states():
 def adapters(prompt, states, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ip")
     return [prompt.load(save(state, folder / f"{i}.safetensors")) for i, state in enumerate(states)]
-
-
-@pytest.fixture(scope="module")
-def unet(miniature_models):
-    """diffusers' UNet with the weights of the miniature checkpoint."""
-    from diffusers import UNet2DConditionModel
-    from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
-
-    from testing.miniature.diffusion import diffusers_configs
-
-    net = UNet2DConditionModel(**diffusers_configs()["unet"])
-    checkpoint = miniature_models / "checkpoints" / "Realistic_Vision_V5.1_fp16-no-ema.safetensors"
-    weights = convert_ldm_unet_checkpoint(comfy.utils.load_torch_file(str(checkpoint)), dict(net.config))
-    net.load_state_dict({key: value.float() for key, value in weights.items()})
-    return net.eval().requires_grad_(False)
-
-
-@pytest.fixture
-def cfg(host, sd):
-    return lambda model, positive=None, negative=None: host.run(
-        "CFGGuider", model=model, positive=positive or sd.positive, negative=negative or sd.negative, cfg=4.0)[0]
-
-
-class Watch:
-    """A clone of a model that records, with the host's own hooks, each call's predictions and attentions."""
-
-    def __init__(self, model):
-        self.model = model.clone()
-        self.predictions: dict[tuple[int, bool], torch.Tensor] = {}
-        self.attentions: list[SimpleNamespace] = []
-        self.model.set_model_unet_function_wrapper(self._predict)
-        self.model.model_options["transformer_options"]["optimized_attention_override"] = self._attend
-
-    def __deepcopy__(self, memo):
-        return self
-
-    def _predict(self, apply_model, args):
-        result = apply_model(args["input"], args["timestep"], **args["c"])
-        identity = bool(args["c"]["transformer_options"].get(MARK))
-        for branch, part in zip(args["cond_or_uncond"], result.chunk(len(args["cond_or_uncond"])), strict=True):
-            self.predictions[branch, identity] = part.clone()
-        return result
-
-    def _attend(self, attention, q, k, v, *args, **kwargs):
-        options = kwargs["transformer_options"]
-        self.attentions.append(SimpleNamespace(
-            tokens=k.shape[1], cells=q.shape[1], branches=tuple(options["cond_or_uncond"]), block=options["block"],
-            identity=bool(options.get(MARK)), keys=k.clone() if k.shape[1] == 4 else None))
-        return attention(q, k, v, *args, **kwargs)
-
-    def image(self):
-        return [call for call in self.attentions if call.tokens == 4]
-
-
-@pytest.fixture(scope="module")
-def step(host, sd):
-    """step(guider, batch) -> the denoised prediction of one Euler step, its input x and its sigma."""
-    def run(guider, batch=1):
-        sigma = float(sd.model.get_model_object("model_sampling").sigma(torch.tensor(TIMESTEP)))
-        noise, = host.run("RandomNoise", noise_seed=3)
-        euler, = host.run("KSamplerSelect", sampler_name="euler")
-        empty = {"samples": torch.zeros(batch, 4, 8, 8)}
-        result = host.run("SamplerCustomAdvanced", noise=noise, guider=guider, sampler=euler,
-                          sigmas=torch.tensor([sigma, 0.0]), latent_image=empty)[0]["samples"]
-        return result * 0.18215, noise.generate_noise(empty) * sigma, sigma
-    return run
-
-
-@torch.no_grad()
-def reference(unet, states, weights, embeds, x, sigma, text):
-    """diffusers: D of one step with these IP-Adapters; embeds: one tensor pictures x width an adapter."""
-    nested = [{key: {k.removeprefix(f"{key}."): v for k, v in state.items() if k.startswith(f"{key}.")}
-               for key in KEYS} for state in states]
-    unet._load_ip_adapter_weights(nested)
-    for processor in unet.attn_processors.values():
-        if hasattr(processor, "to_k_ip"):
-            processor.scale = list(weights)
-    noise = unet(x / (sigma**2 + 1) ** 0.5, TIMESTEP, text.expand(len(x), -1, -1),
-                 added_cond_kwargs={"image_embeds": [e[:, None] for e in embeds]}, return_dict=False)[0]
-    return x - sigma * noise
 
 
 @pytest.mark.parametrize("number", [1, 2])
@@ -351,6 +278,11 @@ def bad_file(kind, states, folder, miniature_models):
             "plus": lambda: {"image_proj.latents": torch.zeros(1, 16, 768), **{k: v for k, v in state.items()
                                                                                if k.startswith("ip_adapter")}},
             "incomplete": lambda: {k: v for k, v in state.items() if k != "ip_adapter.5.to_v_ip.weight"},
+            "FaceID": lambda: {f"image_proj.proj.{n}.weight": torch.zeros(4, 512) for n in (0, 2)},
+            "full-face": lambda: {f"image_proj.proj.{n}.weight": torch.zeros(4, 4) for n in (0, 2, 3)},
+            "FaceID-Plus": lambda: {"image_proj.perceiver_resampler.latents": torch.zeros(1, 4, 768)},
+            "SDXL": lambda: plus_adapter(width=8, context=2048, dim=64, heads=1, depth=1),
+            "more inside": lambda: {**state, "ip_adapter.1.gate": torch.zeros(2, 2)},
             "LoRA inside": lambda: {**state, "ip_adapter.1.to_q_lora.down.weight": torch.zeros(2, 2)},
         }[kind](), path)
     return path
@@ -358,9 +290,11 @@ def bad_file(kind, states, folder, miniature_models):
 
 @pytest.mark.parametrize(("kind", "words"), [
     ("controlnet", "is a ControlNet"), ("pickle", "only .safetensors"), ("disguised", "could not be loaded"),
-    ("truncated", "could not be loaded"), ("light adapter", "T2I-Adapter"), ("plus", "Plus, full-face, FaceID"),
+    ("truncated", "could not be loaded"), ("light adapter", "T2I-Adapter"), ("plus", "another kind of IP-Adapter"),
+    ("FaceID", "FaceID adapter: it reads the embedding of a face recogniser"), ("full-face", "is a full-face adapter"),
+    ("FaceID-Plus", "FaceID adapter"), ("SDXL", "IP-Adapter for SDXL: .* width 2048"),
     ("incomplete", r"ip_adapter.5.to_v_ip.weight is absent, but must be \[320, 768\]"),
-    ("LoRA inside", r"to_q_lora.down.weight is \[2, 2\], but must be absent"),
+    ("LoRA inside", "FaceID adapter"), ("more inside", r"ip_adapter.1.gate is \[2, 2\], but must be absent"),
 ])
 def test_every_other_file_is_refused(prompt, states, tmp_path, miniature_models, kind, words):
     with pytest.raises(CamouflageError, match=words):

@@ -27,7 +27,7 @@ def error(host):
 
 @pytest.fixture(scope="module")
 def encoding(host):
-    return host.module("camouflage.method.light_adapter").SIGNED
+    return host.module("camouflage.method.attribute_map").SIGNED
 
 
 @pytest.fixture(scope="module")
@@ -247,11 +247,45 @@ def test_the_encoding_is_checked(light, theirs, encoding, tmp_path, error):
     for metadata in ({"encoding": "other", "encoding_version": "1"},
                      {"encoding": "camouflage-signed", "encoding_version": "2"}, {"encoding": "camouflage-signed"}):
         path = save(theirs.state_dict(), tmp_path / "a.safetensors", metadata)
-        with pytest.raises(error, match=r"encoding '.*' version .*'camouflage-signed' version 1"):
+        with pytest.raises(error, match=r"encoding '.*' version .*camouflage-signed version 1 or camouflage-prob"):
             light.load(path, encoding)
     assert light.load(save(theirs.state_dict(), tmp_path / "b.safetensors"), encoding).encoding == encoding
     with pytest.raises(error, match="does not say .* camouflage-signed version 1"):
         light.load(tmp_path / "b.safetensors", None)
+
+
+def test_an_adapter_and_a_map_of_different_encodings_are_refused(host, light, theirs, encoding, adapter, sd, tmp_path,
+                                                                 error):
+    """Each adapter takes the map that is drawn for it, and no other; a bare tensor counts as camouflage-signed."""
+    module = host.module("camouflage.method.attribute_map")
+    metadata = {"encoding": "camouflage-probabilities", "encoding_version": "1"}
+    other = light.load(save(theirs.state_dict(), tmp_path / "other.safetensors", metadata), encoding)
+    assert other.encoding == module.PROBABILITIES and adapter.encoding == module.SIGNED
+    for wanted, given in ((other, module.SIGNED), (adapter, module.PROBABILITIES)):
+        light.apply(sd.positive, wanted, module.AttributeMap(random_map(1), wanted.encoding), 1.0)
+        with pytest.raises(error, match=f"'map' is in the encoding {given}, but .* trained on {wanted.encoding}"):
+            light.apply(sd.positive, wanted, module.AttributeMap(random_map(1), given), 1.0)
+    with pytest.raises(error, match="trained on camouflage-probabilities"):
+        light.apply(sd.positive, other, random_map(1), 1.0)
+    assumed, = host.run("CamouflageLightAdapterLoader", adapter="camouflage_light_sd15.safetensors")
+    assert assumed.encoding == module.PROBABILITIES, "what the file says counts, not what the node assumes"
+
+
+def test_a_3x3_with_one_tap_is_the_1x1_that_it_was(light, theirs, encoding, tmp_path):
+    """To the bit, against torch's own 1x1; with a second tap it stays a 3x3."""
+    state = dict(theirs.state_dict())
+    middle = state["adapter.conv_in.weight"][:, :, 1:2, 1:2].clone()
+    state["adapter.conv_in.weight"] = torch.zeros_like(state["adapter.conv_in.weight"])
+    state["adapter.conv_in.weight"][:, :, 1:2, 1:2] = middle
+    net = light.load(save(state, tmp_path / "one.safetensors"), encoding).net
+    attribute_map = random_map(3)
+    wanted = torch.nn.functional.conv2d(attribute_map, middle, state["adapter.conv_in.bias"])
+    assert difference(net.conv_in(attribute_map), wanted) == 0.0 and net.conv_in.kernel_size == (1, 1)
+    state["adapter.conv_in.weight"][3, 4, 0, 2] = 1e-3
+    net = light.load(save(state, tmp_path / "two.safetensors"), encoding).net
+    wanted = torch.nn.functional.conv2d(attribute_map, state["adapter.conv_in.weight"], state["adapter.conv_in.bias"],
+                                        padding=1)
+    assert difference(net.conv_in(attribute_map), wanted) < 1e-5 and net.conv_in.kernel_size == (3, 3)
 
 
 def bad_file(kind, theirs, miniature_models, folder):
@@ -320,7 +354,9 @@ def test_the_nodes_load_and_apply_and_hold_to_their_ranges(loaders, sd, error):
         return next(i for i in loaders[node].define_schema().inputs if i.id == "adapter").options
 
     assert options("CamouflageLightAdapterLoader") == ["camouflage_light_sd15.safetensors", "mine.safetensors"]
-    assert options("CamouflageImagePromptLoader") == ["ip-adapter_sd15.safetensors", "ip.safetensors"]
+    assert options("CamouflageImagePromptLoader") == [
+        "ip-adapter_sd15.safetensors", "ip-adapter-plus_sd15.safetensors",
+        "camouflage_light_sd15_image_prompt.safetensors", "ip.safetensors"]
     assert folder_paths.folder_names_and_paths["ipadapter"][0][1:] == [folder_paths.models_dir + "/ipadapter"]
     assert {".bin", ".safetensors"} <= set(folder_paths.folder_names_and_paths["ipadapter"][1])
     for node, words in (("CamouflageLightAdapterLoader", r"be trained \(docs/training\.md\)\n.*camouflage_light_sd15"),
@@ -331,7 +367,7 @@ def test_the_nodes_load_and_apply_and_hold_to_their_ranges(loaders, sd, error):
         with pytest.raises(error, match=r"'../x.safetensors', which is not in models/.*Found: "):
             loaders[node].execute("../x.safetensors", **extra)
     adapter, = loaders["CamouflageLightAdapterLoader"].execute("mine.safetensors", "refuse").result
-    with pytest.raises(error, match="'encoding' is 'other', but must be one of: camouflage-signed, refuse"):
+    with pytest.raises(error, match="'encoding' is 'other', but must be one of: camouflage-signed, refuse, cam"):
         loaders["CamouflageLightAdapterLoader"].execute("mine.safetensors", "other")
     run = loaders["CamouflageApplyLightAdapter"].execute
     conditioning, = run(sd.positive, adapter, random_map(1), 0.5, 0.1, 0.9).result

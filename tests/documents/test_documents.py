@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +188,9 @@ def test_the_weights_table_has_every_file_with_what_a_person_needs() -> None:
         assert f"`models/{weight.path}`" in row and weight.licence in row and (weight.url or document.TRAINED) in row
         assert row.count("|") == 7
     assert "722.6 MB" in document.weights_table()
-    assert [document.size_text(size) for size in (None, 5_000_000, 2_130_000_000)] == ["-", "5.0 MB", "2.13 GB"]
+    sizes = (None, 24_655, 5_000_000, 2_130_000_000)
+    texts = ["size unknown", "24.7 kB", "5.0 MB", "2.13 GB"]
+    assert [dataclasses.replace(REGISTRY[0], size=size).size_text for size in sizes] == texts
 
 
 def test_every_workflow_has_a_row_and_says_what_it_needs() -> None:

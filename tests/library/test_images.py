@@ -15,6 +15,7 @@ from camouflage.images import (
     annotation_size,
     as_rgb,
     bands,
+    centre_square,
     check_megapixels,
     check_sides,
     colour_name,
@@ -148,6 +149,18 @@ def test_working_size_of_common_shapes():
     assert working_size(64, 64, 768) == (768, 768)
     with pytest.raises(CamouflageError, match="4000 x 1 px"):
         working_size(1, 4000, 768)
+
+
+@given(height=st.integers(1, 40), width=st.integers(1, 40))
+def test_the_square_at_the_centre(height, width):
+    images = torch.arange(2 * height * width * 3).view(2, height, width, 3)
+    square = centre_square(images)
+    side = min(height, width)
+    assert square.shape == (2, side, side, 3)
+    first = divmod(int(square[0, 0, 0, 0]) // 3, width)  # row and column of its corner
+    cut = np.array([first, (height - side - first[0], width - side - first[1])])  # before it and after it
+    assert cut.min() == 0 and set(cut[1] - cut[0]) <= {0, 1}
+    assert torch.equal(square, images[:, first[0]:first[0] + side, first[1]:first[1] + side])
 
 
 @given(height=SIDES, width=SIDES, multiple=st.sampled_from([14, 32, 64]))

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from camouflage.errors import CamouflageError
 from camouflage.method.attribute_map import (
     CHANNELS,
-    ENCODING,
-    ENCODING_VERSION,
+    PROBABILITIES,
     REGIONS,
+    SIGNED,
+    AttributeMap,
     as_picture,
     attribute_map,
     owners,
@@ -183,8 +184,10 @@ def one(picture: Picture, h: int, w: int, **options) -> torch.Tensor:
     return attribute_map(Faces((picture,)), h, w, **options)[0]
 
 
-def test_the_encoding_has_a_name_and_a_version():
-    assert (ENCODING, ENCODING_VERSION, CHANNELS, len(ATTRIBUTES)) == ("camouflage-signed", 1, 41, 40)
+def test_the_encodings_have_a_name_and_a_version():
+    assert SIGNED.metadata == {"encoding": "camouflage-signed", "encoding_version": "1"}
+    assert PROBABILITIES.metadata == {"encoding": "camouflage-probabilities", "encoding_version": "1"}
+    assert (CHANNELS, len(ATTRIBUTES)) == (41, 40)
 
 
 def test_no_face_is_zeros_and_absent_is_not():
@@ -317,7 +320,7 @@ def test_the_picture_of_a_map_shows_persons_apart_and_nothing_else():
     maps[0, :40, 1:3, 0:2] = 1.0  # a person with everything
     maps[0, :40, 1:3, 4:6] = -0.5  # another
     maps[0, 40, 1, 0] = 1.0
-    picture = as_picture(maps, scale=2)
+    picture = as_picture(AttributeMap(maps), scale=2)
     assert picture.shape == (1, 8, 12, 3)
     assert torch.equal(picture[0, 2:6, 0:4], torch.ones(4, 4, 3))
     assert torch.equal(picture[0, 2:6, 8:12], torch.full((4, 4, 3), 0.25))

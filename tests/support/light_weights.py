@@ -52,12 +52,37 @@ def ip_adapter(layers: Sequence[int] = LAYERS, embedding: int = EMBEDDING, conte
     return state
 
 
-def seen(seed: int, batch: int = 1, width: int = EMBEDDING) -> Any:
-    """CLIP_VISION_OUTPUT of random pictures."""
+def plus_adapter(layers: Sequence[int] = LAYERS, width: int = EMBEDDING, context: int = 768, tokens: int = 16,
+                 dim: int = 768, heads: int = 12, depth: int = 4, seed: int = 0) -> dict[str, torch.Tensor]:
+    """State of an IP-Adapter of the Plus kind in the published layout, written out here a second time."""
+    generator = torch.Generator().manual_seed(seed)
+    inner, hidden = 64 * heads, 4 * dim
+    shapes: dict[str, tuple[int, ...]] = {"latents": (1, tokens, dim)}
+    for key, out, into in (("proj_in", dim, width), ("proj_out", context, dim)):
+        shapes |= {f"{key}.weight": (out, into), f"{key}.bias": (out,)}
+    norms = {"norm_out": context}
+    for n in range(depth):
+        shapes |= {f"layers.{n}.0.to_q.weight": (inner, dim), f"layers.{n}.0.to_kv.weight": (2 * inner, dim),
+                   f"layers.{n}.0.to_out.weight": (dim, inner), f"layers.{n}.1.1.weight": (hidden, dim),
+                   f"layers.{n}.1.3.weight": (dim, hidden)}
+        norms |= {f"layers.{n}.0.norm1": dim, f"layers.{n}.0.norm2": dim, f"layers.{n}.1.0": dim}
+    shapes |= {f"{key}.{part}": (size,) for key, size in norms.items() for part in ("weight", "bias")}
+    state = {}
+    for key, shape in sorted(shapes.items()):
+        drawn = torch.randn(shape, generator=generator)
+        norm = len(shape) == 1 and key.endswith("weight")
+        state[f"image_proj.{key}"] = 1 + 0.1 * drawn if norm else drawn * (0.1 if len(shape) == 1 else shape[-1]**-0.5)
+    plain = ip_adapter(layers, 8, context, seed=seed)
+    return state | {key: value for key, value in plain.items() if key.startswith("ip_adapter.")}
+
+
+def seen(seed: int, batch: int = 1, width: int = EMBEDDING, states: int = 5) -> Any:
+    """CLIP_VISION_OUTPUT of random pictures; ``states`` hidden states each, which adapters of the Plus kind read."""
     import comfy.clip_vision
 
-    output = comfy.clip_vision.Output()
-    output["image_embeds"] = torch.randn(batch, width, generator=torch.Generator().manual_seed(seed))
+    generator, output = torch.Generator().manual_seed(seed), comfy.clip_vision.Output()
+    output["image_embeds"] = torch.randn(batch, width, generator=generator)
+    output["penultimate_hidden_states"] = torch.randn(batch, states, width, generator=generator)
     return output
 
 

@@ -3,9 +3,9 @@
 NODE_IDS = [
     "CamouflagePrepareImage", "CamouflageDepthMap", "CamouflageNormalMap", "CamouflageSegmentationMap",
     "CamouflagePoseMap", "CamouflageLineartMap", "CamouflageCaption", "CamouflageEncodeCaptions",
-    "CamouflageSceneControl", "CamouflageIdentityControl", "CamouflageGuider", "CamouflageGuidance",
-    "CamouflageFaceAttributes", "CamouflageEditAttributes", "CamouflageFacePreview", "CamouflageAttributeMap",
-    "CamouflageLightAdapterLoader", "CamouflageApplyLightAdapter", "CamouflageImagePromptLoader",
-    "CamouflageApplyImagePrompt", "CamouflageVerify", "CamouflageSafeSampler", "CamouflageRedact",
-    "CamouflageSaveImage", "CamouflageReport", "CamouflageCalibration",
+    "CamouflageNegativePrompt", "CamouflageSceneControl", "CamouflageIdentityControl", "CamouflageGuider",
+    "CamouflageGuidance", "CamouflageFaceAttributes", "CamouflageEditAttributes", "CamouflageFacePreview",
+    "CamouflageAttributeMap", "CamouflageLightAdapterLoader", "CamouflageApplyLightAdapter", "CamouflageFaceEncoder",
+    "CamouflageImagePromptLoader", "CamouflageApplyImagePrompt", "CamouflageVerify", "CamouflageSafeSampler",
+    "CamouflageRedact", "CamouflageSaveImage", "CamouflageReport", "CamouflageCalibration",
 ]  # fmt: skip

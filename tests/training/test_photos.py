@@ -258,7 +258,7 @@ def test_faces_move_as_the_picture_does(host):
         for before, after in zip(points, moved.keypoints, strict=True):
             dot = np.exp(-((x - before[0]) ** 2 + (y - before[1]) ** 2) / 2 / spread ** 2)
             image = torch.tensor(dot, dtype=torch.float32)[None, :, :, None].expand(-1, -1, -1, 3)
-            shown = prepare(image, 256, True)[0, :, :, 0].numpy()
+            shown = prepare(image, 256, "crop")[0, :, :, 0].numpy()
             assert shown.shape == size
             rows, columns = np.mgrid[:size[0], :size[1]] + 0.5
             middle = (shown * columns).sum() / shown.sum(), (shown * rows).sum() / shown.sum()
