@@ -44,8 +44,7 @@ from .pipelines import (
 from .server import ComfyError, ComfyServer, NodeFailed, Progress
 
 MINIATURE = {"size": 256, "steps": 4}  # what a CPU does in half a minute; pictures are meaningless at any size
-ADAPTER = ("light adapter",)
-BYPASSED = 4  # the frontend's number for what Ctrl+B does to a node
+TRAINED = ("light adapter", "image prompt (trained)")
 UNTRAINED = ("This was a check of the wiring. The miniature weights are untrained random numbers, so what they paint "
              "is noise, not a result: no photograph, and no face in it. There is nothing to compare then, and the "
              "policy covers the place. `python run.py demo` without --check-wiring shows what the pack does.")
@@ -87,17 +86,18 @@ def choose(options: Namespace, comfyui: Path) -> tuple[list[str], str]:
         names = {name}
     else:
         names = {*CHOICES[asked]}
-        absent = [weight for name in CHOICES[asked] for weight in missing(comfyui, pipeline=name)]
+        if "light" in names and missing(comfyui, roles=TRAINED):
+            names = names - {"light"} | {"light_public"}
+            told = "Light's trained files are not there, so its public variant ran: attributes kept nobody apart."
+        absent = [weight for name in PIPELINES if name in names for weight in missing(comfyui, pipeline=name)]
         if absent:
             raise CamouflageError(describe_missing(list(dict.fromkeys(absent)), comfyui))
-        if "light" in names and missing(comfyui, roles=ADAPTER):
-            told = "There is no trained Light adapter, so Light ran without it: attributes kept nobody apart."
     return [name for name in PIPELINES if name in names], told
 
 
 def best(comfyui: Path) -> tuple[str, str]:
     """The pipeline that shows most with what is there, and what would show more."""
-    ready = [name for name, roles in (("base", ()), ("light", ADAPTER)) if not missing(comfyui, name, roles)]
+    ready = [name for name in ("base", "light") if not missing(comfyui, name)]
     if ready and accelerator():
         return ready[0], ""
     if ready:
@@ -133,10 +133,6 @@ def make_prompt(server: ComfyServer, pipeline: Pipeline, photo: str, options: Na
 
     try:
         graph = json.loads(pipeline.workflow.read_text(encoding="utf-8"))
-        if options.weights == "installed" and missing(default_comfyui(), roles=("light adapter",)):
-            for node in graph["nodes"]:
-                if node["type"] in ("CamouflageLightAdapterLoader", "CamouflageApplyLightAdapter"):
-                    node["mode"] = BYPASSED
         prompt = convert_ui_to_api(graph, server.object_info())
     except (OSError, ValueError, WorkflowConversionError) as error:
         raise ComfyError(f"The workflow {pipeline.workflow} cannot be used: {error}") from error

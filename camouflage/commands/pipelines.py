@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +60,12 @@ PIPELINES = {
     "light": Pipeline("light", "CAMOUFLaGE-Light", *PAINTED, {
         "faces": ("PreviewImage", "Face preview"),
         "map": ("PreviewImage", "Map preview"),
-        **REPORT}, {**CAPTION, "attributes": ("PreviewAny", "Faces"), **VERDICT}),
+        **REPORT}, {"attributes": ("PreviewAny", "Faces"), **VERDICT}),
 }
+PIPELINES["light_public"] = replace(PIPELINES["light"], name="light_public", title="CAMOUFLaGE-Light, public weights")
 """In the order in which they run: first what takes seconds and tells whether a face is found at all."""
-CHOICES = {"base": ("base",), "light": ("light",), "redact": ("redact",), "both": ("base", "light"),
-           "all": ("base", "light", "redact")}
+CHOICES = {"base": ("base",), "light": ("light",), "light_public": ("light_public",), "redact": ("redact",),
+           "both": ("base", "light"), "all": ("base", "light", "redact")}
 MEANING = {
     "safe": "a face is there, and the recogniser takes it for nobody of the photo",
     "redacted": "the head was covered, and nothing of the photo's face is found any more",

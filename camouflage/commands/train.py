@@ -1,4 +1,4 @@
-"""The commands of the training: ``prepare``, ``light``, ``identity``, ``export`` and ``cost``.
+"""The commands of the training: ``prepare``, ``light``, ``identity``, ``export``, ``import`` and ``cost``.
 
 Nothing but the standard library is imported before the arguments are known to be good, so that --help and mistakes
 take no time and no environment.
@@ -17,7 +17,8 @@ from ..files import ROOT
 from ..training import config
 from . import arguments as kinds
 
-COMMANDS = ("prepare", "light", "identity", "export", "cost")
+COMMANDS = ("prepare", "light", "identity", "export", "import", "cost")
+_MODULES = {"import": "imported"}  # where it is not the command's name, which Python keeps for itself
 LARGEST = 1024  # px of the longer side; SD 1.5 knows 512, the paper uses 768
 STEP = 64  # px, that the Light adapter's map divides by
 
@@ -51,6 +52,10 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
                     "adapter for the node Load Light Adapter, or an identity control for ComfyUI's Load ControlNet "
                     "Model. What it was trained on, and how, is in its metadata.",
                     "runs/light --output camouflage-light.safetensors --licence CC-BY-4.0"))
+    _import(command("import", "take over the authors' checkpoint", "Turn the authors' checkpoint of Light, a .bin with "
+                    "image_proj, ip_adapter and t2i_adapter, into the two safetensors files that Load Light Adapter "
+                    "and Load Image Prompt load. No code in it is executed, its shapes are checked, and its tensors "
+                    "say the same afterwards.", "camouflage.bin --output imported"))
     _cost(command("cost", "what a training takes", "Print parameters, floating-point operations and memory of both "
                   "trainings at full size. Computed from the shapes of the networks: no weights, photos or graphics "
                   "card are needed.", "--resolution 512 768 --batch-size 8"))
@@ -145,6 +150,14 @@ def _export(parser: argparse.ArgumentParser) -> None:
                         "may be used, such as CC-BY-4.0; the licences of the photos and the base model must allow it")
 
 
+def _import(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=kinds.path, metavar="FILE.bin", help="the authors' checkpoint")
+    parser.add_argument("--output", type=kinds.path, required=True, metavar="DIR",
+                        help="folder for the two files; made if it is missing")
+    parser.add_argument("--licence", default="", metavar="TEXT", help="for the metadata: under which licence the file "
+                        "may be used")
+
+
 def _cost(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resolution", type=kinds.whole(STEP, LARGEST, STEP), nargs="+", default=[512, 768],
                         metavar="PX",
@@ -181,6 +194,11 @@ def check(options: argparse.Namespace) -> None:
         if not options.dataset.is_dir():
             raise CamouflageError(f"There is no dataset {options.dataset}. Make one: python run.py train prepare "
                                   f"FOLDER --dataset {options.dataset}")
+        _folder_to_be(options.output, "--output")
+    if options.training == "import":
+        if not options.file.is_file():
+            raise CamouflageError(f"FILE.bin must be a file, but {options.file} "
+                                  f"{'is a folder' if options.file.is_dir() else 'does not exist'}.")
         _folder_to_be(options.output, "--output")
     if options.training == "export":
         if not options.run.is_dir():
@@ -240,4 +258,5 @@ def main(options: argparse.Namespace) -> int:
         config.load(options.training, options.config, options.set)  # mistakes show now, and once
         if options.processes > 1 and not launched():
             return launch(options)
-    return importlib.import_module(f"..training.{options.training}", __package__).main(options) or 0
+    module = _MODULES.get(options.training, options.training)
+    return importlib.import_module(f"..training.{module}", __package__).main(options) or 0

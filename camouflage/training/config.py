@@ -86,11 +86,6 @@ class Dropout:
     map: Fraction = 0.1
     attribute: Fraction = 0.1
 
-    def __post_init__(self) -> None:
-        if self.text + self.image + self.both > 1 + 1e-9:
-            raise CamouflageError(f"dropout.text, dropout.image and dropout.both must add up to 1 at most, for a "
-                                  f"sample loses text, image or both, but got {self.text}, {self.image}, {self.both}.")
-
 
 @dataclass(frozen=True)
 class ImagePromptSettings:
@@ -102,11 +97,6 @@ class ImagePromptSettings:
     queries: Annotated[int, Range(1, 256)] = 16
     depth: Annotated[int, Range(1, 32)] = 4
     scale: Annotated[float, Range(0, 10)] = 1.0
-
-    def __post_init__(self) -> None:
-        if self.use and self.new and not self.train:
-            raise CamouflageError("image_prompt.new is true, but image_prompt.train is false: a new image prompt that "
-                                  "is not trained says nothing. Set both to true, or both to false.")
 
 
 @dataclass(frozen=True)
@@ -218,18 +208,17 @@ def load(kind: str, file: Path | None = None, overrides: Sequence[str] = ()) -> 
 
     Args:
         kind: which training, "light" or "identity".
-        file: the YAML; None is the one that is shipped, and the name of a shipped one will do. Keys that it
-            leaves out have the defaults. An ``init`` in it
-            is relative to the file's folder.
+        file: the YAML; None is the one that is shipped, and the name of a shipped one will do. Keys that it leaves out
+            have the defaults. An ``init`` in it is relative to the file's folder.
         overrides: settings that replace the file's, such as "optimizer.learning_rate=2e-5"; the last one of a key
             counts. Text is taken as it is, everything else is read as YAML. An ``init`` here is relative to the
             current folder.
 
     Raises:
         CamouflageError: the file cannot be read; an unknown key, or one that is there twice; a value of another type
-            or outside its range.
+            or outside its range; settings that do not go together.
     """
-    path = shipped(file or Path(f"{kind}.yaml"))
+    path = CONFIGS / f"{kind}.yaml" if file is None else shipped(file)
     config = _read(KINDS[kind], _parse_file(path), str(path))
     config = dataclasses.replace(config, init=_absolute(config.init, path.parent))
     for override in overrides:
@@ -238,13 +227,18 @@ def load(kind: str, file: Path | None = None, overrides: Sequence[str] = ()) -> 
             raise CamouflageError(f"--set must be NAME=VALUE, such as optimizer.learning_rate=2e-5, but got "
                                   f"{reprlib.repr(override)}.")
         config = _override(config, key.strip().split("."), text.strip(), "")
+    if isinstance(config, Light):
+        _check_together(config)
     return dataclasses.replace(config, init=_absolute(config.init, Path.cwd()))
 
 
 def shipped(file: Path) -> Path:
-    """The shipped file where a bare name is one's and no such file is here; else the file itself."""
-    ours = CONFIGS / file.name
-    return ours if len(file.parts) == 1 and not file.exists() and ours.is_file() else file
+    """The shipped file where a name in the current folder is one's and no such file is there; else the file itself.
+
+    The command line makes a bare name absolute.
+    """
+    ours, here = CONFIGS / file.name, file.absolute().parent == Path.cwd()
+    return ours if here and not file.exists() and ours.is_file() else file
 
 
 def to_dict(config: Training) -> dict[str, Any]:
@@ -261,6 +255,20 @@ def keys(kind: type) -> Iterator[str]:
             yield name
 
 
+def _check_together(config: Light) -> None:
+    """What no setting alone can say; only the last override of several makes it right or wrong."""
+    dropped, prompt = config.dropout, config.image_prompt
+    if dropped.text + dropped.image + dropped.both > 1 + 1e-9:
+        raise CamouflageError(f"dropout.text, dropout.image and dropout.both must add up to 1 at most, for a sample "
+                              f"loses text, image or both, but got {dropped.text}, {dropped.image}, {dropped.both}.")
+    if prompt.use and prompt.new and not prompt.train:
+        raise CamouflageError("image_prompt.new is true, but image_prompt.train is false: a new image prompt that is "
+                              "not trained says nothing. Set both to true, or both to false.")
+    if config.map.encoding == "camouflage-probabilities" and config.map.region != "box":
+        raise CamouflageError(f"map.region is {config.map.region}, but in camouflage-probabilities a face's region is "
+                              "its box. Choose map.region box, or map.encoding camouflage-signed.")
+
+
 def _annotations(kind: type) -> dict[str, Any]:
     hints = typing.get_type_hints(kind, include_extras=True)
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
@@ -274,7 +282,9 @@ def _parse_file(path: Path) -> object:
     try:
         return _parse(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
-        raise CamouflageError(f"The config file {path} cannot be read ({error.strerror or error}).") from error
+        names = ", ".join(sorted(file.name for file in CONFIGS.glob("*.yaml")))
+        raise CamouflageError(f"The config file {path} cannot be read ({error.strerror or error}). Name a file, or one "
+                              f"that is shipped: {names}.") from error
     except UnicodeDecodeError as error:
         raise CamouflageError(f"{path} is no config file: it needs YAML in UTF-8, but this is no text.") from error
 

@@ -21,7 +21,7 @@ from .networks import original_keys
 State = Mapping[str, torch.Tensor]
 _DTYPES = {"float32": torch.float32, "float16": torch.float16}
 _IMAGE_PROMPT = ("image_proj.", "ip_adapter.")
-_LICENCE = "not stated"
+NOT_STATED = "not stated"
 _OF_NETWORK = ("encoding", "encoding_version", "image_encoder", "image_encoder_sha256")  # what the nodes check
 
 
@@ -33,7 +33,7 @@ def main(options: argparse.Namespace) -> int:
         raise CamouflageError(f"{checkpoint.path} has no moving average, since 'ema.use' was false. Export the weights "
                               "themselves with --no-ema.")
     tensors = checkpoint.tensors(name)
-    described = metadata(checkpoint.state, options.licence or _LICENCE)
+    described = metadata(checkpoint.state, options.licence or NOT_STATED)
     rest, prompt = split_image_prompt(tensors)
     files = {options.output: network(checkpoint.state["kind"], rest)}
     if prompt:
@@ -51,11 +51,11 @@ def main(options: argparse.Namespace) -> int:
     for path, state in files.items():
         print(f"{path}: {sum(value.numel() for value in state.values()) / 1e6:.1f} M parameters, {options.dtype}, step "
               f"{checkpoint.step}")
-    print(_ADVICE[checkpoint.state["kind"]])
+    print(ADVICE[checkpoint.state["kind"]])
     return 0
 
 
-_ADVICE = {
+ADVICE = {
     "light": "Put it into ComfyUI's models/camouflage/light/ folder and choose it in 'Load Light Adapter' "
              "(a file ..._image_prompt belongs into models/ipadapter/).",
     "identity": "Put it into ComfyUI's models/controlnet/ folder and choose it in the stock 'Load ControlNet Model', "

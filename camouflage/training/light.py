@@ -167,7 +167,6 @@ def job(config: Light, dataset: Dataset, base_model: Path, image_prompt: Path | 
         sampler: paints the validation's pictures; None: numbers only.
     """
     unet = networks.load_unet(base_model)
-    networks.convert(unet, loop.compute_dtype(config))
     adapter = networks.new_light_adapter(unet, Path(config.init) if config.init else None, config.seed)
     trained = dict(adapter.named_parameters())
     described = start.described(KIND, base_model, dataset, config.init)
@@ -177,6 +176,7 @@ def job(config: Light, dataset: Dataset, base_model: Path, image_prompt: Path | 
         prompt, more = _image_prompt(config, dataset, unet, image_prompt)
         described |= more
         trained |= prompt if config.image_prompt.train else {}
+    networks.convert(unet, loop.compute_dtype(config))  # after a new image prompt has copied what is not yet rounded
     if config.map.region == "landmarks" and not dataset.info.faces.get("landmarks"):
         print("The dataset was prepared without --landmarks: of faces that have none the box is drawn.", flush=True)
     if config.gradient_checkpointing:
@@ -225,9 +225,7 @@ def _image_prompt(config: Light, dataset: Dataset, unet: UNet2DConditionModel,
                               f"{info.image_shape[-1]}. Prepare the photos with the image encoder that it was trained "
                               "with (--image-encoder, prepare.image).")
     parameters = networks.add_image_prompt(unet, prompt, name, chosen.scale)
-    dtype = torch.float32 if chosen.train else loop.compute_dtype(config)
-    for parameter in parameters.values():  # what is trained stays in single precision
-        parameter.data = parameter.data.to(dtype)
+    for parameter in parameters.values():
         parameter.requires_grad_(chosen.train)
     described = {"image_prompt": "new" if file is None else file_sha256(file)}
     if info.image == "FaRL states":

@@ -335,7 +335,7 @@ class _Run:
             **self.job.described, "config": to_dict(self.config), "group": self.group,
             "dataset": {"pictures": len(self.dataset), "trained_on": len(self.trained_on),
                         "resolution": info.resolution, "base_model": info.base_model, "vae": info.vae,
-                        "image_encoder": info.image_encoder,
+                        "image_encoder": info.image_encoder, "fit": info.fit, "image": info.image,
                         "sources": fingerprint(self.dataset.sources)},
             "git_revision": git_revision(),
         }

@@ -105,9 +105,10 @@ def load_unet(checkpoint: Path) -> UNet2DConditionModel:
 
 
 def convert(net: torch.nn.Module, dtype: torch.dtype) -> None:
-    """Brings a frozen network to another precision."""
+    """Brings what is frozen of a network to another precision."""
     for parameter in net.parameters():
-        parameter.data = parameter.data.to(dtype)
+        if not parameter.requires_grad:
+            parameter.data = parameter.data.to(dtype)
 
 
 def new_light_adapter(unet: UNet2DConditionModel, init: Path | None, seed: int) -> T2IAdapter:

@@ -182,7 +182,7 @@ class Networks:
         height, width = image.shape[1:3]
         caption = self.caption(image) if photo.caption is None else photo.caption
         picture = (self.faces(image) if photo.faces is None else
-                   sidecars.scale_and_crop(photo.faces, height, width))
+                   sidecars.scale_and_crop(photo.faces, height, width, self.chosen.fit))
         return Sample(source, self.latent(image), self.text(caption), self.image(image), caption, picture)
 
 

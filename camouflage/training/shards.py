@@ -4,8 +4,8 @@ A file ``shard-00000-of-00004.bin`` is a sequence of frames. A frame is a head o
 two parts that follow, and CRC-32 of these lengths and both parts, each uint32, little endian), JSON in UTF-8, and
 float16 numbers, little endian. The first frame is the header: :class:`DatasetInfo`, with what stands for no text and
 for no picture as its numbers. Every other is a picture: ``source``, ``height``, ``width`` (px), ``caption``,
-``persons`` (how many faces) and ``faces`` (JSON of :class:`camouflage.method.faces.Faces`); its numbers are latent, text
-embedding and what the image encoder says, one after the other.
+``persons`` (how many faces) and ``faces`` (JSON of :class:`camouflage.method.faces.Faces`); its numbers are latent,
+text embedding and what the image encoder says, one after the other.
 
 Appending is writing bytes, and bytes that are written never change. A process that is killed leaves at most one torn
 frame at the end, a power cut whatever was not yet on the disk. So the file is synced every 16 MiB, the writer cuts off

@@ -64,23 +64,30 @@ def _read(path: Path, most: int) -> bytes | None:
     return content
 
 
-def scale_and_crop(picture: Picture, height: int, width: int) -> Picture:
-    """Faces of a photo, in px of what ``camouflage.comfy.prepare`` makes of the photo with crop=True.
+def scale_and_crop(picture: Picture, height: int, width: int, fit: str = "crop") -> Picture:
+    """Faces of a photo, in px of what ``camouflage.comfy.prepare`` makes of the photo.
 
-    That is comfy.utils.common_upscale with "center": whole pixels are cut from both ends of the side that is too
-    long, and the rest is scaled. Boxes are clipped; faces of which nothing is left are dropped.
+    For "crop" that is comfy.utils.common_upscale with "center": whole pixels are cut from both ends of the side that is
+    too long, and the rest is scaled. For "square" it is :func:`camouflage.images.centre_square`, and the rest is scaled.
+    Boxes are clipped; faces of which nothing is left are dropped.
 
     Args:
         picture: the upright photo's size and faces.
         height, width: of the prepared picture, px.
+        fit: "crop" or "square".
     """
     aspect, wanted = picture.width / picture.height, width / height
     x = y = 0
-    if aspect > wanted:
-        x = round((picture.width - picture.width * (wanted / aspect)) / 2)
-    elif aspect < wanted:
-        y = round((picture.height - picture.height * (aspect / wanted)) / 2)
-    across, down = width / (picture.width - 2 * x), height / (picture.height - 2 * y)
+    if fit == "square":
+        side = min(picture.width, picture.height)
+        x, y = (picture.width - side) // 2, (picture.height - side) // 2
+        across = down = width / side
+    else:
+        if aspect > wanted:
+            x = round((picture.width - picture.width * (wanted / aspect)) / 2)
+        elif aspect < wanted:
+            y = round((picture.height - picture.height * (aspect / wanted)) / 2)
+        across, down = width / (picture.width - 2 * x), height / (picture.height - 2 * y)
 
     def moved(points: Iterable[Point]) -> tuple[Point, ...]:
         return tuple(((u - x) * across, (v - y) * down) for u, v in points)

@@ -41,6 +41,9 @@ def command(kind: str, options: argparse.Namespace, build: Build, wants_image_pr
     image_prompt = None
     if wants_image_prompt(config):
         image_prompt = find("image prompt", options.image_prompt, options, "--image-prompt")
+    elif getattr(options, "image_prompt", None):
+        raise CamouflageError("--image-prompt names a file, but the settings want none: image_prompt.new is true, or "
+                              "image_prompt.use is false. Leave out the option, or change the settings.")
     accelerator = loop.make_accelerator(config, options.cpu)
     sampler = None
     if config.validation.every and accelerator.is_main_process:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..method.attribute_map import AttributeMap, as_picture
+from ..method.attribute_map import ENCODINGS, AttributeMap, as_picture
 from . import export
 from .config import Identity, Light
 from .dataset import DatasetInfo, Sample
@@ -54,7 +54,7 @@ class Sampler:
             from ..comfy import image_prompt as prompt_module
             from ..comfy import light_adapter as adapter_module
 
-            net = adapter_module.load(adapter)
+            net = adapter_module.load(adapter, ENCODINGS[config.map.encoding])
             prompt = host.image_prompt if image_prompt is None else prompt_module.load(image_prompt)
             pictures = []
             for sample, attribute_map in zip(samples, maps, strict=True):

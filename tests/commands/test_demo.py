@@ -80,12 +80,12 @@ def parse(*arguments: str) -> Namespace:
 
 
 @pytest.mark.parametrize(("gpu", "there", "chosen", "told"), [
-    (True, {"base", "light", "light adapter"}, "base", "^$"),
-    (True, {"light", "light adapter"}, "light", "^$"),
-    (True, {"light"}, "redact", "--pipeline base lists the 7 files"),
+    (True, {"base", "light"}, "base", "^$"),
+    (True, {"light"}, "light", "^$"),
+    (True, {"light_public"}, "redact", "--pipeline base lists the 7 files"),
     (True, set(), "redact", "With a GPU and real weights .* --pipeline base lists the 7 files to download"),
     (False, {"base"}, "redact", "CAMOUFLaGE-Base .* no GPU: python run.py demo --pipeline base runs it on the CPU"),
-    (False, {"light", "light adapter"}, "redact", "--pipeline light runs it on the CPU"),
+    (False, {"light"}, "redact", "--pipeline light runs it on the CPU"),
 ])
 def test_the_demo_shows_the_best_that_is_there(gpu: bool, there: set[str], chosen: str, told: str, tmp_path: Path,
                                                monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,6 +96,16 @@ def test_the_demo_shows_the_best_that_is_there(gpu: bool, there: set[str], chose
     monkeypatch.setattr(demo, "accelerator", lambda: gpu)
     names, said = demo.choose(parse(), tmp_path)
     assert names == [chosen] and re.search(told, said) and "\n" not in said
+
+
+def test_light_without_its_trained_files_is_the_public_one(tmp_path, monkeypatch):
+    there = {"light_public", "base"}
+    monkeypatch.setattr(demo, "missing", lambda comfyui, pipeline="", roles=(): [
+        name for name in (pipeline, *roles) if name and name not in there])
+    names, said = demo.choose(parse("--pipeline", "both"), tmp_path)
+    assert names == ["base", "light_public"] and "Light's trained files are not there" in said
+    there |= {"light", "light adapter", "image prompt (trained)"}
+    assert demo.choose(parse("--pipeline", "light"), tmp_path) == (["light"], "")
 
 
 @pytest.mark.parametrize(("arguments", "names"), [
@@ -132,7 +142,7 @@ def test_the_choices_are_those_of_the_command_line() -> None:
     for choice, names in CHOICES.items():
         assert parse("--pipeline", choice).pipeline == choice
         assert set(names) <= set(PIPELINES)
-    assert CHOICES["both"] == ("base", "light") and set(CHOICES["all"]) == set(PIPELINES)
+    assert CHOICES["both"] == ("base", "light") and {*CHOICES["all"], "light_public"} == set(PIPELINES)
     for wrong in (["--pipeline", "none"], ["--check-wiring", "--weights", "miniature"]):
         with pytest.raises(SystemExit):
             parse(*wrong)

@@ -61,8 +61,8 @@ def test_the_command_line_needs_the_standard_library_alone():
 def test_defaults(here):
     options = vars(parse("prepare", "a", "../b", "--dataset", "d"))
     assert options == {
-        "training": "prepare", "folders": [here / "a", here / "../b"], "dataset": here / "d", "resolution": 768,
-        "base_model": None, "vae": None, "image_encoder": None, "caption_model": None, "num_shards": 1, "shard": 0,
+        "training": "prepare", "folders": [here / "a", here / "../b"], "dataset": here / "d", "resolution": None,
+        "config": None, "set": [], "base_model": None, "vae": None, "image_encoder": None, "caption_model": None, "num_shards": 1, "shard": 0,
         "smallest_side": 256, "threshold": 0.5, "smallest_face": 0, "landmarks": False, "sidecars": True,
         "comfyui": None, "models": []}
     options = vars(parse("light", *TRAIN))

@@ -50,10 +50,10 @@ def prompt(server, shipped, portrait) -> dict:
     return api
 
 
-def test_the_papers_settings_are_shipped(shipped):
+def test_the_settings_of_paper_and_authors_are_shipped(shipped):
     widgets = {node["type"]: node["widgets_values"] for node in shipped["nodes"]}
     assert widgets["CamouflagePrepareImage"][0] == 768
-    assert widgets["KSamplerSelect"] == ["dpmpp_sde"] and widgets["BasicScheduler"][0] == "karras"
+    assert widgets["KSamplerSelect"] == ["dpmpp_2m_sde"] and widgets["BasicScheduler"] == ["karras", 30, 1.0]
     assert widgets["CamouflageGuider"][1] == 1.25
     assert widgets["CamouflageSceneControl"][:2] == [0.5, 0.3] and widgets["CamouflageSceneControl"][5] == 0.5
 
@@ -78,7 +78,8 @@ def test_the_photo_of_the_workflow_is_one_that_every_host_ships(shipped, comfyui
 
 def test_the_template_browser_knows_the_workflows(server):
     templates = server.get("/api/workflow_templates")
-    assert sorted(templates["my.CAMOUFLaGE-1 (copy)"]) == ["camouflage_base", "camouflage_light", "camouflage_redact"]
+    assert sorted(templates["my.CAMOUFLaGE-1 (copy)"]) == [
+        f"camouflage_{name}" for name in ("base", "base_light", "light", "light_public", "redact")]
 
 
 def test_the_whole_workflow_and_its_seeds(server, prompt):

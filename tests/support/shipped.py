@@ -28,7 +28,7 @@ def queueable(server, name: str, photo: str, size: int = 128) -> dict:
     if name != "redact":
         change(api, "CamouflagePrepareImage", size=size)
         change(api, "BasicScheduler", steps=1)
-    if name == "base":
+    if name.startswith("base"):
         for kind in ("Depth", "Normal", "Segmentation", "Pose", "Lineart"):
             change(api, f"Camouflage{kind}Map", resolution=64)
         change(api, "CamouflagePoseMap", hands=False)

@@ -60,7 +60,9 @@ def test_the_values_that_were_agreed():
     light, identity = Light(), Identity()
     assert (light.timestep_sampling, identity.timestep_sampling) == ("cubic", "uniform")
     assert (light.optimizer.learning_rate, light.batch_size, light.steps) == (1e-5, 8, 100_000)
-    assert light.dropout == config.Dropout(0.1, 0.1, 0.1, 0.1)
+    assert light.dropout == config.Dropout(text=0.09, image=0.09, both=0.01, map=0.1, attribute=0.1)
+    assert light.prepare == config.Prepare(resolution=768, fit="crop", image="CLIP embedding")
+    assert light.map.encoding == "camouflage-signed" and not light.image_prompt.new
     assert light.image_prompt.use and not light.image_prompt.train
     assert not hasattr(identity.validation, "cfg")
 
@@ -115,7 +117,7 @@ def test_init_is_relative_to_its_file_or_to_the_current_folder(tmp_path, monkeyp
     ("map: {grow: 5}", "map.grow must be a number from 1 to 4, but got 5"),
     ("map: {grow: .nan}", "map.grow must be a number from 1 to 4, but got nan"),
     ("map: {grow: two}", "map.grow must be a number from 1 to 4, but got 'two'"),
-    ("map: box", "map must have keys with values .region, grow, keypoint_radius., but got 'box'"),
+    ("map: box", "map must have keys with values .encoding, region, grow, keypoint_radius., but got 'box'"),
     ("ema: {decay: 1.0}", "ema.decay must be a number from 0 to less than 1, but got 1.0"),
     ("ema: {use: 1}", "ema.use must be true or false, but got 1"),
     ("precision: fp8", "precision must be one of fp32, fp16, bf16, but got 'fp8'"),

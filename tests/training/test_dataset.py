@@ -25,7 +25,7 @@ from camouflage.training.dataset import Dataset
 from camouflage.training.shard_writer import ShardWriter
 from camouflage.training.shards import ShardReader, shard_file
 from sampled import sampled
-from training_data import synthetic_dataset, synthetic_info, synthetic_sample
+from training_data import FARL_STATES, synthetic_dataset, synthetic_info, synthetic_sample
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,7 +38,8 @@ def small(seed: int):
 
 def small_info():
     info = synthetic_info()
-    return replace(info, text_width=1, image_width=1, empty_text=info.empty_text[:, :1].contiguous())
+    return replace(info, text_width=1, image_shape=[1], empty_text=info.empty_text[:, :1].contiguous(),
+                   empty_image=info.empty_image[:1])
 
 
 def write(folder: Path, samples, info=None, shard: int = 0, num_shards: int = 1) -> Path:
@@ -55,9 +56,10 @@ def same(a, b) -> bool:
         torch.equal(getattr(a, name), getattr(b, name)) for name in ("latent", "text", "image"))
 
 
-def test_what_is_written_is_read(tmp_path):
-    samples = [synthetic_sample(i, (3, 5), (0, 1, 3)) for i in range(6)]
-    info = synthetic_info(resolution=40)
+@pytest.mark.parametrize("kind", [{}, FARL_STATES], ids=["embedding", "states"])
+def test_what_is_written_is_read(tmp_path, kind):
+    info = synthetic_info(resolution=40, **kind)
+    samples = [synthetic_sample(i, (3, 5), (0, 1, 3), info.image_shape) for i in range(6)]
     write(tmp_path, samples[:4], info, 1, 2)
     write(tmp_path, samples[3:], info, 0, 2)  # one picture is in both
     dataset = Dataset.open(tmp_path)
@@ -67,15 +69,18 @@ def test_what_is_written_is_read(tmp_path):
     assert dataset.sizes == [(3, 5)] * 6 and {sample.picture.width for sample in samples} == {40}
     assert dataset.persons == [len(sample.picture.faces) for sample in samples] and len(set(dataset.persons)) > 1
     assert dataset[0].latent.dtype == torch.float32 and torch.equal(dataset.info.empty_text, info.empty_text)
+    assert torch.equal(dataset.info.empty_image, info.empty_image) and bool(info.empty_image.any()) == bool(kind)
     assert dataset.info.settings() == info.settings() and dataset.info.settings()["faces threshold"] == 0.5
     with pytest.raises(IndexError):
         dataset[6]
 
 
-def test_the_layout_is_the_one_that_is_described(tmp_path):
+@pytest.mark.parametrize("kind", [{}, FARL_STATES], ids=["embedding", "states"])
+def test_the_layout_is_the_one_that_is_described(tmp_path, kind):
     """Read by hand, as somebody would who has only the description."""
-    sample = synthetic_sample(1, (3, 5), (2,))
-    content = write(tmp_path, [sample], synthetic_info(resolution=40)).read_bytes()
+    info = synthetic_info(resolution=40, **kind)
+    sample = synthetic_sample(1, (3, 5), (2,), info.image_shape)
+    content = write(tmp_path, [sample], info).read_bytes()
     found = []
     while content:
         magic, text, numbers, crc = struct.unpack("<4sIII", content[:16])
@@ -83,11 +88,15 @@ def test_the_layout_is_the_one_that_is_described(tmp_path):
         assert magic == b"CMFG" and crc == zlib.crc32(frame[4:12] + frame[16:])
         found += [json.loads(frame[16:16 + text]), torch.frombuffer(bytearray(frame[16 + text:]), dtype=torch.half)]
     header, empty, row, numbers = found
-    assert (header["format"], header["version"], header["resolution"]) == ("camouflage-dataset", 2, 40)
-    assert torch.equal(empty.view(77, 768), synthetic_info().empty_text)
+    assert (header["format"], header["version"], header["resolution"]) == ("camouflage-dataset", 3, 40)
+    assert (header["fit"], header["image"], header["image_shape"]) == (
+        ("square", "FaRL states", [5, 768]) if kind else ("crop", "CLIP embedding", [768]))
+    size = 5 * 768 if kind else 768
+    text, nothing = empty.split((77 * 768, size))
+    assert torch.equal(text.view(77, 768), info.empty_text) and torch.equal(nothing, info.empty_image.flatten())
     assert (row["source"], row["height"], row["width"], row["persons"]) == (sample.source, 24, 40, 2)
     assert Faces.from_json(row["faces"]).pictures == (sample.picture,) and row["caption"] == "picture 1"
-    parts = numbers.float().split((4 * 3 * 5, 77 * 768, 768))
+    parts = numbers.float().split((4 * 3 * 5, 77 * 768, size))
     for part, wanted in zip(parts, (sample.latent, sample.text, sample.image), strict=True):
         assert torch.equal(part, wanted.flatten())
 
@@ -174,7 +183,7 @@ def test_bad_folders_are_named(tmp_path):
         path = shard_file(tmp_path / "odd", 0, 1)
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
-        with pytest.raises(CamouflageError, match="cannot be read as a part of a dataset|not a dataset of version 2"):
+        with pytest.raises(CamouflageError, match="cannot be read as a part of a dataset|not a dataset of version 3"):
             Dataset.open(tmp_path / "odd")
         with pytest.raises(CamouflageError), ShardWriter(tmp_path / "odd"):
             pass
@@ -235,8 +244,10 @@ def refilled(frame: bytes, fields: object) -> bytes:
 
 
 @pytest.mark.parametrize(("change", "value"), [
-    ("text_width", "x"), ("text_width", -1), ("image_width", -1), ("text_width", 2), ("text_width", 10**400),
-    ("resolution", None), ("resolution", True), ("caption", []), ("faces", "x"), ("base_model", 5), ("more", 1),
+    ("text_width", "x"), ("text_width", -1), ("text_width", 2), ("text_width", 10**400),
+    ("image_shape", [-1]), ("image_shape", [2]), ("image_shape", []), ("image_shape", [1, 1, 1]),
+    ("image_shape", [True]), ("image_shape", ["x"]), ("image_shape", 1), ("image_shape", [10**400]),
+    ("image", None), ("fit", 1), ("image_width", 1), ("resolution", None), ("resolution", True), ("caption", []), ("faces", "x"), ("base_model", 5), ("more", 1),
     ("vae", ...), ("version", 1), ("format", [])])
 def test_a_header_that_lies_with_a_right_checksum_is_explained(tmp_path, change, value):
     path = write(tmp_path, [small(0)])
@@ -274,18 +285,20 @@ def test_a_dataset_of_the_first_version_is_refused(tmp_path):
 
 
 def test_another_version_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "VERSION", 3)
-    write(tmp_path, [small(0)])
-    monkeypatch.undo()
-    with pytest.raises(CamouflageError, match="version 2"):
-        Dataset.open(tmp_path)
+    for other in (2, 4):
+        monkeypatch.setattr(shards, "VERSION", other)
+        write(tmp_path / str(other), [small(0)])
+        monkeypatch.undo()
+        with pytest.raises(CamouflageError, match="version 3"):
+            Dataset.open(tmp_path / str(other))
 
 
 def test_other_settings_are_named_and_refused(tmp_path):
     write(tmp_path, [small(0)], small_info(), 0, 2)
-    other = replace(small_info(), resolution=512, faces={"threshold": 0.8})
+    other = replace(small_info(), resolution=512, faces={"threshold": 0.8}, fit="square", image="FaRL states")
     for shard in (0, 1):  # the file itself, and one beside it
-        with pytest.raises(CamouflageError, match="resolution: 512, not 64; faces threshold: 0.8, not 0.5"):
+        with pytest.raises(CamouflageError, match="resolution: 512, not 64; fit: square, not crop; "
+                           "image: FaRL states, not CLIP embedding; faces threshold: 0.8, not 0.5"):
             write(tmp_path, [small(1)], other, shard, 2)
     write(tmp_path / "elsewhere", [small(1)], other, 1, 2).rename(tmp_path / "shard-00001-of-00002.bin")
     with pytest.raises(CamouflageError, match="resolution: 512, not 64"):
@@ -345,7 +358,8 @@ def test_samples_that_do_not_fit_are_refused(tmp_path):
             shard.add(sample)
         shard.start(small_info())
         for change in ({"latent": sample.latent * torch.nan}, {"latent": sample.latent * 1e6},
-                       {"latent": torch.zeros(4, 2, 2)}, {"text": sample.text[:76]}, {"image": torch.zeros(2)}):
+                       {"latent": torch.zeros(4, 2, 2)}, {"text": sample.text[:76]}, {"image": torch.zeros(2)},
+                       {"image": sample.image[None]}):
             with pytest.raises(ValueError, match=f"{next(iter(change))} must"):
                 shard.add(replace(sample, **change))
         shard.add(sample)

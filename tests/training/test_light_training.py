@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,7 +23,7 @@ from camouflage.training.randomness import generator
 from light_weights import difference_of_states
 from sampled import long, sampled
 from training_data import drawn_latents, synthetic_dataset, synthetic_sample, write_latents
-from training_nets import TEXT, tiny_checkpoint, tiny_ip_adapter, train_a_little
+from training_nets import IMAGE, TEXT, tiny_checkpoint, tiny_ip_adapter, train_a_little
 
 PICTURES = 24
 QUICK = ("precision=fp32", "batch_size=4", "schedule.warmup=0", "optimizer.learning_rate=1e-3", "validation.every=0",
@@ -187,7 +188,7 @@ def test_gradient_checkpointing_changes_no_loss(small, tmp_path):
 
 def test_the_first_loss_is_the_formulas(small, tmp_path):
     """One step of the loop beside a computation by hand, with the networks of diffusers."""
-    config = settings("steps=1", "batch_size=3", "dropout.text=0", "dropout.image=0", "dropout.map=0",
+    config = settings("steps=1", "batch_size=3", "dropout.text=0", "dropout.image=0", "dropout.both=0", "dropout.map=0",
                       "dropout.attribute=0")
     job = light.job(config, small.dataset, small.base, small.prompt)
     samples = [small.dataset[i] for i in loop.BatchSampler(small.dataset.sizes, 3, 0).batch(0)]
@@ -209,16 +210,25 @@ def test_the_first_loss_is_the_formulas(small, tmp_path):
 
 
 def test_dropout_withholds_what_it_says(small):
-    config = settings("dropout.text=0.3", "dropout.image=0.2", "dropout.map=0.1", "dropout.attribute=0.4")
-    empty = torch.full((77, TEXT), 7.0)
-    conditions = light.Conditions(config, empty, with_image=True)
+    config = settings("dropout.text=0.3", "dropout.image=0.2", "dropout.both=0.15", "dropout.map=0.1",
+                      "dropout.attribute=0.4")
+    info = replace(small.dataset.info, empty_text=torch.full((77, TEXT), 7.0).half(),
+                   empty_image=torch.full((IMAGE,), 9.0).half())
+    conditions = light.Conditions(config, info, with_image=True)
     sample, count = small.dataset[0], 600
     inputs = conditions([sample] * count, [generator("dropout", i) for i in range(count)])
-    no_text, no_image = (inputs["text"] == 7).all((1, 2)), (inputs["image"] == 0).all(1)
+    no_text, no_image = (inputs["text"] == 7).all((1, 2)), (inputs["image"] == 9).all(1)
     no_map = (inputs["maps"] == 0).all((1, 2, 3))
-    for found, wanted in ((no_text, 0.3), (no_image, 0.2), (no_map, 0.1)):
+    for found, wanted in ((no_text & ~no_image, 0.3), (no_image & ~no_text, 0.2), (no_text & no_image, 0.15),
+                          (no_map, 0.1), (no_map & (no_text | no_image), 0.065)):
         assert float(found.float().mean()) == pytest.approx(wanted, abs=4 * math.sqrt(wanted / count))
+    for i in range(count):  # one number, and what it leads to, exactly
+        which, whether = torch.rand(2, generator=generator("dropout", i), dtype=torch.float64).tolist()
+        case = "both" if which < 0.15 else "text" if which < 0.45 else "image" if which < 0.65 else "none"
+        found = bool(no_text[i]), bool(no_image[i]), bool(no_map[i])
+        assert found == (case in ("both", "text"), case in ("both", "image"), whether < 0.1)
     assert ((inputs["text"] == sample.text) | (inputs["text"] == 7)).all()
+    assert ((inputs["image"] == sample.image) | (inputs["image"] == 9)).all()
     whole = attribute_map(Faces((sample.picture,)), 8, 8)
     shown = inputs["maps"][~no_map]
     assert ((shown == whole) | (shown == 0)).all(), "an attribute is as the node draws it, or forgotten"
@@ -228,6 +238,18 @@ def test_dropout_withholds_what_it_says(small):
     if len(sample.picture.faces) == 1:
         assert float(lost.float().mean()) == pytest.approx(0.4, abs=0.02)
     assert float((shown == 0).float().mean() - (whole == 0).float().mean()) > 0
+
+
+@pytest.mark.parametrize(("dropped", "wanted"), [
+    ("text", (True, False)), ("image", (False, True)), ("both", (True, True)), (None, (False, False))])
+def test_a_certain_dropout_drops_nothing_else(small, dropped, wanted):
+    names = ("text", "image", "both", "map", "attribute")
+    config = settings(*(f"dropout.{name}={int(name == dropped)}" for name in names))
+    sample, info = small.dataset[0], small.dataset.info
+    inputs = light.Conditions(config, info, with_image=True)([sample] * 20, [generator(i) for i in range(20)])
+    assert (inputs["text"] == (info.empty_text if wanted[0] else sample.text)).all()
+    assert (inputs["image"] == (info.empty_image if wanted[1] else sample.image)).all()
+    assert (inputs["maps"] == attribute_map(Faces((sample.picture,)), 8, 8)).all()
 
 
 def test_every_attribute_of_every_face_is_dropped_independently():
@@ -307,11 +329,12 @@ def test_a_single_held_out_picture_has_no_other_map(small):
 
 
 def test_an_ip_adapter_for_another_encoder_is_refused(small, tmp_path):
-    dataset = synthetic_dataset(tmp_path / "d", 2, base_model=file_sha256(small.base), image_width=768)
+    dataset = synthetic_dataset(tmp_path / "d", 2, base_model=file_sha256(small.base))
     from light_weights import ip_adapter, save
 
     other = save(ip_adapter([32] * 5 + [64], 1024), tmp_path / "other.safetensors")
-    with pytest.raises(CamouflageError, match=r"width 1024, but the dataset's have 768.*--image-encoder"):
+    with pytest.raises(CamouflageError, match=r"image embeddings of width 1024, but the dataset holds "
+                       r"'CLIP embedding' of width 768.*--image-encoder"):
         light.job(settings(), dataset, small.base, other)
 
 

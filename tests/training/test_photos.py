@@ -251,20 +251,20 @@ def test_faces_move_as_the_picture_does(host):
     for height, width in ((301, 407), (640, 270), (333, 1000), (128, 128), (1001, 517), (100, 135)):
         points = [(width * u, height * v) for u, v in ((0.4, 0.4), (0.6, 0.4), (0.5, 0.5), (0.45, 0.6), (0.55, 0.6))]
         face = Face((width * 0.3, 0.0, width * 0.7, float(height)), 0.9, tuple(points), tuple(points[:1] * 68))
-        size = working_size(height, width, 256)
-        moved, = sidecars.scale_and_crop(Picture(height, width, (face,)), *size).faces
         y, x = np.mgrid[:height, :width] + 0.5  # middles of the pixels
         spread = max(2.0, 2 * max(height, width) / 256)
-        for before, after in zip(points, moved.keypoints, strict=True):
-            dot = np.exp(-((x - before[0]) ** 2 + (y - before[1]) ** 2) / 2 / spread ** 2)
-            image = torch.tensor(dot, dtype=torch.float32)[None, :, :, None].expand(-1, -1, -1, 3)
-            shown = prepare(image, 256, "crop")[0, :, :, 0].numpy()
-            assert shown.shape == size
-            rows, columns = np.mgrid[:size[0], :size[1]] + 0.5
-            middle = (shown * columns).sum() / shown.sum(), (shown * rows).sum() / shown.sum()
-            assert np.abs(np.array(middle) - after).max() < 0.15
-        assert moved.landmarks == (moved.keypoints[0],) * 68 and moved.attributes == face.attributes
-        assert moved.box_ltrb[1] == 0 and moved.box_ltrb[3] == size[0]
+        for fit, size in (("crop", working_size(height, width, 256)), ("square", (256, 256))):
+            moved, = sidecars.scale_and_crop(Picture(height, width, (face,)), *size, fit).faces
+            for before, after in zip(points, moved.keypoints, strict=True):
+                dot = np.exp(-((x - before[0]) ** 2 + (y - before[1]) ** 2) / 2 / spread ** 2)
+                image = torch.tensor(dot, dtype=torch.float32)[None, :, :, None].expand(-1, -1, -1, 3)
+                shown = prepare(image, 256, fit)[0, :, :, 0].numpy()
+                assert shown.shape == size
+                rows, columns = np.mgrid[:size[0], :size[1]] + 0.5
+                middle = (shown * columns).sum() / shown.sum(), (shown * rows).sum() / shown.sum()
+                assert np.abs(np.array(middle) - after).max() < 0.15
+            assert moved.landmarks == (moved.keypoints[0],) * 68 and moved.attributes == face.attributes
+            assert moved.box_ltrb[1] == 0 and moved.box_ltrb[3] == size[0]
 
 
 def test_faces_that_were_cut_off_are_dropped():
