@@ -31,7 +31,7 @@ def arguments(description: str | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_true", help="SD 1.5's real shapes")
     parser.add_argument("--size", type=int, default=768, help="px of the square picture (768)")
-    parser.add_argument("--steps", type=int, default=25, help="steps of dpmpp_sde (25)")
+    parser.add_argument("--steps", type=int, default=30, help="steps of dpmpp_2m_sde (30)")
     parser.add_argument("--runs", type=int, default=3, help="counted runs of each graph (3)")
     options = parser.parse_args()
     options.shape = SHAPES["full" if options.full else "small"]
@@ -107,7 +107,7 @@ def random_text() -> list:
 
 
 def compare(host: Host, model: Any, guiders: Mapping[str, Any], options: argparse.Namespace) -> None:
-    """Samples with every guider in turn, dpmpp_sde and karras, and prints medians.
+    """Samples with every guider in turn, dpmpp_2m_sde and karras, and prints medians.
 
     The first round warms up and is not counted. In it every graph starts with an empty GPU, so that the peak memory
     is the graph's own: later the networks of all graphs stay loaded side by side.
@@ -116,7 +116,7 @@ def compare(host: Host, model: Any, guiders: Mapping[str, Any], options: argpars
     from comfy.ldm.modules.attention import optimized_attention
 
     noise, = host.run("RandomNoise", noise_seed=1)
-    sampler, = host.run("KSamplerSelect", sampler_name="dpmpp_sde")
+    sampler, = host.run("KSamplerSelect", sampler_name="dpmpp_2m_sde")
     sigmas, = host.run("BasicScheduler", model=model, scheduler="karras", steps=options.steps, denoise=1.0)
     latent = {"samples": torch.zeros(1, 4, options.size // 8, options.size // 8)}
     seconds: dict[str, list[float]] = {name: [] for name in guiders}
@@ -138,7 +138,7 @@ def compare(host: Host, model: Any, guiders: Mapping[str, Any], options: argpars
     device = torch.cuda.get_device_name() if CUDA else f"CPU, {torch.get_num_threads()} threads"
     shapes = "SD 1.5 shapes" if options.full else "two-level UNet"
     dtype = str(model.model.manual_cast_dtype or model.model.get_dtype()).removeprefix("torch.")
-    print(f"\n{device}; {shapes}, {options.size} px, {options.steps} steps of dpmpp_sde, median of {options.runs} runs "
+    print(f"\n{device}; {shapes}, {options.size} px, {options.steps} steps of dpmpp_2m_sde, median of {options.runs} runs "
           f"(min-max); torch {torch.__version__}, {dtype}, {optimized_attention.__name__}")
     for name, times in seconds.items():
         counted = times[1:]

@@ -24,7 +24,7 @@ from camouflage.commands.launch import make_parser
 from camouflage.commands.server import ComfyServer
 from camouflage.errors import CamouflageError
 from camouflage.files import ROOT
-from camouflage.weights import REGISTRY, Weight
+from camouflage.weights import REGISTRY, Weight, needed_by
 
 from . import inspect_documents
 
@@ -199,8 +199,10 @@ def workflows_table() -> str:
         notes = [node["widgets_values"][0] for node in json.loads(file.read_text(encoding="utf-8"))["nodes"]
                  if node["type"] == "MarkdownNote"]
         title, what = next(note for note in notes if note.startswith("# ")).split("\n\n")[:2]
-        count = sum(file.stem.removeprefix("camouflage_") in weight.pipelines for weight in REGISTRY)
-        needs = f"[{count} files](docs/weights.md)" if count else "nothing"
+        needed = needed_by(file.stem.removeprefix("camouflage_"))
+        trained = sum(weight.url is None for weight in needed)
+        more = f", and {trained} to train" if trained else ""
+        needs = f"[{len(needed) - trained} files](docs/weights.md){more}" if needed else "nothing"
         rows.append(f"{title.removeprefix('# ')} | `{file.name}` | {cell(what)} | {needs}")
     return table("Workflow | File | What it does | Weights to download", rows)
 

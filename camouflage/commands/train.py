@@ -185,7 +185,6 @@ def check(options: argparse.Namespace) -> None:
                 raise CamouflageError(f"{name} must be a folder, but {path} "
                                       f"{'is a file' if path.exists() else 'does not exist'}.")
     if options.training == "prepare":
-        config.load("light", options.config, options.set)
         if options.shard >= options.num_shards:
             raise CamouflageError(f"--shard counts from 0, so with --num-shards {options.num_shards} it is at most "
                                   f"{options.num_shards - 1}, but got {options.shard}.")
@@ -258,5 +257,7 @@ def main(options: argparse.Namespace) -> int:
         config.load(options.training, options.config, options.set)  # mistakes show now, and once
         if options.processes > 1 and not launched():
             return launch(options)
+    if options.training == "prepare":
+        config.load("light", options.config, options.set)  # mistakes show now
     module = _MODULES.get(options.training, options.training)
     return importlib.import_module(f"..training.{module}", __package__).main(options) or 0

@@ -37,7 +37,7 @@ State = Mapping[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
-class ImagePrompt:
+class ImagePromptWeights:
     """An IP-Adapter: its layout, and its tensors under their published names."""
 
     layout: ImagePromptLayout
@@ -134,13 +134,13 @@ def cross_attention(unet: UNet2DConditionModel) -> list[Any]:
             if name.endswith("attn2.processor")]
 
 
-def read_image_prompt(file: Path) -> ImagePrompt:
+def read_image_prompt(file: Path) -> ImagePromptWeights:
     """An IP-Adapter in a published layout, plain or Plus."""
     state = read(file)
-    return ImagePrompt(read_layout({key: tuple(value.shape) for key, value in state.items()}, file.name), state)
+    return ImagePromptWeights(read_layout({key: tuple(value.shape) for key, value in state.items()}, file.name), state)
 
 
-def new_image_prompt(unet: UNet2DConditionModel, width: int, queries: int, depth: int, seed: int) -> ImagePrompt:
+def new_image_prompt(unet: UNet2DConditionModel, width: int, queries: int, depth: int, seed: int) -> ImagePromptWeights:
     """One of the Plus kind, as the authors begin: keys and values copied from the UNet's, the Resampler drawn anew.
 
     Args:
@@ -160,10 +160,10 @@ def new_image_prompt(unet: UNet2DConditionModel, width: int, queries: int, depth
     for number, layer in zip(numbers, layers, strict=True):
         state |= {f"ip_adapter.{number}.{part}_ip.weight": getattr(layer, part).weight.detach().float()
                   for part in ("to_k", "to_v")}
-    return ImagePrompt(layout, state)
+    return ImagePromptWeights(layout, state)
 
 
-def add_image_prompt(unet: UNet2DConditionModel, prompt: ImagePrompt, name: str,
+def add_image_prompt(unet: UNet2DConditionModel, prompt: ImagePromptWeights, name: str,
                      scale: float) -> dict[str, torch.nn.Parameter]:
     """Lets the UNet's cross-attention see a picture.
 

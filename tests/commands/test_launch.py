@@ -60,7 +60,7 @@ def test_a_training_that_cannot_start_stops_before_anything_is_installed(
 
 
 @pytest.mark.parametrize(("arguments", "code", "said"), [
-    (["--help"], 0, "prepare|light|identity|export|cost"),
+    (["--help"], 0, "prepare|light|identity|export|import|cost"),
     (["light", "--help"], 0, "run.py train light --dataset"),
     (["light"], 2, "--dataset"),
     (["cost", "--resolution", "500"], 2, "a multiple of 64 from 64 to 1024"),
@@ -78,7 +78,7 @@ def test_the_training_explains_itself_without_an_environment(arguments: list[str
      {"photo": "-me.jpg", "output": "camouflage-demo", "steps": 3, "size": None, "seed": 0}),
     ("base", ["calibrate", "--plot", "det.png", "--", "-people"],
      {"folder": "-people", "output": "calibration.json", "plot": "det.png", "recogniser": "dlib ResNet"}),
-    ("train", ["train", "prepare", "--dataset", "data", "--", "-people"], {"dataset": "data", "resolution": 768}),
+    ("train", ["train", "prepare", "--dataset", "data", "--", "-people"], {"dataset": "data", "resolution": None}),
     ("test", ["test", "-k", "guider", "-x", "tests/tools"], {}),
 ])
 def test_a_command_is_handed_over_as_it_was_typed(

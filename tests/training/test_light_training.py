@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from camouflage.errors import CamouflageError
 from camouflage.files import file_sha256
-from camouflage.method.attribute_map import attribute_map
+from camouflage.method.attribute_map import PROBABILITIES, SIGNED, attribute_map
 from camouflage.method.faces import Faces
 from camouflage.training import config as configs
 from camouflage.training import light, loop
@@ -263,15 +263,18 @@ def test_every_attribute_of_every_face_is_dropped_independently():
 
 
 def test_maps_are_those_of_the_node(host, small):
-    for i, options in enumerate([("box", 1.25, 1.5), ("grown", 1.6, 3.0), ("landmarks", 1.25, 1.0)]):
-        region, grow, radius = options
-        config = settings(f"map.region={region}", f"map.grow={grow}", f"map.keypoint_radius={radius}")
+    for i, options in enumerate([(SIGNED, "box", 1.25, 1.5), (SIGNED, "grown", 1.6, 3.0),
+                                 (SIGNED, "landmarks", 1.25, 1.0), (PROBABILITIES, "box", 1.25, 1.5)]):
+        encoding, region, grow, radius = options
+        config = settings(f"map.encoding={encoding.name}", f"map.region={region}", f"map.grow={grow}",
+                          f"map.keypoint_radius={radius}")
         sample = small.dataset[i]
         faces = host.module("camouflage.method.faces").Faces.from_json(Faces((sample.picture,)).to_json())
         wanted = host.run("CamouflageAttributeMap", faces=faces, width=64, height=64, region=region, grow=grow,
-                          keypoint_radius=radius)[0]
+                          keypoint_radius=radius, adapter=SimpleNamespace(encoding=encoding))[0]
         ours = light.draw_map(sample.picture, sample, config)
-        assert float((ours - wanted[0]).abs().max()) == 0.0 and float(wanted.abs().max()) > 0.5
+        assert wanted.encoding == encoding and float(wanted.values.abs().max()) > 0.5
+        assert float((ours - wanted.values[0]).abs().max()) == 0.0
 
 
 @pytest.mark.parametrize("wanted", [True, False])

@@ -147,7 +147,9 @@ def test_everything_is_what_the_nodes_compute(host, real):
     assert torch.equal(real.info.empty_text, empty[0][0][0].half())
     digest = host.module("camouflage.comfy.weights").digest_of
     assert real.info.base_model == digest(Path(folder_paths.get_full_path_or_raise("checkpoints", model)))
-    assert (real.info.resolution, real.info.text_width, real.info.image_width) == (128, 768, 768)
+    assert (real.info.resolution, real.info.fit, real.info.image) == (128, "crop", "CLIP embedding")
+    assert (real.info.text_width, real.info.image_shape) == (768, [768])
+    assert torch.equal(real.info.empty_image, torch.zeros(768).half())
 
 
 def test_files_beside_a_photo_take_the_networks_place(real):

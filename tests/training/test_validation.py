@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from camouflage.errors import CamouflageError
 from camouflage.files import file_sha256
+from camouflage.method.attribute_map import PROBABILITIES, SIGNED, AttributeMap
 from camouflage.method.faces import Faces
 from camouflage.training import config as configs
 from camouflage.training import light, loop
@@ -19,14 +20,18 @@ from camouflage.training.checkpoints import EMA, WEIGHTS
 from camouflage.training.loop import LOGS
 from camouflage.training.networks import read
 from camouflage.training.validation import Sampler
+from camouflage.weights import of_role
 from in_host import Calls
-from light_weights import SIGNED, difference_of_states, save, t2i_adapter
-from training_data import synthetic_dataset, synthetic_sample
+from light_weights import difference_of_states, save, t2i_adapter
+from training_data import FARL_STATES, synthetic_dataset, synthetic_info, synthetic_sample
 from training_nets import tiny_checkpoint, tiny_ip_adapter
 
-CHECKPOINT, IMAGE_PROMPT = "Realistic_Vision_V5.1_fp16-no-ema.safetensors", "ip-adapter_sd15.safetensors"
+CHECKPOINT = "Realistic_Vision_V5.1_fp16-no-ema.safetensors"
 SIDE = 8  # latent cells
 SEED, STEPS, CFG, WEIGHT = 11, 3, 5.0, 0.8
+
+
+AUTHORS = "prepare.image=FaRL states", "map.encoding=camouflage-probabilities"
 
 
 def settings(*overrides):
@@ -35,23 +40,31 @@ def settings(*overrides):
         f"image_prompt.scale={WEIGHT}", *overrides])
 
 
-@pytest.fixture(scope="module")
-def scene(host, miniature_models, tmp_path_factory) -> SimpleNamespace:
-    """Two pictures, their maps, two adapters, and the sampler on the miniature checkpoint with its own VAE."""
+@pytest.fixture(scope="module", params=["public", "authors"])
+def scene(request, host, miniature_models, tmp_path_factory) -> SimpleNamespace:
+    """Two pictures, their maps, two adapters, and the sampler on the miniature checkpoint with its own VAE.
+
+    Public: an image prompt that reads an embedding, signed maps. Authors: FaRL's states, maps of probabilities. The
+    adapters do not say their encoding, as the files of a validation do not.
+    """
+    authors = request.param == "authors"
+    info, chosen = synthetic_info(3, **(FARL_STATES if authors else {})), AUTHORS if authors else ()
     folder = tmp_path_factory.mktemp("adapters")
-    samples = [synthetic_sample(seed, latent=(SIDE, SIDE), persons=(2,)) for seed in (1, 2)]
+    samples = [synthetic_sample(seed, (SIDE, SIDE), (2,), info.image_shape) for seed in (1, 2)]
+    weight, = of_role("image prompt (trained)" if authors else "image prompt")
     sampler = Sampler(miniature_models / "checkpoints" / CHECKPOINT, None,
-                      miniature_models / "ipadapter" / IMAGE_PROMPT,
+                      miniature_models / weight.folder / weight.file,
                       argparse.Namespace(comfyui=None, models=[], cpu=True))
-    maps = [light.draw_map(sample.picture, sample, settings()) for sample in samples]
-    empty_text = torch.randn(77, 768, generator=torch.Generator().manual_seed(3))
-    adapters = [save(t2i_adapter(seed=seed).state_dict(), folder / f"{seed}.safetensors", SIGNED) for seed in (0, 1)]
+    encoding = PROBABILITIES if authors else SIGNED
+    maps = [AttributeMap(light.draw_map(sample.picture, sample, settings(*chosen))[None], encoding)
+            for sample in samples]
+    adapters = [save(t2i_adapter(seed=seed).state_dict(), folder / f"{seed}.safetensors") for seed in (0, 1)]
 
-    def paint(adapter, config, count=1):
-        return sampler.light(adapter, samples[:count], maps[:count], empty_text, config)
+    def paint(adapter, *overrides, count=1):
+        return sampler.light(adapter, samples[:count], maps[:count], info, settings(*chosen, *overrides))
 
-    return SimpleNamespace(samples=samples, sampler=sampler, empty_text=empty_text, adapters=adapters, paint=paint,
-                           painted=paint(adapters[0], settings(), count=2))
+    return SimpleNamespace(samples=samples, sampler=sampler, info=info, encoding=encoding, adapters=adapters,
+                           paint=paint, painted=paint(adapters[0], count=2))
 
 
 def test_pictures_are_three_side_by_side_and_depend_on_seed_and_adapter(scene):
@@ -59,11 +72,11 @@ def test_pictures_are_three_side_by_side_and_depend_on_seed_and_adapter(scene):
     assert all(picture.shape == (width, 3 * width, 3) and picture.dtype == np.uint8 for picture in scene.painted)
     assert all(part.std() > 1 for picture in scene.painted for part in np.split(picture, 3, axis=1))
     with Calls(scene.sampler._loaded.model.model.diffusion_model) as unet:
-        again = scene.paint(scene.adapters[0], settings())
-    assert unet.count == 2 * STEPS - 1, "both prompts in one batch; DPM++ SDE looks twice a step"
+        again = scene.paint(scene.adapters[0])
+    assert unet.count == STEPS, "both prompts in one batch; DPM++ 2M SDE looks once a step"
     assert np.array_equal(again[0], scene.painted[0])
-    for adapter, config in ((scene.adapters[1], settings()), (scene.adapters[0], settings("validation.seed=12"))):
-        other, = scene.paint(adapter, config)
+    for adapter, changes in ((scene.adapters[1], ()), (scene.adapters[0], ("validation.seed=12",))):
+        other, = scene.paint(adapter, *changes)
         assert np.array_equal(other[:, :2 * width], again[0][:, :2 * width]), "original and map are as they were"
         assert (other[:, 2 * width:] != again[0][:, 2 * width:]).mean() > 0.5
     for decoded, picture in zip(scene.sampler.decode([sample.latent for sample in scene.samples]), scene.painted,
@@ -76,19 +89,20 @@ def test_it_paints_what_the_nodes_paint(host, scene):
 
     loaded, _, vae = host.run("CheckpointLoaderSimple", ckpt_name=CHECKPOINT)
     prompt = host.module("camouflage.comfy.image_prompt").load(scene.sampler._files[2])
-    adapter = host.module("camouflage.comfy.light_adapter").load(scene.adapters[0])
+    adapter = host.module("camouflage.comfy.light_adapter").load(scene.adapters[0], scene.encoding)
+    seen_name = "image_embeds" if scene.encoding == SIGNED else "penultimate_hidden_states"
     for sample, picture in zip(scene.samples, scene.painted, strict=True):
         seen = comfy.clip_vision.Output()
-        seen["image_embeds"] = sample.image[None]
+        seen[seen_name] = sample.image[None]
         model, = host.run("CamouflageApplyImagePrompt", model=loaded, image_prompt=prompt, clip_vision_output=seen,
-                          weight=WEIGHT)
+                          weight=WEIGHT, clip_vision=scene.info.empty_image[None].float())
         faces = host.module("camouflage.method.faces").Faces.from_json(Faces((sample.picture,)).to_json())
         attribute_map, map_picture, *_ = host.run("CamouflageAttributeMap", faces=faces, width=8 * SIDE,
-                                                  height=8 * SIDE)
+                                                  height=8 * SIDE, adapter=adapter)
         positive, negative = (
             host.run("CamouflageApplyLightAdapter", conditioning=[[text[None], {}]], light_adapter=adapter,
-                     map=attribute_map)[0] for text in (sample.text, scene.empty_text))
-        latent, = host.run("KSampler", model=model, seed=SEED, steps=STEPS, cfg=CFG, sampler_name="dpmpp_sde",
+                     map=attribute_map)[0] for text in (sample.text, scene.info.empty_text.float()))
+        latent, = host.run("KSampler", model=model, seed=SEED, steps=STEPS, cfg=CFG, sampler_name="dpmpp_2m_sde",
                            scheduler="karras", positive=positive, negative=negative,
                            latent_image={"samples": torch.zeros(1, 4, SIDE, SIDE)})
         image, = host.run("VAEDecode", vae=vae, samples=latent)
@@ -99,9 +113,9 @@ def test_it_paints_what_the_nodes_paint(host, scene):
 
 
 def test_an_adapter_that_does_not_fit_is_explained(scene, tmp_path):
-    narrow = save(t2i_adapter((32, 64)).state_dict(), tmp_path / "narrow.safetensors", SIGNED)
+    narrow = save(t2i_adapter((32, 64)).state_dict(), tmp_path / "narrow.safetensors")
     with pytest.raises(CamouflageError, match=r"widths \[32, 64\].*'model' has \[320, 640\]"):
-        scene.paint(narrow, settings())
+        scene.paint(narrow)
 
 
 class Painter(Sampler):
@@ -110,8 +124,9 @@ class Painter(Sampler):
     def __init__(self):
         self.seen, self.files, self.tuned = [], [], []
 
-    def light(self, adapter, samples, maps, empty_text, config, image_prompt=None):
-        assert maps[0].shape == (41, 8, 8) and float(maps[0].abs().max()) > 0 and empty_text.shape == (77, 768)
+    def light(self, adapter, samples, maps, info, config, image_prompt=None):
+        assert maps[0].values.shape == (1, 41, 8, 8) and float(maps[0].values.abs().max()) > 0
+        assert maps[0].encoding.name == config.map.encoding and info.empty_text.shape == (77, 768)
         self.files.append(adapter)
         self.seen.append(read(adapter))
         self.tuned.append(image_prompt and read(image_prompt))
