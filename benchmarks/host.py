@@ -138,8 +138,8 @@ def compare(host: Host, model: Any, guiders: Mapping[str, Any], options: argpars
     device = torch.cuda.get_device_name() if CUDA else f"CPU, {torch.get_num_threads()} threads"
     shapes = "SD 1.5 shapes" if options.full else "two-level UNet"
     dtype = str(model.model.manual_cast_dtype or model.model.get_dtype()).removeprefix("torch.")
-    print(f"\n{device}; {shapes}, {options.size} px, {options.steps} steps of dpmpp_2m_sde, median of {options.runs} runs "
-          f"(min-max); torch {torch.__version__}, {dtype}, {optimized_attention.__name__}")
+    print(f"\n{device}; {shapes}, {options.size} px, {options.steps} steps of dpmpp_2m_sde, median of {options.runs} "
+          f"runs (min-max); torch {torch.__version__}, {dtype}, {optimized_attention.__name__}")
     for name, times in seconds.items():
         counted = times[1:]
         memory = f", peak {peak[name]:.1f} GB on the GPU" if CUDA else ""

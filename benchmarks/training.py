@@ -38,8 +38,10 @@ def dataset(folder: Path, size: int, count: int, base_model: str) -> Dataset:
     rng, cells = random.Random(0), size // CELL
     keypoints = tuple((x * size, y * size) for x, y in ((.4, .4), (.6, .4), (.5, .5), (.4, .6), (.6, .6)))
     with ShardWriter(folder) as shard:
-        shard.start(DatasetInfo(resolution=size, base_model=base_model, vae="", image_encoder="", caption={}, faces={},
-                         text_width=CONTEXT, image_width=EMBEDDING, empty_text=torch.randn(TOKENS, CONTEXT).half()))
+        shard.start(DatasetInfo(resolution=size, base_model=base_model, vae="", image_encoder="", fit="square",
+                                image="CLIP embedding", caption={}, faces={}, text_width=CONTEXT,
+                                image_shape=[EMBEDDING], empty_text=torch.randn(TOKENS, CONTEXT).half(),
+                                empty_image=torch.zeros(EMBEDDING).half()))
         for _ in range(count):
             face = Face((0.3 * size, 0.3 * size, 0.7 * size, 0.7 * size), 1.0, keypoints,
                         attributes=tuple(rng.random() for _ in ATTRIBUTES))

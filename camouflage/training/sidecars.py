@@ -68,7 +68,7 @@ def scale_and_crop(picture: Picture, height: int, width: int, fit: str = "crop")
     """Faces of a photo, in px of what ``camouflage.comfy.prepare`` makes of the photo.
 
     For "crop" that is comfy.utils.common_upscale with "center": whole pixels are cut from both ends of the side that is
-    too long, and the rest is scaled. For "square" it is :func:`camouflage.images.centre_square`, and the rest is scaled.
+    too long, and the rest is scaled. For "square" it is :func:`camouflage.images.centre_square`, and scaled.
     Boxes are clipped; faces of which nothing is left are dropped.
 
     Args:

@@ -62,8 +62,9 @@ def test_defaults(here):
     options = vars(parse("prepare", "a", "../b", "--dataset", "d"))
     assert options == {
         "training": "prepare", "folders": [here / "a", here / "../b"], "dataset": here / "d", "resolution": None,
-        "config": None, "set": [], "base_model": None, "vae": None, "image_encoder": None, "caption_model": None, "num_shards": 1, "shard": 0,
-        "smallest_side": 256, "threshold": 0.5, "smallest_face": 0, "landmarks": False, "sidecars": True,
+        "config": None, "set": [], "base_model": None, "vae": None, "image_encoder": None, "caption_model": None,
+        "num_shards": 1, "shard": 0, "smallest_side": 256, "threshold": 0.5, "smallest_face": 0, "landmarks": False,
+        "sidecars": True,
         "comfyui": None, "models": []}
     options = vars(parse("light", *TRAIN))
     assert options == {

@@ -1,7 +1,12 @@
-"""From photos to a picture: prepare, train, export, and the shipped Light workflow with what was trained."""
+"""From photos to a picture: prepare, train, export, and the shipped workflow with what was trained.
+
+As the authors train, adapter and image prompt together, for the workflow *light*; and with ``--all`` the adapter alone,
+for *light_public*.
+"""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,11 +18,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from camouflage.method.attribute_map import PROBABILITIES, SIGNED
 from camouflage.training import checkpoints, networks
 from camouflage.training.checkpoints import EMA
 from camouflage.training.dataset import Dataset, Sample
 from camouflage.training.shard_writer import ShardWriter
-from light_weights import SIGNED, save
+from light_weights import save
+from sampled import everything
 from served import change, pictures
 from shipped import queueable, stock_sampling, upload
 from testing.drawn_faces import draw
@@ -26,8 +33,10 @@ from training_data import drawn
 
 SETTINGS = ("precision=fp32", "batch_size=2", "steps=3", "optimizer.learning_rate=1e-2", "schedule.warmup=0",
             "validation.every=3", "validation.held_out=1", "validation.pictures=1", "validation.sampler_steps=1")
+JOINT = ("image_prompt.depth=1", "image_prompt.queries=4")
+WAYS = ("light", *(("light_public",) if everything else ()))
 OURS, WRITTEN_BY_HAND, UNTRAINED = "trained.safetensors", "by_hand.safetensors", "untrained.safetensors"
-MINIATURE = "camouflage_light_sd15.safetensors"
+MINIATURE, PROMPT = "camouflage_light_sd15.safetensors", "trained_image_prompt.safetensors"
 DRAWN = "a drawn person"
 
 
@@ -49,14 +58,16 @@ def prepared(folder: Path) -> list[Sample]:
 def folder(server) -> Iterator[Path]:
     """Where Load Light Adapter looks, empty: the server's own models folder."""
     folder = server.run_folder / "models" / "camouflage" / "light"
-    folder.mkdir(parents=True)
+    prompts = server.run_folder / "models" / "ipadapter"
+    for place in (folder, prompts):
+        place.mkdir(parents=True, exist_ok=True)
     yield folder
-    for file in folder.iterdir():
+    for file in (*folder.iterdir(), *prompts.iterdir()):
         file.unlink()
 
 
-@pytest.fixture(scope="module")
-def trained(folder, comfyui, miniature_models, tmp_path_factory) -> SimpleNamespace:
+@pytest.fixture(scope="module", params=WAYS)
+def trained(request, folder, comfyui, miniature_models, tmp_path_factory) -> SimpleNamespace:
     """Three drawn photos through all commands; the first has no sidecars, so all networks are asked about it.
 
     A tenth is held out, so the other two count as nine.
@@ -67,15 +78,20 @@ def trained(folder, comfyui, miniature_models, tmp_path_factory) -> SimpleNamesp
     first.with_suffix(".faces.json").unlink()
     for photo in others:
         photo.with_suffix(".txt").write_text(DRAWN, encoding="utf-8")
-    places = ("--comfyui", comfyui, "--models", miniature_models)
+    way = ("--config", "light-authors.yaml") if request.param == "light" else ()
+    places = ("--comfyui", comfyui, "--models", miniature_models, *way)
     command("prepare", place / "photos", "--dataset", dataset, "--resolution", 128, *places)
     known = [sample for sample in prepared(dataset) if sample.caption == DRAWN]
     with ShardWriter(dataset) as shard:
         for i in range(7):
             shard.add(replace(known[i % 2], source=f"{i:032x}"))
-    said = command("light", "--dataset", dataset, "--output", run, "--cpu", *places, "--set", *SETTINGS)
-    assert train("export", run, "--output", folder / OURS, "--licence", "CC-BY-4.0") == 0
-    return SimpleNamespace(samples=prepared(dataset), run=run, said=said,
+    said = command("light", "--dataset", dataset, "--output", run, "--cpu", *places, "--set", *SETTINGS,
+                   *(JOINT if way else ()))
+    assert train("export", run, "--output", place / OURS, "--licence", "CC-BY-4.0") == 0
+    shutil.move(place / OURS, folder / OURS)
+    if way:
+        shutil.move(place / PROMPT, folder.parents[1] / "ipadapter" / PROMPT)
+    return SimpleNamespace(samples=prepared(dataset), run=run, said=said, way=request.param,
                            base_model=next((miniature_models / "checkpoints").glob("*.safetensors")))
 
 
@@ -96,12 +112,17 @@ def test_the_training_validates_and_says_what_comes_next(trained):
     assert list((trained.run / "logs").glob("events.*"))
 
 
-def test_the_shipped_workflow_paints_with_the_exported_adapter(server, trained, folder, tmp_path):
+def test_the_shipped_workflow_paints_with_what_was_exported(server, trained, folder, tmp_path):
     average = checkpoints.load(trained.run / "checkpoints" / "step-00000003").tensors(EMA)
-    save(average, folder / WRITTEN_BY_HAND, SIGNED)
+    encoding = (PROBABILITIES if trained.way == "light" else SIGNED).metadata
+    save({name: value for name, value in average.items() if name.startswith("adapter.")}, folder / WRITTEN_BY_HAND,
+         encoding)
     untrained = networks.new_light_adapter(networks.load_unet(trained.base_model), None, seed=0)
-    save(untrained.state_dict(), folder / UNTRAINED, SIGNED)
-    api = queueable(server, "light", upload(server, tmp_path, "drawn.png", draw(99, 300, 150, 2)[0]))
+    save(untrained.state_dict(), folder / UNTRAINED, encoding)
+    api = queueable(server, trained.way, upload(server, tmp_path, "drawn.png", draw(99, 300, 150, 2)[0]), awake=True)
+    if trained.way == "light":
+        change(api, "CamouflageImagePromptLoader", adapter=PROMPT)
+        change(api, "CamouflagePrepareImage", fit="crop")  # both persons stand outside of the square
     api |= stock_sampling(api)  # what is painted, before any head is covered
 
     def paint(adapter: str) -> dict[str, np.ndarray]:
@@ -122,3 +143,6 @@ def test_the_shipped_workflow_paints_with_the_exported_adapter(server, trained, 
     assert np.array_equal(paint(WRITTEN_BY_HAND)["Painted"], ours["Painted"]), "the checkpoint's average, unchanged"
     for other in (UNTRAINED, MINIATURE):
         assert (paint(other)["Painted"] != ours["Painted"]).mean() > 0.1, other
+    if trained.way == "light":
+        change(api, "CamouflageImagePromptLoader", adapter="camouflage_light_sd15_image_prompt.safetensors")
+        assert (paint(OURS)["Painted"] != ours["Painted"]).mean() > 0.1, "the one that was trained acts"

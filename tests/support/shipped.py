@@ -21,9 +21,12 @@ def workflow(name: str) -> dict:
     return json.loads((ROOT / "workflows" / f"camouflage_{name}.json").read_text(encoding="utf-8"))
 
 
-def queueable(server, name: str, photo: str, size: int = 128) -> dict:
-    """A shipped workflow in the server's format, with a photo on the server."""
-    api = convert_ui_to_api(copy.deepcopy(workflow(name)), server.object_info())
+def queueable(server, name: str, photo: str, size: int = 128, awake: bool = False) -> dict:
+    """A shipped workflow in the server's format, with a photo on the server; ``awake``: nothing in it is bypassed."""
+    graph = copy.deepcopy(workflow(name))
+    for node in graph["nodes"] if awake else ():
+        node["mode"] = 0
+    api = convert_ui_to_api(graph, server.object_info())
     change(api, "LoadImage", image=photo)
     if name != "redact":
         change(api, "CamouflagePrepareImage", size=size)

@@ -19,6 +19,7 @@ from camouflage.training.shards import CELL, TOKENS
 from testing.drawn_faces import draw, write_folder
 
 TEXT, IMAGE = 768, 768  # numbers in a token of the text, and in an image embedding (CLIP-L) or a hidden state (FaRL)
+AUTHORS = Path("light-authors.yaml")  # the shipped settings of the authors' training
 STATES = 5  # hidden states of a picture here; FaRL gives 197
 FARL_STATES: dict[str, Any] = {"image": "FaRL states", "fit": "square", "image_shape": [STATES, IMAGE]}
 """What makes :func:`synthetic_info` that of a dataset for the authors' training."""

@@ -247,7 +247,8 @@ def refilled(frame: bytes, fields: object) -> bytes:
     ("text_width", "x"), ("text_width", -1), ("text_width", 2), ("text_width", 10**400),
     ("image_shape", [-1]), ("image_shape", [2]), ("image_shape", []), ("image_shape", [1, 1, 1]),
     ("image_shape", [True]), ("image_shape", ["x"]), ("image_shape", 1), ("image_shape", [10**400]),
-    ("image", None), ("fit", 1), ("image_width", 1), ("resolution", None), ("resolution", True), ("caption", []), ("faces", "x"), ("base_model", 5), ("more", 1),
+    ("image", None), ("fit", 1), ("image_width", 1), ("resolution", None), ("resolution", True),
+    ("caption", []), ("faces", "x"), ("base_model", 5), ("more", 1),
     ("vae", ...), ("version", 1), ("format", [])])
 def test_a_header_that_lies_with_a_right_checksum_is_explained(tmp_path, change, value):
     path = write(tmp_path, [small(0)])

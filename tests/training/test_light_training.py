@@ -22,7 +22,14 @@ from camouflage.training.checkpoints import EMA, WEIGHTS
 from camouflage.training.randomness import generator
 from light_weights import difference_of_states
 from sampled import long, sampled
-from training_data import drawn_latents, synthetic_dataset, synthetic_sample, write_latents
+from training_data import (
+    AUTHORS,
+    FARL_STATES,
+    drawn_latents,
+    synthetic_dataset,
+    synthetic_sample,
+    write_latents,
+)
 from training_nets import IMAGE, TEXT, tiny_checkpoint, tiny_ip_adapter, train_a_little
 
 PICTURES = 24
@@ -30,8 +37,11 @@ QUICK = ("precision=fp32", "batch_size=4", "schedule.warmup=0", "optimizer.learn
          "checkpoints.every=1000", "validation.held_out=0")
 
 
-def settings(*overrides):
-    return configs.load("light", None, [*QUICK, *overrides])
+JOINT = ("image_prompt.depth=1", "image_prompt.queries=4")  # a new image prompt, and a small one
+
+
+def settings(*overrides, file=None):
+    return configs.load("light", file, [*QUICK, *overrides])
 
 
 def run(job, dataset, config, output):
@@ -43,9 +53,10 @@ def files(tmp_path_factory):
     """A base model that finds noise in drawn pictures, an IP-Adapter for it, and the pictures."""
     folder = tmp_path_factory.mktemp("light")
     checkpoint = train_a_little(tiny_checkpoint(folder / "base.safetensors"), drawn_latents(PICTURES))
-    return SimpleNamespace(base=checkpoint, prompt=tiny_ip_adapter(folder / "prompt.safetensors"),
-                           dataset=write_latents(folder / "dataset", drawn_latents(PICTURES),
-                                                 base_model=file_sha256(checkpoint)))
+    dataset, states = (write_latents(folder / name, drawn_latents(PICTURES), base_model=file_sha256(checkpoint), **info)
+                       for name, info in (("dataset", {}), ("states", FARL_STATES)))
+    return SimpleNamespace(base=checkpoint, prompt=tiny_ip_adapter(folder / "prompt.safetensors"), dataset=dataset,
+                           states=states)
 
 
 @pytest.fixture(scope="module")
@@ -73,24 +84,34 @@ def digest(tensors) -> str:
 
 
 @long
-def test_the_adapter_learns_to_use_its_map(files, tmp_path):
-    config = settings("steps=250", "batch_size=8", "optimizer.learning_rate=2e-3", "timestep_sampling=uniform",
-                      "dropout.attribute=0", "ema.use=false")
-    job = light.job(config, files.dataset, files.base, files.prompt)
-    samples = [files.dataset[i] for i in range(PICTURES)]
+@pytest.mark.parametrize("joint", [False, True])
+def test_the_adapter_learns_to_use_its_map(files, tmp_path, joint):
+    """Beside a frozen image prompt, and, as the authors do it, together with a new one."""
+    common = ("batch_size=8", "optimizer.learning_rate=2e-3", "ema.use=false")
+    if joint:
+        config, dataset, prompt = settings("steps=160", *common, *JOINT, file=AUTHORS), files.states, None
+    else:
+        config, dataset, prompt = settings("steps=250", *common, "timestep_sampling=uniform",
+                                           "dropout.attribute=0"), files.dataset, files.prompt
+    job = light.job(config, dataset, files.base, prompt)
+    samples = [dataset[i] for i in range(PICTURES)]
 
     def used():
         return light.map_use(job.model, job.conditions, samples, config, torch.device("cpu"))
 
-    before, frozen = used(), digest(job.model.unet.parameters())
-    run(job, files.dataset, config, tmp_path)
+    def frozen_part():
+        return digest(parameter for parameter in job.model.unet.parameters() if not parameter.requires_grad)
+
+    before, frozen = used(), frozen_part()
+    run(job, dataset, config, tmp_path)
     after = used()
     assert (before.own < before.other).sum() < 20, "a new adapter knows nothing of maps"
     assert (after.own < after.other).sum() >= PICTURES - 1
     assert (after.own < after.none).sum() >= PICTURES - 1
     assert after.own.mean() < 0.75 * after.other.mean()
     assert after.own.mean() < 0.9 * after.none.mean()
-    assert digest(job.model.unet.parameters()) == frozen, "base model and IP-Adapter are as they were"
+    assert frozen_part() == frozen, "base model and, if it is not trained, IP-Adapter are as they were"
+    assert any(parameter.requires_grad for parameter in job.model.unet.parameters()) == joint
     numbers = after.numbers()
     assert numbers["own_map_beats_anothers"] >= 23 / 24 and numbers["loss"] == pytest.approx(float(after.own.mean()))
 
