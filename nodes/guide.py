@@ -26,7 +26,7 @@ def _knobs() -> list:
         io.Mask.Input("mask", optional=True,
                       tooltip="Limits the guidance to a part of the picture: a_s where the mask is 1, no guidance "
                               "where it is 0, and accordingly between them. One mask for all pictures, or one for "
-                              "each. Without it the guidance acts everywhere, as in the paper."),
+                              "each. Without it the guidance acts everywhere."),
     ]
 
 

@@ -7,7 +7,7 @@ original. Their combination is
     D = D_id + a_s * (D_text - D_id)
 
 with the *anonymization scale* a_s: 0 gives D_id (the original comes back), 1 gives D_text (no guidance), above 1
-moves past D_text, away from the original. The paper uses 1.25. Both weights sum to one, so the same formula holds
+moves past D_text, away from the original. The paper: 1.25. Both weights sum to one, so the same formula holds
 on noise predictions.
 """
 
