@@ -35,8 +35,8 @@ SETTINGS = ("precision=fp32", "batch_size=2", "steps=3", "optimizer.learning_rat
             "validation.every=3", "validation.held_out=1", "validation.pictures=1", "validation.sampler_steps=1")
 JOINT = ("image_prompt.depth=1", "image_prompt.queries=4")
 WAYS = ("light", *(("light_public",) if everything else ()))
-OURS, WRITTEN_BY_HAND, UNTRAINED = "trained.safetensors", "by_hand.safetensors", "untrained.safetensors"
-MINIATURE, PROMPT = "camouflage_light_sd15.safetensors", "trained_image_prompt.safetensors"
+OURS, WRITTEN_BY_HAND, UNTRAINED = "trained", "by_hand", "untrained"  # the server keeps what it loaded, by its name
+MINIATURE, PROMPT = "camouflage_light_sd15.safetensors", "trained_light_image_prompt.safetensors"
 DRAWN = "a drawn person"
 
 
@@ -87,8 +87,9 @@ def trained(request, folder, comfyui, miniature_models, tmp_path_factory) -> Sim
             shard.add(replace(known[i % 2], source=f"{i:032x}"))
     said = command("light", "--dataset", dataset, "--output", run, "--cpu", *places, "--set", *SETTINGS,
                    *(JOINT if way else ()))
-    assert train("export", run, "--output", place / OURS, "--licence", "CC-BY-4.0") == 0
-    shutil.move(place / OURS, folder / OURS)
+    file = f"{OURS}_{request.param}.safetensors"
+    assert train("export", run, "--output", place / file, "--licence", "CC-BY-4.0") == 0
+    shutil.move(place / file, folder / file)
     if way:
         shutil.move(place / PROMPT, folder.parents[1] / "ipadapter" / PROMPT)
     return SimpleNamespace(samples=prepared(dataset), run=run, said=said, way=request.param,
@@ -114,11 +115,12 @@ def test_the_training_validates_and_says_what_comes_next(trained):
 
 def test_the_shipped_workflow_paints_with_what_was_exported(server, trained, folder, tmp_path):
     average = checkpoints.load(trained.run / "checkpoints" / "step-00000003").tensors(EMA)
+    files = {name: f"{name}_{trained.way}.safetensors" for name in (OURS, WRITTEN_BY_HAND, UNTRAINED)}
     encoding = (PROBABILITIES if trained.way == "light" else SIGNED).metadata
-    save({name: value for name, value in average.items() if name.startswith("adapter.")}, folder / WRITTEN_BY_HAND,
-         encoding)
+    save({name: value for name, value in average.items() if name.startswith("adapter.")},
+         folder / files[WRITTEN_BY_HAND], encoding)
     untrained = networks.new_light_adapter(networks.load_unet(trained.base_model), None, seed=0)
-    save(untrained.state_dict(), folder / UNTRAINED, encoding)
+    save(untrained.state_dict(), folder / files[UNTRAINED], encoding)
     api = queueable(server, trained.way, upload(server, tmp_path, "drawn.png", draw(99, 300, 150, 2)[0]), awake=True)
     if trained.way == "light":
         change(api, "CamouflageImagePromptLoader", adapter=PROMPT)
@@ -126,7 +128,8 @@ def test_the_shipped_workflow_paints_with_what_was_exported(server, trained, fol
     api |= stock_sampling(api)  # what is painted, before any head is covered
 
     def paint(adapter: str) -> dict[str, np.ndarray]:
-        change(api, "CamouflageLightAdapterLoader", adapter=adapter, encoding="refuse")  # the file has to say it
+        file = files.get(adapter, adapter)
+        change(api, "CamouflageLightAdapterLoader", adapter=file, encoding="refuse")  # the file has to say it
         entry = server.run(api)
         assert entry["status"]["status_str"] == "success"
         return pictures(server, api, entry)
