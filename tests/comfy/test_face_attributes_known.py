@@ -145,7 +145,7 @@ def test_without_dlib_the_points_are_a_mean_faces_and_nothing_is_read_by_them(ho
     values = edited.pictures[0].faces[1].attributes
     assert values[31] == 0.75 and set(values) == {None, 0.75}
     for region in ("box", "grown", "landmarks"):
-        drawing = run("AttributeMap", faces=edited, width=SIDE, height=SIDE, region=region)[0]
+        drawing = run("AttributeMap", faces=edited, width=SIDE, height=SIDE, region=region)[0].values
         cell = drawing[0, :, 26, 27]  # within the box
         assert cell[31] == 0.5 and not cell[:31].any() and drawing[0, 40, 24:29, 25:29].any()
     assert run("FacePreview", image=image(), faces=faces)[0].shape == (1, SIDE, SIDE, 3)

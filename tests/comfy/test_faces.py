@@ -175,7 +175,7 @@ def test_no_face_is_a_valid_result_that_is_said(run, said):
     assert any("No face found" in text for text in said)
     preview, = run("FacePreview", image=pictures(4, 1, 256, 256), faces=faces)
     assert difference(preview, pictures(4, 1, 256, 256)) < 1 / 250
-    assert not run("AttributeMap", faces=faces, width=256, height=256)[0].any()
+    assert not run("AttributeMap", faces=faces, width=256, height=256)[0].values.any()
 
 
 @pytest.mark.parametrize("rows", [6 if everything else 1])
@@ -186,7 +186,7 @@ def test_sixty_faces(host, run, monkeypatch, rows):
     faces, = run("FaceAttributes", image=pictures(4, 1, 256, 416))
     assert faces.count == 10 * rows and all(None not in face.attributes for face in faces.pictures[0].faces)
     assert run("FacePreview", image=pictures(4, 1, 256, 416), faces=faces)[0].shape == (1, 256, 416, 3)
-    assert run("AttributeMap", faces=faces, width=416, height=256)[0].shape == (1, 41, 32, 52)
+    assert run("AttributeMap", faces=faces, width=416, height=256)[0].values.shape == (1, 41, 32, 52)
 
 
 def test_a_face_of_eight_pixels_and_the_smallest_face(host, run, monkeypatch):

@@ -80,7 +80,7 @@ def test_the_miniature_has_the_published_layout(published):
     assert (name, values.shape, values.dtype) == ("emb_params", (8, 768), torch.float32)
 
 
-@pytest.mark.parametrize("embedding", ["EasyNegative", FILE, "  EasyNegative\n"])
+@pytest.mark.parametrize("embedding", ["EasyNegative", f"  {FILE}\n"])
 def test_the_embedding_is_encoded_as_the_stock_node_does(negative, stock, published, warned, embedding):
     ours = negative(embedding)
     assert same(ours, stock("embedding:EasyNegative")) and warned == []
@@ -139,7 +139,7 @@ def test_a_text_encoder_that_knows_no_embeddings_gets_the_text(negative, stock, 
     assert same(negative(clip=clip), stock(TEXT, clip)) and "is there, but" in warned[0]
 
 
-@pytest.mark.parametrize("embedding", ["EasyNegative", FILE])
+@pytest.mark.parametrize("embedding", ["EasyNegative"])
 def test_another_file_of_the_published_name_is_refused(host, negative, folder, warned, embedding):
     inversion(folder / FILE)
     with pytest.raises(host.module("camouflage.errors").CamouflageError,
@@ -148,13 +148,13 @@ def test_another_file_of_the_published_name_is_refused(host, negative, folder, w
     assert warned == []
 
 
-@pytest.mark.parametrize("embedding", ["../x", "..", "a/../../x", "/etc/passwd", "C:\\x", "a//b", "a/", "embedding:a",
-                                       "a b", "(a:1.2)", "a,", "<a>", "~/a", "a\nb", "x" * 50 + "?"])
-def test_names_that_are_none_are_refused(negative, folder, warned, embedding):
-    with pytest.raises(ValueError, match="^Negative Prompt: 'embedding' is .*, but must be the name of a file in "
-                                         "models/embeddings") as refusal:
-        negative(embedding)
-    assert repr(embedding) in str(refusal.value) and warned == []
+def test_names_that_are_none_are_refused(negative, folder, warned):
+    for embedding in ("../x", "..", "a/../../x", "/etc/passwd", "C:\\x", "a//b", "a/", "embedding:a", "a b", "(a:1.2)",
+                      "a,", "<a>", "~/a", "a\nb", "x" * 50 + "?"):
+        with pytest.raises(ValueError, match="^Negative Prompt: 'embedding' is .*, but must be the name of a file in "
+                                             "models/embeddings") as refusal:
+            negative(embedding)
+        assert repr(embedding) in str(refusal.value) and warned == []
 
 
 def test_a_file_that_is_put_there_is_used_in_the_next_run(host, negative, stock, folder, miniature_models, warned):

@@ -38,7 +38,7 @@ def random_picture(rng: random.Random) -> Picture:
     width, height = rng.choice([(768, 768), (512, 512), (640, 448)])
     faces = []
     for _ in range(rng.randint(0, 6)):
-        side = rng.uniform(17, 300)
+        side = rng.uniform(70, 300)  # more than a cell of the coarsest latent below
         left, top = rng.uniform(0, width - side), rng.uniform(0, height - side)
         box = left, top, left + side, top + side * rng.uniform(0.6, 1.0)
         points = tuple((rng.uniform(left - 20, box[2]), rng.uniform(top - 20, box[3] + 20)) for _ in range(5))
