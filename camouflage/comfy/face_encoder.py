@@ -44,6 +44,8 @@ class FaceEncoder(comfy.clip_vision.ClipVisionModel):
             Path(path).write_text(json.dumps(config), encoding="utf-8")
             super().__init__(path)
         self.model.to(state["vision_model.embeddings.class_embedding"].dtype)
+        # Older hosts ask a model for its size when they wrap it, and that was in the precision of text encoders.
+        self.patcher = type(self.patcher)(self.model, self.patcher.load_device, self.patcher.offload_device)
         wanted = {key: tuple(value.shape) for key, value in self.model.state_dict().items()}
         wrong = next((key for key, shape in wanted.items() if key not in state or tuple(state[key].shape) != shape), "")
         if wrong:
