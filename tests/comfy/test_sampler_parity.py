@@ -134,3 +134,11 @@ def test_the_last_step_of_both_is_the_denoised_prediction(ours, karras):
 @pytest.mark.parametrize(("sampler_name", "steps", "calls"), [("dpmpp_2m_sde", 30, 30), ("dpmpp_sde", 25, 49)])
 def test_model_calls(through_host, sampler_name, steps, calls):
     assert len(through_host(sampler_name, steps)) == calls + 1
+
+
+def test_the_authors_start_from_the_photo_is_step_14(host, sd, karras):
+    """diffusers' img2img of strength 0.55: the last int(30 * 0.55) steps; `denoise` 0.55 begins at another noise."""
+    low = host.run("SplitSigmas", sigmas=karras(STEPS), step=14)[1]
+    assert len(low) - 1 == int(STEPS * 0.55) == 16 and float(low[0]) == pytest.approx(1.408, abs=1e-3)
+    other, = host.run("BasicScheduler", model=sd.model, scheduler="karras", steps=STEPS, denoise=0.55)
+    assert len(other) - 1 == STEPS and float(other[0]) == pytest.approx(1.669, abs=1e-3)
