@@ -56,6 +56,30 @@ def test_every_setting_of_the_shipped_file_says_where_it_comes_from(kind):
     assert silent == []
 
 
+def test_the_authors_settings_are_theirs_and_say_where_they_come_from():
+    config_, file = load("light", Path("light-authors.yaml")), CONFIGS / "light-authors.yaml"
+    assert load("light", file) == config_, "by its name or by its path"
+    assert (config_.batch_size, config_.timestep_sampling) == (8, "uniform")
+    optimizer, prompt = config_.optimizer, config_.image_prompt
+    assert (optimizer.learning_rate, optimizer.weight_decay, optimizer.max_grad_norm) == (1e-4, 1e-2, 1.0)
+    assert config_.prepare == config.Prepare(512, "square", "FaRL states")
+    assert (config_.map.encoding, config_.map.region) == ("camouflage-probabilities", "box")
+    assert config_.dropout == config.Dropout(0.05, 0.05, 0.05, 0.0, 0.0)
+    assert (prompt.use, prompt.train, prompt.new, prompt.queries, prompt.depth) == (True, True, True, 16, 4)
+    comment, silent = "", []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if line.strip().startswith("#"):
+            comment += line
+            continue
+        if line.strip() and not line.endswith(":") and not any(
+                source in comment for source in ("Authors' code: ", "Our choice: ")):
+            silent.append(line)
+        comment = ""
+    assert silent == []
+    with pytest.raises(CamouflageError, match=r"light-author.yaml cannot be read .*light-authors.yaml, light.yaml"):
+        load("light", Path("light-author.yaml"))
+
+
 def test_the_values_that_were_agreed():
     light, identity = Light(), Identity()
     assert (light.timestep_sampling, identity.timestep_sampling) == ("cubic", "uniform")

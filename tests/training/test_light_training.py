@@ -22,14 +22,7 @@ from camouflage.training.checkpoints import EMA, WEIGHTS
 from camouflage.training.randomness import generator
 from light_weights import difference_of_states
 from sampled import long, sampled
-from training_data import (
-    AUTHORS,
-    FARL_STATES,
-    drawn_latents,
-    synthetic_dataset,
-    synthetic_sample,
-    write_latents,
-)
+from training_data import AUTHORS, FARL_STATES, drawn_latents, synthetic_dataset, synthetic_sample, write_latents
 from training_nets import IMAGE, TEXT, tiny_checkpoint, tiny_ip_adapter, train_a_little
 
 PICTURES = 24
