@@ -130,6 +130,10 @@ def test_help_describes_and_gives_an_example_that_parses(command, capsys):
     ("prepare data --dataset d --vae data", "--vae must be a file, but .*data is a folder"),
     ("prepare data --dataset d --image-encoder none", "--image-encoder must be a file"),
     ("prepare data --dataset d --models none", "--models must be a folder"),
+    ("prepare data --dataset d --config light-author.yaml", "--config must be a file, but .*author.yaml does not"),
+    ("prepare data --dataset d --config light-authors.yaml --set prepare.fit=oval", "prepare.fit must be one of crop"),
+    ("prepare data --dataset d --set image_prompt.new=true", "new is true, but image_prompt.train is false"),
+    ("light --dataset data --output o --config light-authors.yaml --set dropout.text=1", "must add up to 1 at most"),
     ("prepare data --dataset d --comfyui data", "--comfyui must name a ComfyUI folder"),
     ("light --dataset none --output o", "There is no dataset .*none. Make one: python run.py train prepare"),
     ("light --dataset data --output file", "--output must be a folder"),
@@ -155,6 +159,7 @@ def test_a_command_gets_its_options_and_gives_its_exit_code(here, started):
     assert started.calls[0].cpu and started.calls[0].output == here / "run"
     started.module.act = lambda: None
     assert train("light", *TRAIN) == 0
+    assert train("light", *TRAIN, "--config", "light-authors.yaml") == 0, "a shipped file by its name"
 
 
 @pytest.mark.parametrize(("error", "code"), [(CamouflageError("too bad"), 2), (KeyboardInterrupt(), 130)])

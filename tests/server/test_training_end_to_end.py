@@ -143,8 +143,9 @@ def test_the_shipped_workflow_paints_with_what_was_exported(server, trained, fol
     assert {path.suffix for path in saved[-2:]} == {".png", ".json"}, "the picture and who was verified"
     assert np.array_equal(np.asarray(Image.open(next(p for p in saved[-2:] if p.suffix == ".png"))),
                           ours["Anonymized"][0])
-    assert np.array_equal(paint(WRITTEN_BY_HAND)["Painted"], ours["Painted"]), "the checkpoint's average, unchanged"
-    for other in (UNTRAINED, MINIATURE):
+    if everything:  # what the file holds is compared in tests/training/test_export.py
+        assert np.array_equal(paint(WRITTEN_BY_HAND)["Painted"], ours["Painted"]), "the checkpoint's average, unchanged"
+    for other in (UNTRAINED, *([MINIATURE] if everything else [])):
         assert (paint(other)["Painted"] != ours["Painted"]).mean() > 0.1, other
     if trained.way == "light":
         change(api, "CamouflageImagePromptLoader", adapter="camouflage_light_sd15_image_prompt.safetensors")

@@ -41,19 +41,59 @@ def test_the_shipped_file_states_every_setting_with_its_default(kind):
     assert load(kind) == KINDS[kind]()
 
 
-@BOTH
-def test_every_setting_of_the_shipped_file_says_where_it_comes_from(kind):
-    comment, silent = "", []
-    for line in (CONFIGS / f"{kind}.yaml").read_text(encoding="utf-8").splitlines():
+SOURCES = ("Paper: ", "T2I-Adapter (arXiv 2302.08453): ", "Our choice")
+
+
+@pytest.mark.parametrize(("file", "sources"), [
+    ("light.yaml", SOURCES), ("identity.yaml", SOURCES), ("light-authors.yaml", ("Authors' code: ", "Our choice: "))])
+def test_every_setting_of_the_shipped_file_says_where_it_comes_from(file, sources):
+    comment, silent, said = "", [], 0
+    for line in (CONFIGS / file).read_text(encoding="utf-8").splitlines():
         text = line.strip()
         if text.startswith("#"):
             comment += text
             continue
-        if text and not text.endswith(":") and not any(
-                source in comment for source in ("Paper: ", "T2I-Adapter (arXiv 2302.08453): ", "Our choice")):
-            silent.append(text)
+        if text and not text.endswith(":"):
+            said += 1
+            if not any(source in comment for source in sources):
+                silent.append(text)
         comment = ""
     assert silent == []
+    assert said == len(flat(yaml.safe_load((CONFIGS / file).read_text(encoding="utf-8")))) > 10
+
+
+def test_the_authors_settings_are_theirs_and_the_rest_is_ours():
+    """As their public code has them; in whole, so that nothing else differs from what is shipped as ours."""
+    assert load("light", Path("light-authors.yaml")) == dataclasses.replace(
+        Light(), timestep_sampling="uniform", batch_size=8,
+        prepare=config.Prepare(resolution=512, fit="square", image="FaRL states"),
+        map=config.Map(encoding="camouflage-probabilities", region="box"),
+        dropout=config.Dropout(text=0.05, image=0.05, both=0.05, map=0.0, attribute=0.0),
+        image_prompt=config.ImagePromptSettings(use=True, train=True, new=True, queries=16, depth=4, scale=1.0),
+        optimizer=config.Optimizer(kind="adamw", learning_rate=1e-4, weight_decay=1e-2, max_grad_norm=1.0),
+        schedule=config.Schedule(kind="constant", warmup=0))
+
+
+@pytest.mark.parametrize("name", ["light-authors.yaml", "identity.yaml"])
+def test_a_shipped_file_is_known_by_its_name_where_there_is_no_other(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for here in (Path(name), tmp_path / name):  # the command line makes it absolute
+        assert config.shipped(here) == CONFIGS / name
+    (tmp_path / "other").mkdir()
+    elsewhere = tmp_path / "other" / name
+    assert config.shipped(elsewhere) == elsewhere and config.shipped(Path("other") / name) == Path("other") / name
+    (tmp_path / name).write_text("seed: 5", encoding="utf-8")
+    assert config.shipped(Path(name)) == Path(name), "one's own goes first"
+    kind = "identity" if name == "identity.yaml" else "light"
+    assert load(kind, Path(name)).seed == 5
+
+
+@BOTH
+def test_without_a_file_it_is_the_shipped_one(kind, tmp_path, monkeypatch):
+    """Also where a copy of it lies that was not named."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / f"{kind}.yaml").write_text("seed: 5", encoding="utf-8")
+    assert load(kind) == KINDS[kind]()
 
 
 def test_the_authors_settings_are_theirs_and_say_where_they_come_from():
@@ -181,6 +221,9 @@ def test_the_identity_control_knows_nothing_of_maps():
 def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path):
     with pytest.raises(CamouflageError, match=r"The config file .*none\.yaml cannot be read \(No such file"):
         load("light", tmp_path / "none.yaml")
+    with pytest.raises(CamouflageError, match=r"light-author\.yaml cannot be read .* or one that is shipped: "
+                       r"identity\.yaml, light-authors\.yaml, light\.yaml\."):
+        load("light", Path("light-author.yaml"))
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(CamouflageError, match="binary is no config file"):
         load("light", tmp_path / "binary")

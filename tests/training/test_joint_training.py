@@ -254,6 +254,7 @@ def test_a_run_does_not_go_on_with_photos_that_were_cut_in_another_way(small, tm
         run(light.job(config, other, small.base), other, config, tmp_path / "run")
 
 
+@long  # the training from end to end validates, too
 def test_validation_paints_with_both(host, miniature_models, tmp_path):
     """The real sampler, with the temporary files of a validation, which say nothing of themselves."""
     base = miniature_models / "checkpoints" / "Realistic_Vision_V5.1_fp16-no-ema.safetensors"
@@ -277,7 +278,9 @@ def test_validation_paints_with_both(host, miniature_models, tmp_path):
 def test_both_files_say_what_they_need_and_load_in_the_nodes(host, small, trained, tmp_path, capsys):
     assert train("export", trained.last.parents[1], "--output", tmp_path / "a.safetensors") == 0
     assert "a_image_prompt.safetensors" in capsys.readouterr().out
-    average = checkpoints.load(trained.last).tensors(EMA)
+    found = checkpoints.load(trained.last)
+    average = found.tensors(EMA)
+    assert (found.state["image_prompt"], found.state["image_encoder"]) == ("new", FARL)
     assert difference_of_states(average, copied(trained.job.trained)) > 1e-4
     for ending in ("", "_image_prompt"):
         with safe_open(tmp_path / f"a{ending}.safetensors", framework="pt") as opened:
@@ -308,6 +311,7 @@ def test_both_files_say_what_they_need_and_load_in_the_nodes(host, small, traine
      r"must add up to 1 at most, for a sample loses text, image or both, but got 0\.5, 0\.4, 0\.2"),
     (("image_prompt.train=false",), "image_prompt.new is true, but image_prompt.train is false.*Set both to true, or"),
     (("map.region=grown",), "map.region is grown, but in camouflage-probabilities a face's region is its box"),
+    (("prepare.resolution=500",), "prepare.resolution must be .* a multiple of 64, but got 500"),
     (("prepare.image=FaRL",), "prepare.image must be one of CLIP embedding, CLIP states, FaRL states, but got 'FaRL'"),
 ])
 def test_settings_that_do_not_go_together_are_refused(overrides, words):

@@ -142,7 +142,7 @@ def test_frozen_parts_keep_no_gradients(small):
     assert frozen < 0.8 * kept(), "activations that only gradients of weights need are not kept"
 
 
-@pytest.mark.parametrize("stops", sampled([[1], [3], [2, 5], [1, 2, 3, 4, 5, 6]], 2))
+@pytest.mark.parametrize("stops", sampled([[1], [3], [2, 5], [1, 2, 3, 4, 5, 6]], 1))
 def test_a_resumed_run_ends_with_the_same_bits(small, tmp_path, stops):
     more = ("ema.decay=0.9", "accumulation=2", "batch_size=2", "image_prompt.train=true", "checkpoints.keep_last=9")
 

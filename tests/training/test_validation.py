@@ -23,6 +23,7 @@ from camouflage.training.validation import Sampler
 from camouflage.weights import of_role
 from in_host import Calls
 from light_weights import difference_of_states, save, t2i_adapter
+from sampled import everything
 from training_data import FARL_STATES, synthetic_dataset, synthetic_info, synthetic_sample
 from training_nets import tiny_checkpoint, tiny_ip_adapter
 
@@ -40,7 +41,7 @@ def settings(*overrides):
         f"image_prompt.scale={WEIGHT}", *overrides])
 
 
-@pytest.fixture(scope="module", params=["public", "authors"])
+@pytest.fixture(scope="module", params=["authors", *(["public"] if everything else [])])
 def scene(request, host, miniature_models, tmp_path_factory) -> SimpleNamespace:
     """Two pictures, their maps, two adapters, and the sampler on the miniature checkpoint with its own VAE.
 
