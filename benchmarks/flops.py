@@ -32,6 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.base import SCENE
 from benchmarks.host import SHAPES, Host, random_state, random_text, unet_config
+from benchmarks.light import CONTEXT, EMBEDDING, SD15_WIDTHS, image_prompt_shapes
 from camouflage.method.attribute_map import CHANNELS
 
 SAMPLERS = {"before": ("dpmpp_sde", 25), "after": ("dpmpp_2m_sde", 30)}
@@ -39,8 +40,6 @@ LINEART_END = 0.5  # of the noise schedule (paper)
 CAPTION_TOKENS, CAPTION_BEAMS = 40, 3  # of the shipped workflows; a caption may end sooner
 ANNOTATOR, DEPTH = 512, 518  # px that the annotators see in the shipped workflows; Depth Anything: a multiple of 14
 BODY, HAND = 184, (184, 368, 552, 736)  # px at which OpenPose looks at a square picture, and at each hand
-CONTEXT, EMBEDDING = 768, 1024  # width of a text token, and of CLIP-H's embedding
-ATTENTION_WIDTHS = (320, 320, 640, 640, 1280, 1280, *[1280] * 3, *[640] * 3, *[320] * 3, 1280)  # input, output, middle
 VISION = {"model_type": "clip_vision_model", "num_channels": 3, "image_size": 224}
 CLIP_H = VISION | {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 16,
                    "patch_size": 14, "hidden_act": "gelu", "projection_dim": 1024}
@@ -141,12 +140,7 @@ def prompted(host: Host, model: Any, tokens: int, folder: str) -> Any:
     """The MODEL with an image prompt of so many tokens, by way of a file of the published layout in ``folder``."""
     import comfy.clip_vision
 
-    projection = {"proj.weight": (tokens * CONTEXT, EMBEDDING), "proj.bias": (tokens * CONTEXT,),
-                  "norm.weight": (CONTEXT,), "norm.bias": (CONTEXT,)}
-    attention = {f"{2 * place + 1}.{part}_ip.weight": (width, CONTEXT)
-                 for place, width in enumerate(ATTENTION_WIDTHS) for part in ("to_k", "to_v")}
-    save_file(random_state(projection.items(), "image_proj.") | random_state(attention.items(), "ip_adapter."),
-              Path(folder, f"{tokens}.safetensors"))
+    save_file(random_state(image_prompt_shapes(SD15_WIDTHS, tokens)), Path(folder, f"{tokens}.safetensors"))
     adapter, = host.run("CamouflageImagePromptLoader", adapter=f"{tokens}.safetensors")
     picture = comfy.clip_vision.Output()
     picture.image_embeds = torch.randn(1, EMBEDDING)

@@ -12,7 +12,7 @@ The graphs take turns; the first round warms up and is not counted.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,35 +21,32 @@ from safetensors.torch import save_file
 
 from benchmarks.attribute_map import random_faces
 from benchmarks.host import CFG, Host, arguments, compare, random_model, random_state, random_text
+from camouflage.method import image_prompt
 from camouflage.method.attribute_map import attribute_map
 from camouflage.method.light_adapter import Layout, shapes_of
 
 EMBEDDING, TOKENS, CONTEXT = 1024, 4, 768  # of ip-adapter_sd15: CLIP-H's embedding, four tokens as wide as the text's
+SD15_WIDTHS = (320, 320, 640, 640, 1280, 1280, *[1280] * 3, *[640] * 3, *[320] * 3, 1280)  # input, output, middle
 STOCK = Layout((320, 640, 1280, 1280), 2)  # the only shape of T2I-Adapters for SD 1.5 that the host reads
 STOCK_CHANNELS = 3 * 8**2
 
 
-def image_prompt_shapes(widths: list[int]) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Keys and shapes of the published IP-Adapters for cross-attention layers of these widths."""
-    yield "image_proj.proj.weight", (TOKENS * CONTEXT, EMBEDDING)
-    yield "image_proj.proj.bias", (TOKENS * CONTEXT,)
-    yield "image_proj.norm.weight", (CONTEXT,)
-    yield "image_proj.norm.bias", (CONTEXT,)
-    for place, width in enumerate(widths):
-        for part in ("to_k", "to_v"):
-            yield f"ip_adapter.{2 * place + 1}.{part}_ip.weight", (width, CONTEXT)
+def image_prompt_shapes(widths: Sequence[int], tokens: int = TOKENS) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Keys and shapes of a plain IP-Adapter for cross-attention layers of these widths."""
+    return image_prompt.shapes_of(image_prompt.ImagePromptLayout(
+        EMBEDDING, CONTEXT, tokens, tuple(widths), image_prompt.published_numbers(len(widths))))
 
 
 def adapters(host: Host, model: Any, channels: tuple[int, ...]) -> tuple[Any, Any]:
     """Light adapter and image prompt for this model, by the pack's own loaders, which want files."""
-    image_prompt = host.pack("camouflage.comfy.image_prompt")
+    prompts = host.pack("camouflage.comfy.image_prompt")
     light_adapter = host.pack("camouflage.comfy.light_adapter")
-    layers = image_prompt.cross_attention_layers(model.get_model_object("diffusion_model"))
+    layers = prompts.cross_attention_layers(model.get_model_object("diffusion_model"))
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         light, prompt = Path(folder, "light.safetensors"), Path(folder, "prompt.safetensors")
         save_file(random_state(shapes_of(Layout(channels, 2))), light)
         save_file(random_state(image_prompt_shapes([layer.width for layer in layers])), prompt)
-        return light_adapter.load(light), image_prompt.load(prompt)
+        return light_adapter.load(light), prompts.load(prompt)
 
 
 def main() -> None:
@@ -60,7 +57,7 @@ def main() -> None:
     import comfy.controlnet
 
     model = random_model(options.shape)
-    light_adapter, image_prompt = adapters(host, model, tuple(320 * mult for mult in options.shape["channel_mult"]))
+    light_adapter, prompt = adapters(host, model, tuple(320 * mult for mult in options.shape["channel_mult"]))
     picture = comfy.clip_vision.Output()
     picture.image_embeds = torch.randn(1, EMBEDDING)
     texts = {"positive": random_text(), "negative": random_text()}
@@ -70,7 +67,7 @@ def main() -> None:
                **percents}
     light = {name: host.run("CamouflageApplyLightAdapter", conditioning=text, **steered)[0]
              for name, text in texts.items()}
-    prompted, = host.run("CamouflageApplyImagePrompt", model=model, image_prompt=image_prompt,
+    prompted, = host.run("CamouflageApplyImagePrompt", model=model, image_prompt=prompt,
                          clip_vision_output=picture, weight=1.0, **percents)
     stock_adapter = comfy.controlnet.load_controlnet_state_dict(random_state(shapes_of(STOCK, STOCK_CHANNELS)))
     stock = host.run("ControlNetApplyAdvanced", **texts, control_net=stock_adapter,

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import save_file
 
 from benchmarks.host import SHAPES, random_state, random_unet
-from benchmarks.light import CONTEXT, EMBEDDING, image_prompt_shapes
+from benchmarks.light import CONTEXT, EMBEDDING, SD15_WIDTHS, image_prompt_shapes
 from camouflage.files import file_sha256
 from camouflage.method.faces import ATTRIBUTES, Face, Picture
 from camouflage.training import config as configs
@@ -30,7 +30,6 @@ from camouflage.training.shard_writer import ShardWriter
 from camouflage.training.shards import CELL, TOKENS, DatasetInfo, Sample
 
 WARM_UP = 10
-LAYERS = [320, 320, 640, 640, 1280, 1280, 1280, 1280, 1280, 640, 640, 640, 320, 320, 320, 1280]  # cross-attention
 
 
 def dataset(folder: Path, size: int, count: int, base_model: str) -> Dataset:
@@ -94,7 +93,7 @@ def main() -> None:
         folder = Path(name)
         files = {"checkpoint": folder / "unet.safetensors", "image prompt": folder / "ip.safetensors"}
         save_file(random_unet(SHAPES["full"]), files["checkpoint"])
-        save_file(random_state(image_prompt_shapes(LAYERS)), files["image prompt"])
+        save_file(random_state(image_prompt_shapes(SD15_WIDTHS)), files["image prompt"])
         lines = []
         for kind in options.kind:
             for size in options.size:

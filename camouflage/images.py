@@ -143,10 +143,14 @@ def centre_square(images: torch.Tensor) -> torch.Tensor:
     Where an odd number of rows or columns has to go, one more goes at the bottom or on the right. The authors' code
     works on centre squares; it scales the picture first.
     """
-    height, width = images.shape[1:3]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
+    top, left, side = centre_square_place(*images.shape[1:3])
     return images[:, top:top + side, left:left + side]
+
+
+def centre_square_place(height: int, width: int) -> tuple[int, int, int]:
+    """Top, left and side of :func:`centre_square`, px."""
+    side = min(height, width)
+    return (height - side) // 2, (width - side) // 2, side
 
 
 def annotation_size(height: int, width: int, shorter_side: int, multiple: int = 64,

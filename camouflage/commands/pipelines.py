@@ -47,6 +47,10 @@ CAPTION = {"caption": ("PreviewAny", "Caption")}
 REPORT = {"report": ("PreviewImage", "Verification report")}
 VERDICT = {"verdict": ("PreviewAny", "Verdict")}
 PAINTED = ("As painted", "As saved", "Anonymized")
+_LIGHT = Pipeline("light", "CAMOUFLaGE-Light", *PAINTED, {
+    "faces": ("PreviewImage", "Face preview"),
+    "map": ("PreviewImage", "Map preview"),
+    **REPORT}, {"attributes": ("PreviewAny", "Faces"), **VERDICT})
 PIPELINES = {
     "redact": Pipeline("redact", "Redaction", "The photo as it is", "As saved", "The photo, redacted",
                        REPORT, {**VERDICT, "verdict_before": BEFORE}, samples=False),
@@ -57,12 +61,9 @@ PIPELINES = {
         "pose": ("PreviewImage", "Pose map"),
         "lineart": ("PreviewImage", "Lineart map"),
         **REPORT}, {**CAPTION, **VERDICT}),
-    "light": Pipeline("light", "CAMOUFLaGE-Light", *PAINTED, {
-        "faces": ("PreviewImage", "Face preview"),
-        "map": ("PreviewImage", "Map preview"),
-        **REPORT}, {"attributes": ("PreviewAny", "Faces"), **VERDICT}),
+    "light": _LIGHT,
+    "light_public": replace(_LIGHT, name="light_public", title="CAMOUFLaGE-Light, public weights"),
 }
-PIPELINES["light_public"] = replace(PIPELINES["light"], name="light_public", title="CAMOUFLaGE-Light, public weights")
 """In the order in which they run: first what takes seconds and tells whether a face is found at all."""
 CHOICES = {"base": ("base",), "light": ("light",), "light_public": ("light_public",), "redact": ("redact",),
            "both": ("base", "light"), "all": ("base", "light", "redact")}

@@ -64,6 +64,11 @@ class ImagePromptLayout:
     resampler: ResamplerLayout | None = None
 
 
+def published_numbers(layers: int) -> tuple[int, ...]:
+    """N of ``ip_adapter.N`` for so many cross-attention layers: the published files count self-attention, too."""
+    return tuple(range(1, 2 * layers, 2))
+
+
 def projection_shapes(layout: ImagePromptLayout) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Keys and shapes of the projection, without ``image_proj.``."""
     r, context = layout.resampler, layout.context

@@ -38,16 +38,7 @@ def main(options: argparse.Namespace) -> int:
     files = {options.output: network(checkpoint.state["kind"], rest)}
     if prompt:
         files[options.output.with_name(f"{options.output.stem}_image_prompt.safetensors")] = prompt
-    for path in files:
-        if path.exists():
-            raise CamouflageError(f"{path} is there already. Choose another --output; nothing is overwritten.")
-    try:
-        for path, state in files.items():
-            write(state, path, described, _DTYPES[options.dtype])
-    except CamouflageError:
-        for path in files:  # all or none; none of them was there before
-            path.unlink(missing_ok=True)
-        raise
+    write_new(files, described, _DTYPES[options.dtype])
     for path, state in files.items():
         print(f"{path}: {sum(value.numel() for value in state.values()) / 1e6:.1f} M parameters, {options.dtype}, step "
               f"{checkpoint.step}")
@@ -112,6 +103,28 @@ def split_image_prompt(tensors: State) -> tuple[dict[str, torch.Tensor], dict[st
     """The trained network, and the IP-Adapter that was trained with it (empty if none was)."""
     prompt = {key: value for key, value in tensors.items() if key.startswith(_IMAGE_PROMPT)}
     return {key: value for key, value in tensors.items() if key not in prompt}, prompt
+
+
+def write_new(files: Mapping[Path, State], described: dict[str, str], dtype: torch.dtype | None = None) -> None:
+    """Writes files that are not there yet, all or none.
+
+    Args:
+        dtype: of all tensors; None: half precision for a file that holds nothing else, single for any other.
+
+    Raises:
+        CamouflageError: one is there already; or as :func:`write`.
+    """
+    for path in files:
+        if path.exists():
+            raise CamouflageError(f"{path} is there already. Choose another --output; nothing is overwritten.")
+    try:
+        for path, state in files.items():
+            half = all(value.dtype == torch.float16 for value in state.values())
+            write(state, path, described, dtype or (torch.float16 if half else torch.float32))
+    except CamouflageError:
+        for path in files:  # none of them was there before
+            path.unlink(missing_ok=True)
+        raise
 
 
 def write(state: State, path: Path, described: dict[str, str], dtype: torch.dtype = torch.float32) -> None:

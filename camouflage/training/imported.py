@@ -22,7 +22,8 @@ from ..files import file_sha256
 from ..method import image_prompt, light_adapter
 from ..method.attribute_map import PROBABILITIES
 from ..weights import FARL, of_role
-from .export import ADVICE, NOT_STATED, write
+from .export import ADVICE, NOT_STATED, write_new
+from .shards import short
 
 State = dict[str, torch.Tensor]
 
@@ -41,17 +42,7 @@ def main(options: argparse.Namespace) -> int:
     files = {options.output / Path(of_role(role)[0].file).name: state for role, state in (
         ("light adapter", adapter_of(parts, options.file.name)),
         ("image prompt (trained)", prompt_of(parts, options.file.name)))}
-    for path in files:
-        if path.exists():
-            raise CamouflageError(f"{path} is there already. Choose another --output; nothing is overwritten.")
-    try:
-        for path, state in files.items():
-            half = all(value.dtype == torch.float16 for value in state.values())
-            write(state, path, described, torch.float16 if half else torch.float32)
-    except CamouflageError:
-        for path in files:  # both or none; none of them was there before
-            path.unlink(missing_ok=True)
-        raise
+    write_new(files, described)
     for path, state in files.items():
         print(f"{path}: {sum(value.numel() for value in state.values()) / 1e6:.1f} M parameters")
     print(ADVICE["light"])
@@ -67,9 +58,8 @@ def read(file: Path) -> dict[str, State]:
     try:
         content: Any = torch.load(file, map_location="cpu", weights_only=True)
     except _BROKEN as error:
-        first = (str(error).strip().splitlines() or ["no message"])[0][:200]
-        raise CamouflageError(f"{file} cannot be read ({type(error).__name__}: {first}). It is damaged, is another "
-                              f"kind of file, or contains code, which is never executed. {_WANTED}") from error
+        raise CamouflageError(f"{file} cannot be read ({type(error).__name__}: {short(error)}). It is damaged, is "
+                              f"another kind of file, or contains code, which is never executed. {_WANTED}") from error
     if not isinstance(content, Mapping):
         raise CamouflageError(f"{file} holds a {type(content).__name__}. {_WANTED}")
     for part in PARTS:

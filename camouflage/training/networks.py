@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from ..errors import CamouflageError
 from ..method import light_adapter
 from ..method.attribute_map import CHANNELS
-from ..method.image_prompt import ImagePromptLayout, ResamplerLayout, read_layout
+from ..method.image_prompt import ImagePromptLayout, ResamplerLayout, published_numbers, read_layout
 from ..method.projections import projection
 
 LATENT_CHANNELS = 4
@@ -149,15 +149,14 @@ def new_image_prompt(unet: UNet2DConditionModel, width: int, queries: int, depth
         depth: layers of the Resampler. Its widths are the text's, in heads of 64 (IP-Adapter-Plus).
     """
     layers, context = cross_attention(unet), unet.config["cross_attention_dim"]
-    numbers = tuple(2 * place + 1 for place in range(len(layers)))
-    layout = ImagePromptLayout(width, context, queries, tuple(layer.to_q.out_features for layer in layers), numbers,
-                               ResamplerLayout(context, context, depth, 4 * context))
+    layout = ImagePromptLayout(width, context, queries, tuple(layer.to_q.out_features for layer in layers),
+                               published_numbers(len(layers)), ResamplerLayout(context, context, depth, 4 * context))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = projection(layout)
         torch.nn.init.normal_(net.get_parameter("latents"), std=context**-0.5)
     state = {f"image_proj.{key}": value for key, value in net.state_dict().items()}
-    for number, layer in zip(numbers, layers, strict=True):
+    for number, layer in zip(layout.numbers, layers, strict=True):
         state |= {f"ip_adapter.{number}.{part}_ip.weight": getattr(layer, part).weight.detach().float()
                   for part in ("to_k", "to_v")}
     return ImagePromptWeights(layout, state)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import CamouflageError
+from ..images import centre_square_place
 from ..method.faces import Face, Faces, Picture, Point, clip_box
 from ..photos import Unreadable
 
@@ -79,8 +80,7 @@ def scale_and_crop(picture: Picture, height: int, width: int, fit: str = "crop")
     aspect, wanted = picture.width / picture.height, width / height
     x = y = 0
     if fit == "square":
-        side = min(picture.width, picture.height)
-        x, y = (picture.width - side) // 2, (picture.height - side) // 2
+        y, x, side = centre_square_place(picture.height, picture.width)
         across = down = width / side
     else:
         if aspect > wanted:

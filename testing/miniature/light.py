@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from camouflage import weights
 from camouflage.method.attribute_map import PROBABILITIES
-from camouflage.method.image_prompt import ImagePromptLayout, ResamplerLayout, shapes_of
+from camouflage.method.image_prompt import ImagePromptLayout, ResamplerLayout, published_numbers, shapes_of
 from camouflage.method.light_adapter import Layout
 from camouflage.method.light_adapter import shapes_of as adapter_shapes
 
@@ -67,8 +67,8 @@ def attention_widths() -> list[int]:
 def image_prompt_layout(width: int, plus: bool) -> ImagePromptLayout:
     """Of an IP-Adapter for the miniature UNet: plain, for embeddings of a width, or Plus, of one layer, for states."""
     layers = tuple(attention_widths())
-    numbers = tuple(2 * place + 1 for place in range(len(layers)))
     resampler = ResamplerLayout(CONTEXT, CONTEXT, 1, 4 * CONTEXT) if plus else None
+    numbers = published_numbers(len(layers))
     return ImagePromptLayout(width, CONTEXT, QUERIES if plus else TOKENS, layers, numbers, resampler)
 
 

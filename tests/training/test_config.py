@@ -134,6 +134,7 @@ def test_the_values_that_were_agreed():
 def test_the_map_takes_what_the_node_takes():
     hints = typing.get_type_hints(config.Map, include_extras=True)
     assert typing.get_args(hints["region"]) == attribute_map.REGIONS
+    assert typing.get_args(hints["encoding"]) == tuple(attribute_map.ENCODINGS)
     assert typing.get_args(hints["grow"])[1] == config.Range(1, attribute_map.MAX_GROW)
     assert typing.get_args(hints["keypoint_radius"])[1] == config.Range(1, attribute_map.MAX_RADIUS)
 
