@@ -16,7 +16,9 @@ from comfy.model_patcher import ModelPatcher
 
 from ..errors import CamouflageError
 from ..method.guidance import anonymize, scale_map
+from .acceleration import exact
 from .control import check_fit
+from .noise_level import noise_level
 
 IDENTITY_BRANCH = "camouflage_identity_branch"
 """True in the transformer options of the call that evaluates the identity, for patches that must leave it alone."""
@@ -53,7 +55,7 @@ class IdentityGuidance:
 
     def attach(self, model: ModelPatcher) -> ModelPatcher:
         """A clone of ``model`` that carries this guidance; the original is not touched."""
-        model = model.clone()
+        model = exact.attach(model.clone())
         model.add_wrapper_with_key(_Wrappers.OUTER_SAMPLE, _KEY, self)
         return model
 
@@ -148,14 +150,14 @@ class _Run:
                       seed: int | None = None) -> torch.Tensor:
         """The ``PREDICT_NOISE`` wrapper. x and the result: B x C x h x w; timestep: sigma, B."""
         model_options = {} if model_options is None else model_options
+        options = model_options.get("transformer_options", {})
+        sigma = noise_level(options, timestep)
         text = executor(x, timestep, model_options, seed)
-        sigma = float(timestep[0])
         key = self.guidance.key
         conds = [c for c in self.guider.conds[key] if key in c
                  and c.get("timestep_end", sigma) <= sigma <= c.get("timestep_start", sigma)]
         if not conds or not self._active(sigma):
             return text
-        options = model_options.get("transformer_options", {})
         marked = {**model_options, "transformer_options": {**options, IDENTITY_BRANCH: True}}
         _, identity = comfy.samplers.calc_cond_batch(self.guider.inner_model, [None, conds], x, timestep, marked)
         if isinstance(self.scales, torch.Tensor):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,12 +13,14 @@ from typing import Any
 import torch
 from comfy.ldm.modules.attention import SpatialTransformer, optimized_attention
 from comfy.model_patcher import ModelPatcher
-from comfy.patcher_extension import CallbacksMP
+from comfy.patcher_extension import CallbacksMP, WrappersMP
 
 from ..errors import CamouflageError
 from ..images import ASPECT_TOLERANCE
+from .acceleration import exact
 from .guidance import IDENTITY_BRANCH
 from .image_prompt_net import ImagePromptAdapter, ImagePromptNet, load, tokens_of
+from .noise_level import noise_level
 
 __all__ = ["apply", "load"]
 
@@ -50,7 +53,7 @@ class ImagePrompt:
 
     Attributes:
         tokens: (pictures + 1) x tokens x context.
-        sigmas: first and last noise level at which it acts; None is always.
+        sigmas: first and last noise level at which it acts; None is always. :meth:`decide` says so once a call.
         mask: B x 1 x H x W in picture space, 0..1; None is everywhere.
     """
 
@@ -59,7 +62,8 @@ class ImagePrompt:
     weight: float
     sigmas: tuple[float, float] | None
     mask: torch.Tensor | None
-    _moved: dict = field(default_factory=dict, repr=False)
+    key: str = field(default_factory=lambda: f"{_MODELS}_{uuid.uuid4().hex}")
+    _made: dict = field(default_factory=dict, repr=False)
 
     def attend(self, q: torch.Tensor, layer: int, options: dict) -> torch.Tensor | None:
         """What the image adds to the attention's result, shaped like q ((conds * pictures) x cells x width).
@@ -69,18 +73,11 @@ class ImagePrompt:
         """
         if options.get(IDENTITY_BRANCH) or not self._acts(options):
             return None
-        branches = options.get("cond_or_uncond", [0])
+        branches = tuple(options.get("cond_or_uncond", [0]))
         pictures = q.shape[0] // len(branches)
-        tokens = self._once(("tokens", q.device, q.dtype), lambda: self.tokens.to(q))
-        _check_batch(len(tokens) - 1, pictures, "clip_vision_output")
-        keys, values = self.net.to_k[layer](tokens), self.net.to_v[layer](tokens)
-
-        def each(rows: torch.Tensor) -> torch.Tensor:
-            cond, uncond = rows[:-1], rows[-1:]
-            return torch.cat([cond.repeat(pictures // len(cond), 1, 1) if branch == 0
-                              else uncond.expand(pictures, -1, -1) for branch in branches])
-
-        out = _attention(q, each(keys), each(values), options) * self.weight
+        keys, values = self._once((layer, branches, pictures, q.device, q.dtype),
+                                  lambda: self._keys_and_values(q, layer, branches, pictures))
+        out = _attention(q, keys, values, options) * self.weight
         if self.mask is None:
             return out
         _check_batch(len(self.mask), pictures, "mask")
@@ -89,16 +86,46 @@ class ImagePrompt:
         mask = self._once((height, width, q.device, q.dtype), lambda: _small_mask(whole, height, width).to(q))
         return out * mask.repeat(q.shape[0] // len(mask), 1, 1)
 
-    def _acts(self, options: dict) -> bool:
-        return self.sigmas is None or self.sigmas[1] <= float(options["sigmas"][0]) <= self.sigmas[0]
+    def decide(self, executor: Any, x: torch.Tensor, timestep: torch.Tensor, model_options: dict | None = None,
+               seed: int | None = None) -> torch.Tensor:
+        """The host's ``PREDICT_NOISE`` wrapper: decides for all layers of a call whether the image acts."""
+        model_options = model_options or {}
+        options = model_options.get("transformer_options", {})
+        acts = {self.key: self._within(noise_level(options, timestep))}
+        return executor(x, timestep, {**model_options, "transformer_options": {**options, **acts}}, seed)
 
-    def _once(self, key: tuple, make: Callable[[], torch.Tensor]) -> torch.Tensor:
-        """Small tensors on the device of the model, made once; bounded (four levels of a few sizes)."""
-        made = self._moved.get(key)
+    def forget(self, *_: Any) -> None:
+        """Frees what lies on the model's device; the host's call after sampling."""
+        self._made.clear()
+
+    def _acts(self, options: dict) -> bool:
+        if self.sigmas is None:
+            return True
+        return options[self.key] if self.key in options else self._within(noise_level(options, options["sigmas"]))
+
+    def _within(self, sigma: float) -> bool:
+        return self.sigmas is None or self.sigmas[1] <= sigma <= self.sigmas[0]
+
+    def _keys_and_values(self, q: torch.Tensor, layer: int, branches: tuple[int, ...], pictures: int
+                         ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of every branch and picture, (conds * pictures) x tokens x width; they do not change while it is sampled."""
+        tokens = self._once(("tokens", q.device, q.dtype), lambda: self.tokens.to(q))
+        _check_batch(len(tokens) - 1, pictures, "clip_vision_output")
+
+        def each(rows: torch.Tensor) -> torch.Tensor:
+            cond, uncond = rows[:-1], rows[-1:]
+            return torch.cat([cond.repeat(pictures // len(cond), 1, 1) if branch == 0
+                              else uncond.expand(pictures, -1, -1) for branch in branches])
+
+        return each(self.net.to_k[layer](tokens)), each(self.net.to_v[layer](tokens))
+
+    def _once(self, key: tuple, make: Callable[[], Any]) -> Any:
+        """What does not change during a sampling, made once; bounded (layers by branches by sizes)."""
+        made = self._made.get(key)
         if made is None:
-            if len(self._moved) >= 32:  # other threads, of other GPUs, may be at it
-                self._moved.clear()
-            self._moved[key] = made = make()
+            if len(self._made) >= 256:  # other threads, of other GPUs, may be at it
+                self._made.clear()
+            self._made[key] = made = make()
         return made
 
 
@@ -146,7 +173,8 @@ class LayerPatch:
         if image is not None:
             out = out + image
         for callback, settings in self.added:
-            sigma = float(options["sigmas"][0]) if "sigmas" in options else math.inf
+            bounded = "sigmas" in options and not settings.keys().isdisjoint(("sigma_start", "sigma_end"))
+            sigma = noise_level(options, options["sigmas"]) if bounded else math.inf
             if settings.get("sigma_end", -math.inf) <= sigma <= settings.get("sigma_start", math.inf):
                 out = (out + callback(out, q, k, v, options, **settings)).to(q.dtype)
         return out
@@ -188,7 +216,7 @@ def apply(model: ModelPatcher, adapter: ImagePromptAdapter, clip_vision_output: 
             f"{', '.join(str(c) for c in sorted({c for _, c in found})) or 'none'}. Use a model and an IP-Adapter of "
             "one family (SD 1.5: 16 layers, 768).")
     tokens = tokens_of(adapter, clip_vision_output, clip_vision)
-    model = model.clone()
+    model = exact.attach(model.clone())
     if weight == 0 or start_percent >= end_percent:
         return model
     sampling = model.get_model_object("model_sampling")
@@ -197,6 +225,9 @@ def apply(model: ModelPatcher, adapter: ImagePromptAdapter, clip_vision_output: 
                                   float(sampling.percent_to_sigma(end_percent)))
     prompt = ImagePrompt(adapter.net, tokens, weight, sigmas, _mask(mask))
     _attach(model, prompt, layers)
+    if sigmas is not None:
+        model.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, _MODELS, prompt.decide)
+    model.add_callback_with_key(CallbacksMP.ON_CLEANUP, _MODELS, prompt.forget)
     loaded = model.get_additional_models_with_key(_MODELS)
     if not any(patcher.is_clone(adapter.patcher) for patcher in loaded):
         model.set_additional_models(_MODELS, [*loaded, adapter.patcher])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,7 @@ from ..method.light_adapter import (
     read_layout,
 )
 from .networks import compute_dtype
+from .noise_level import noise_level
 from .weights import checked
 
 _HOST_LEVELS = 4  # of the stock T2I-Adapters, whose lists of features ours is added to entry by entry
@@ -108,7 +110,8 @@ class LightControl(ControlBase):
         previous = None
         if self.previous_controlnet is not None:
             previous = self.previous_controlnet.get_control(x_noisy, t, cond, batched_number, transformer_options)
-        if self.timestep_range is not None and not self.timestep_range[1] <= t[0] <= self.timestep_range[0]:
+        first, last = self.timestep_range or (math.inf, -math.inf)
+        if not last <= noise_level(transformer_options, t) <= first:
             return previous
         inputs: list[torch.Tensor | None] = []
         for feature in self._at(x_noisy, x_noisy.shape[0] // batched_number):
