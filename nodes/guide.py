@@ -1,11 +1,13 @@
-"""Anonymization guidance: as a GUIDER and as a MODEL patch."""
+"""Anonymization guidance, as a GUIDER and as a MODEL patch, and how fast it is sampled."""
 
 from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..camouflage.comfy.acceleration.accelerate import Acceleration, attach
 from ..camouflage.comfy.guidance import IdentityGuidance
 from ..camouflage.comfy.messages import warn
+from ..camouflage.method.shortcuts import FAST, Shortcuts
 from .common import GUIDE, schema
 
 _FORMULA = "D = D_identity + a_s * (D_text - D_identity)"
@@ -96,4 +98,52 @@ class CamouflageGuidance(io.ComfyNode):
         return io.NodeOutput(guidance.attach(model))
 
 
-NODES = [CamouflageGuider, CamouflageGuidance]
+class CamouflageAccelerate(io.ComfyNode):
+    """Faster sampling."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        until = "0 to 1; 1 keeps it to the end. Only in mode 'fast'."
+        return schema(
+            node_id="CamouflageAccelerate", display_name="Accelerate", category=GUIDE,
+            search_aliases=["speed", "faster", "CUDA graphs", "DeepCache", "optimize"],
+            advanced=["reuse_scene", "reuse_deep", "negative_until", "identity_until"],
+            description="Samples faster. In mode 'exact' the result stays the same: on an NVIDIA GPU the calls of the "
+                        "UNet and of the scene's ControlNets are recorded as CUDA graphs and played back, each with "
+                        "one launch. Mode 'fast' also leaves out work that changes the result a little. Where "
+                        "something is not possible, it samples as before, and the log says why.",
+            inputs=[
+                io.Model.Input("model", tooltip="The diffusion model, with all its patches and LoRAs; it is cloned, "
+                                                "never changed."),
+                io.Combo.Input("mode", options=["exact", "fast"], default="exact",
+                               tooltip="'exact' computes everything. 'fast' does with less than half of the "
+                                       "operations what the settings below say; the result differs a little, and "
+                                       "'Verify' judges it like any other. Our choice, no part of the paper."),
+                io.Combo.Input("graphs", options=["auto", "off"], default="auto",
+                               tooltip="'auto' records CUDA graphs on an NVIDIA GPU that holds the whole model; they "
+                                       "take some GPU memory until the model is unloaded. 'off': never. Do not use "
+                                       "both this and ComfyUI's node 'TorchCompileModel': then there are no graphs."),
+                io.Boolean.Input("reuse_scene", default=FAST.reuse_scene,
+                                 tooltip="Every second model call takes the scene ControlNets' output of the call "
+                                         "before. Only in mode 'fast'."),
+                io.Boolean.Input("reuse_deep", default=FAST.reuse_deep,
+                                 tooltip="Every second model call takes what the deep levels of the UNet gave in the "
+                                         "call before (DeepCache). Only in mode 'fast'."),
+                io.Float.Input("negative_until", default=FAST.negative_until, min=0.0, max=1.0, step=0.05,
+                               tooltip="Point of the noise schedule after which the negative prompt is left out, "
+                                       + until),
+                io.Float.Input("identity_until", default=FAST.identity_until, min=0.0, max=1.0, step=0.05,
+                               tooltip="Point of the noise schedule after which there is no guidance away from the "
+                                       "original, " + until),
+            ],
+            outputs=[io.Model.Output("MODEL", display_name="model", tooltip="The model, for guider or sampler.")])
+
+    @classmethod
+    def execute(cls, model: io.Model.Type, mode: str, graphs: str, reuse_scene: bool, reuse_deep: bool,
+                negative_until: float, identity_until: float) -> io.NodeOutput:
+        parts = Shortcuts(reuse_scene, reuse_deep, negative_until, identity_until)
+        acceleration = Acceleration(graphs == "auto", parts if mode == "fast" else None)
+        return io.NodeOutput(attach(model.clone(), acceleration))
+
+
+NODES = [CamouflageGuider, CamouflageGuidance, CamouflageAccelerate]

@@ -16,12 +16,9 @@ from comfy.model_patcher import ModelPatcher
 
 from ..errors import CamouflageError
 from ..method.guidance import anonymize, scale_map
-from .acceleration import exact
+from .acceleration import accelerate
 from .control import check_fit
-from .noise_level import noise_level
-
-IDENTITY_BRANCH = "camouflage_identity_branch"
-"""True in the transformer options of the call that evaluates the identity, for patches that must leave it alone."""
+from .transformer_options import IDENTITY_BRANCH, WITHOUT_IDENTITY, noise_level, with_options
 
 _KEY = "camouflage"
 _Wrappers = comfy.patcher_extension.WrappersMP
@@ -55,7 +52,7 @@ class IdentityGuidance:
 
     def attach(self, model: ModelPatcher) -> ModelPatcher:
         """A clone of ``model`` that carries this guidance; the original is not touched."""
-        model = exact.attach(model.clone())
+        model = accelerate.attach(model.clone())
         model.add_wrapper_with_key(_Wrappers.OUTER_SAMPLE, _KEY, self)
         return model
 
@@ -156,9 +153,9 @@ class _Run:
         key = self.guidance.key
         conds = [c for c in self.guider.conds[key] if key in c
                  and c.get("timestep_end", sigma) <= sigma <= c.get("timestep_start", sigma)]
-        if not conds or not self._active(sigma):
+        if not conds or not self._active(sigma) or options.get(WITHOUT_IDENTITY):
             return text
-        marked = {**model_options, "transformer_options": {**options, IDENTITY_BRANCH: True}}
+        marked = with_options(model_options, **{IDENTITY_BRANCH: True})
         _, identity = comfy.samplers.calc_cond_batch(self.guider.inner_model, [None, conds], x, timestep, marked)
         if isinstance(self.scales, torch.Tensor):
             self.scales = self.scales.to(x.device)

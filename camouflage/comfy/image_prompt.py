@@ -17,10 +17,9 @@ from comfy.patcher_extension import CallbacksMP, WrappersMP
 
 from ..errors import CamouflageError
 from ..images import ASPECT_TOLERANCE
-from .acceleration import exact
-from .guidance import IDENTITY_BRANCH
+from .acceleration import accelerate
 from .image_prompt_net import ImagePromptAdapter, ImagePromptNet, load, tokens_of
-from .noise_level import noise_level
+from .transformer_options import GIVEN, IDENTITY_BRANCH, noise_level, with_options
 
 __all__ = ["apply", "load"]
 
@@ -71,16 +70,17 @@ class ImagePrompt:
         Branch 0 of the host's ``cond_or_uncond`` gets the pictures' tokens, every other one those of no picture. None:
         nothing, because the identity is evaluated or the noise level lies outside.
         """
-        if options.get(IDENTITY_BRANCH) or not self._acts(options):
+        if not self.acts(options):
             return None
-        branches = tuple(options.get("cond_or_uncond", [0]))
-        pictures = q.shape[0] // len(branches)
-        keys, values = self._once((layer, branches, pictures, q.device, q.dtype),
-                                  lambda: self._keys_and_values(q, layer, branches, pictures))
+        given = options.get(GIVEN, {})
+        if (self.key, layer) in given:
+            keys, values = given[self.key, layer]
+        else:
+            keys, values = self.keys_and_values(q, layer, options)
         out = _attention(q, keys, values, options) * self.weight
         if self.mask is None:
             return out
-        _check_batch(len(self.mask), pictures, "mask")
+        _check_batch(len(self.mask), q.shape[0] // len(options.get("cond_or_uncond", [0])), "mask")
         height, width = _cells(options, q.shape[1])
         whole = self.mask
         mask = self._once((height, width, q.device, q.dtype), lambda: _small_mask(whole, height, width).to(q))
@@ -89,16 +89,18 @@ class ImagePrompt:
     def decide(self, executor: Any, x: torch.Tensor, timestep: torch.Tensor, model_options: dict | None = None,
                seed: int | None = None) -> torch.Tensor:
         """The host's ``PREDICT_NOISE`` wrapper: decides for all layers of a call whether the image acts."""
-        model_options = model_options or {}
-        options = model_options.get("transformer_options", {})
+        options = (model_options or {}).get("transformer_options", {})
         acts = {self.key: self._within(noise_level(options, timestep))}
-        return executor(x, timestep, {**model_options, "transformer_options": {**options, **acts}}, seed)
+        return executor(x, timestep, with_options(model_options, **acts), seed)
 
     def forget(self, *_: Any) -> None:
         """Frees what lies on the model's device; the host's call after sampling."""
         self._made.clear()
 
-    def _acts(self, options: dict) -> bool:
+    def acts(self, options: dict) -> bool:
+        """Whether the image acts in a call: not on the identity, and not at other noise levels."""
+        if options.get(IDENTITY_BRANCH):
+            return False
         if self.sigmas is None:
             return True
         return options[self.key] if self.key in options else self._within(noise_level(options, options["sigmas"]))
@@ -106,18 +108,28 @@ class ImagePrompt:
     def _within(self, sigma: float) -> bool:
         return self.sigmas is None or self.sigmas[1] <= sigma <= self.sigmas[0]
 
-    def _keys_and_values(self, q: torch.Tensor, layer: int, branches: tuple[int, ...], pictures: int
-                         ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of every branch and picture, (conds * pictures) x tokens x width; they do not change while it is sampled."""
-        tokens = self._once(("tokens", q.device, q.dtype), lambda: self.tokens.to(q))
-        _check_batch(len(tokens) - 1, pictures, "clip_vision_output")
+    def keys_and_values(self, like: torch.Tensor, layer: int, options: dict) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of every branch and picture, each (conds * pictures) x tokens x width; made once a sampling.
+
+        Args:
+            like: (conds * pictures) x ..., of the device and dtype wanted.
+            layer: number of the layer.
+            options: of the call.
+        """
+        branches = tuple(options.get("cond_or_uncond", [0]))
+        pictures = like.shape[0] // len(branches)
 
         def each(rows: torch.Tensor) -> torch.Tensor:
             cond, uncond = rows[:-1], rows[-1:]
             return torch.cat([cond.repeat(pictures // len(cond), 1, 1) if branch == 0
                               else uncond.expand(pictures, -1, -1) for branch in branches])
 
-        return each(self.net.to_k[layer](tokens)), each(self.net.to_v[layer](tokens))
+        def make() -> tuple[torch.Tensor, torch.Tensor]:
+            tokens = self._once(("tokens", like.device, like.dtype), lambda: self.tokens.to(like))
+            _check_batch(len(tokens) - 1, pictures, "clip_vision_output")
+            return each(self.net.to_k[layer](tokens)), each(self.net.to_v[layer](tokens))
+
+        return self._once((layer, branches, pictures, like.device, like.dtype), make)
 
     def _once(self, key: tuple, make: Callable[[], Any]) -> Any:
         """What does not change during a sampling, made once; bounded (layers by branches by sizes)."""
@@ -166,6 +178,25 @@ class LayerPatch:
         move = getattr(self.previous, "to", None)
         moved = self.previous if move is None else move(target)
         return self if moved is self.previous else replace(self, previous=moved)
+
+    def reads(self, options: dict, x: torch.Tensor) -> tuple[tuple, dict] | None:
+        """What a recorded call of the UNet must know of this patch.
+
+        Args:
+            options: of the call.
+            x: what the UNet gets.
+
+        Returns:
+            What decides how it acts, and the tensors that it reads, by the names under which it finds them in
+            ``options[GIVEN]``; None where calls cannot be recorded: with a mask, or with what other nodes added.
+        """
+        before = ((), {}) if self.previous is None else getattr(self.previous, "reads", lambda *_: None)(options, x)
+        if before is None or self.added or self.prompt.mask is not None:
+            return None
+        if not self.prompt.acts(options):
+            return (*before[0], None), before[1]
+        given = {(self.prompt.key, self.layer): self.prompt.keys_and_values(x, self.layer, options)}
+        return (*before[0], self.prompt.weight), {**before[1], **given}
 
     def __call__(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, options: dict) -> torch.Tensor:
         out = (self.previous or _attention)(q, k, v, options)
@@ -216,7 +247,7 @@ def apply(model: ModelPatcher, adapter: ImagePromptAdapter, clip_vision_output: 
             f"{', '.join(str(c) for c in sorted({c for _, c in found})) or 'none'}. Use a model and an IP-Adapter of "
             "one family (SD 1.5: 16 layers, 768).")
     tokens = tokens_of(adapter, clip_vision_output, clip_vision)
-    model = exact.attach(model.clone())
+    model = accelerate.attach(model.clone())
     if weight == 0 or start_percent >= end_percent:
         return model
     sampling = model.get_model_object("model_sampling")

@@ -28,7 +28,7 @@ from ..method.light_adapter import (
     read_layout,
 )
 from .networks import compute_dtype
-from .noise_level import noise_level
+from .transformer_options import noise_level
 from .weights import checked
 
 _HOST_LEVELS = 4  # of the stock T2I-Adapters, whose lists of features ours is added to entry by entry

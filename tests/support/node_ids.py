@@ -4,8 +4,8 @@ NODE_IDS = [
     "CamouflagePrepareImage", "CamouflageDepthMap", "CamouflageNormalMap", "CamouflageSegmentationMap",
     "CamouflagePoseMap", "CamouflageLineartMap", "CamouflageCaption", "CamouflageEncodeCaptions",
     "CamouflageNegativePrompt", "CamouflageSceneControl", "CamouflageIdentityControl", "CamouflageGuider",
-    "CamouflageGuidance", "CamouflageFaceAttributes", "CamouflageEditAttributes", "CamouflageFacePreview",
-    "CamouflageAttributeMap", "CamouflageLightAdapterLoader", "CamouflageApplyLightAdapter", "CamouflageFaceEncoder",
-    "CamouflageImagePromptLoader", "CamouflageApplyImagePrompt", "CamouflageVerify", "CamouflageSafeSampler",
-    "CamouflageRedact", "CamouflageSaveImage", "CamouflageReport", "CamouflageCalibration",
+    "CamouflageGuidance", "CamouflageAccelerate", "CamouflageFaceAttributes", "CamouflageEditAttributes",
+    "CamouflageFacePreview", "CamouflageAttributeMap", "CamouflageLightAdapterLoader", "CamouflageApplyLightAdapter",
+    "CamouflageFaceEncoder", "CamouflageImagePromptLoader", "CamouflageApplyImagePrompt", "CamouflageVerify",
+    "CamouflageSafeSampler", "CamouflageRedact", "CamouflageSaveImage", "CamouflageReport", "CamouflageCalibration",
 ]  # fmt: skip

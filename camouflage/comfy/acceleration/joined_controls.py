@@ -8,7 +8,7 @@ Here the host's own code still does all the arithmetic, in its own order; only t
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeGuard
 
 import comfy.cldm.cldm
@@ -17,9 +17,11 @@ from comfy.controlnet import ControlBase, ControlNet, StrengthType
 from comfy.model_patcher import ModelPatcher
 
 from ..light_adapter import LightControl
-from ..noise_level import noise_level
+from ..transformer_options import REUSE, noise_level
+from .graphs import Session
 
 _ATTRIBUTES = {*vars(ControlNet()), "control_model_wrapped"}
+_TEXTS = ("c_crossattn", "crossattn_controlnet", "y")  # what a ControlNet reads of a conditioning
 _GEOMETRIES = 8  # shapes of latents for which hints are kept: regional prompts have several
 
 
@@ -28,15 +30,20 @@ class JoinedControls(ControlBase):
 
     Attributes:
         members: the ControlNets of the chain, the first applied first; they stay as they are.
+        session: records calls; None does not.
+        reuses: whether a call marked ``REUSE`` takes the output of the call before (fast mode).
     """
 
     def __init__(self, members: list[ControlNet], previous: ControlBase | None):
         super().__init__()
         self.members = members
+        self.session: Session | None = None
+        self.reuses = False
         self.set_previous_controlnet(previous)
         self._model: Any = None
         self._ranges: list[tuple[float, float]] = []
-        self._chains: dict[tuple, list[ControlNet]] = {}
+        self._chains: dict[tuple, list[_Member]] = {}
+        self._last: dict[tuple, dict[str, list]] = {}
 
     def pre_run(self, model: Any, percent_to_timestep_function: Callable[[float], float]) -> None:
         super().pre_run(model, percent_to_timestep_function)
@@ -48,16 +55,23 @@ class JoinedControls(ControlBase):
     def get_control(self, x_noisy: torch.Tensor, t: torch.Tensor, cond: dict, batched_number: int,
                     transformer_options: dict) -> dict[str, list] | None:
         """The host's call. x_noisy: (conds * pictures) x C x h x w, ``batched_number`` conds; t: sigmas."""
-        acting = self.acting(noise_level(transformer_options, t))
-        chain = self._chain(x_noisy, batched_number)
-        control = self.previous_controlnet
-        for index in acting:
-            control = chain[index].set_previous_controlnet(control)
-        return None if control is None else control.get_control(x_noisy, t, cond, batched_number, transformer_options)
-
-    def acting(self, sigma: float) -> tuple[int, ...]:
-        """Which members act at this noise level."""
-        return tuple(index for index, (first, last) in enumerate(self._ranges) if last <= sigma <= first)
+        sigma = noise_level(transformer_options, t)
+        acting = tuple(index for index, (first, last) in enumerate(self._ranges) if last <= sigma <= first)
+        previous = self.previous_controlnet
+        if not acting:
+            return previous and previous.get_control(x_noisy, t, cond, batched_number, transformer_options)
+        place = (x_noisy.shape, x_noisy.dtype, x_noisy.device, batched_number)
+        entry = (place, acting, tuple(transformer_options.get("uuids", ())))  # which conditionings
+        reused = self._last.get(entry) if transformer_options.get(REUSE) and previous is None else None
+        if reused is None:
+            chain = self._chain(place)
+            members = [chain[index] for index in acting]
+            call = (cond, batched_number, transformer_options)
+            embedded = [member.embedded(x_noisy, t, *call) for member in members]
+            reused = self._evaluate(members, embedded, acting, x_noisy, t, *call)
+            if self.reuses:
+                self._last[entry] = reused
+        return {name: list(values) for name, values in reused.items()}  # the UNet takes from these lists
 
     def get_models(self) -> list[ModelPatcher]:
         return [*super().get_models(), *(member.control_model_wrapped for member in self.members)]
@@ -65,44 +79,92 @@ class JoinedControls(ControlBase):
     def cleanup(self) -> None:
         super().cleanup()
         self._chains.clear()
+        self._last.clear()
 
-    def _chain(self, x: torch.Tensor, batched_number: int) -> list[ControlNet]:
-        """The members for latents like x, with memories of their own: hints are resized once for each shape."""
-        key = (x.shape, x.dtype, x.device, batched_number)
-        if key not in self._chains:
+    def _chain(self, place: tuple) -> list[_Member]:
+        """The members for latents of one shape, with memories of their own."""
+        if place not in self._chains:
             if len(self._chains) >= _GEOMETRIES:
                 self._chains.clear()
-            self._chains[key] = [self._remembering(member) for member in self.members]
-        return self._chains[key]
+            self._chains[place] = [_Member(member, self._model) for member in self.members]
+        return self._chains[place]
 
-    def _remembering(self, member: ControlNet) -> ControlNet:
-        control = member.copy()
-        control.control_model = remembering(member.control_model)
-        control.pre_run(self._model, lambda percent: percent)
-        control.timestep_range = None  # asked in get_control
-        return control
+    def _evaluate(self, members: list[_Member], embedded: list[torch.Tensor], acting: tuple[int, ...],
+                  x: torch.Tensor, t: torch.Tensor, cond: dict, batched_number: int, options: dict) -> dict[str, list]:
+        """The chain's output, by the host's own code."""
+        texts = [name for name in _TEXTS if isinstance(cond.get(name), torch.Tensor)]
+
+        def function(changing: Sequence[torch.Tensor], constant: Sequence[torch.Tensor]) -> dict[str, list]:
+            control = self.previous_controlnet
+            for member, embedding in zip(members, constant, strict=True):
+                member.block.embedding = embedding
+                control = member.control.set_previous_controlnet(control)
+            given = {**cond, **dict(zip(texts, changing[2:], strict=True))}
+            try:
+                return control.get_control(changing[0], changing[1], given, batched_number, options)
+            finally:
+                for member in members:
+                    member.block.embedding = None
+
+        changing = [x, t, *(cond[name] for name in texts)]
+        if self.session is None or self.previous_controlnet is not None:
+            return function(changing, embedded)
+        sampling = self._model.model_sampling
+        key = (tuple(member.control.strength for member in members), tuple(texts), sampling)
+        networks = [self.members[index].control_model for index in acting]
+        return self.session.run([*networks, sampling], ("controls", batched_number), key, changing, embedded, function)
 
 
-class RememberedHint(torch.nn.Module):
-    """The blocks that embed a ControlNet's hint, run once for each hint."""
+class _Member:
+    """A copy of a ControlNet for latents of one shape, whose hint is resized and embedded once."""
+
+    def __init__(self, original: ControlNet, model: Any):
+        self.control = original.copy()
+        self.control.pre_run(model, lambda percent: percent)
+        self.control.timestep_range = None  # asked by JoinedControls
+        net = original.control_model
+        self.block = _Embedded(net.input_hint_block)
+        self._view = copy.copy(net)
+        self._view._modules = {**net._modules, "input_hint_block": self.block}
+        self._embedding: torch.Tensor | None = None
+
+    def embedded(self, x: torch.Tensor, t: torch.Tensor, cond: dict, batched_number: int, options: dict
+                 ) -> torch.Tensor:
+        """The embedding of the hint, as the host prepares it for a call with these arguments."""
+        embedding = self._embedding
+        if embedding is None:
+            probe = _Probe(self._view.dtype)
+            self.control.control_model = probe
+            self.control.set_previous_controlnet(None).get_control(x, t, cond, batched_number, options)
+            self.control.control_model = self._view
+            embedding = self._embedding = self.block.blocks(probe.hint, None, None)
+        return embedding
+
+
+class _Probe:
+    """In the place of a network: notes the hint that the host has prepared for it."""
+
+    def __init__(self, dtype: torch.dtype):
+        self.dtype = dtype
+        self.hint: torch.Tensor | None = None
+
+    def __call__(self, *, hint: torch.Tensor, **_: Any) -> dict[str, list]:
+        self.hint = hint
+        return {"middle": [], "output": []}
+
+
+class _Embedded(torch.nn.Module):
+    """In the place of the blocks that embed a hint: its embedding."""
 
     def __init__(self, blocks: torch.nn.Module):
         super().__init__()
         self.blocks = blocks
-        self._last: tuple[torch.Tensor, torch.Tensor] | None = None
+        self.embedding: torch.Tensor | None = None
 
-    def forward(self, hint: torch.Tensor, *args: Any) -> torch.Tensor:
-        """The embedding, for the same tensor the same one."""
-        if self._last is None or self._last[0] is not hint:
-            self._last = hint, self.blocks(hint, *args)
-        return self._last[1]
-
-
-def remembering(net: torch.nn.Module) -> torch.nn.Module:
-    """A view of a ControlNet's network that shares everything but the blocks that embed the hint."""
-    view = copy.copy(net)
-    view._modules = {**net._modules, "input_hint_block": RememberedHint(net.get_submodule("input_hint_block"))}
-    return view
+    def forward(self, hint: torch.Tensor, *_: Any) -> torch.Tensor:
+        """The embedding, whatever the hint."""
+        assert self.embedding is not None
+        return self.embedding
 
 
 def join(control: ControlBase | None, joined: dict[int, ControlBase | None]) -> ControlBase | None:
@@ -141,6 +203,7 @@ def is_plain(control: Any) -> TypeGuard[ControlNet]:
     net = control.control_model
     return (type(net) is comfy.cldm.cldm.ControlNet and "forward" not in vars(net)
             and getattr(net, "control_add_embedding", None) is None  # a union
+            and all(isinstance(layer, (torch.nn.Conv2d, torch.nn.SiLU)) for layer in net.input_hint_block)
             and control.vae is None and control.latent_format is None and control.extra_hooks is None
             and not (control.extra_args or control.concat_mask or control.extra_concat_orig
                      or control.global_average_pooling or getattr(control, "multigpu_clones", None))

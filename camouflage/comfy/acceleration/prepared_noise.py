@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,7 +23,8 @@ from comfy.samplers import KSAMPLER
 
 _Pairs = list[tuple[torch.Tensor, torch.Tensor]]
 _ARGUMENT = "noise_sampler"
-_known: weakref.WeakKeyDictionary[Callable, dict[str, bool]] = weakref.WeakKeyDictionary()
+_KNOWN = 64  # schedules
+_pairs: dict[tuple, _Pairs] = {}
 
 
 class NoiseMemory:
@@ -65,13 +65,12 @@ class PreparedNoise:
         noise: what sampling starts from; only its shape and dtype matter.
         sigmas: the noise levels of the sampling, on the device that samples.
         seed: of the sampling.
-        pairs: the noise levels between which the sampler will ask, in order.
+        pairs: the noise levels between which the sampler will ask, in order, on the CPU.
     """
 
     def __init__(self, noise: torch.Tensor, sigmas: torch.Tensor, seed: int, pairs: _Pairs):
         self._sigmas, self._seed, self._shape = sigmas, seed, noise.shape
-        self._pairs = _to_cpu(pairs)
-        numbers = tuple(float(sigma) for pair in self._pairs for sigma in pair)
+        numbers = tuple(float(sigma) for pair in pairs for sigma in pair)
         self._key = (seed, tuple(noise.shape), noise.dtype, float(sigmas.min()), float(sigmas.max()), numbers)
         self._pin = sigmas.device.type == "cuda"
         self._tree: BrownianTreeNoiseSampler | None = None
@@ -82,7 +81,7 @@ class PreparedNoise:
         if remembered is None:
             self._worker = ThreadPoolExecutor(1, "camouflage-noise")
             self._worker.submit(self._plant, noise.detach().cpu(), sigmas.cpu())
-            self._values = [self._worker.submit(self._value, *pair) for pair in self._pairs]
+            self._values = [self._worker.submit(self._value, *pair) for pair in pairs]
         else:
             self._worker = None
             self._values = [_done(value) for value in remembered]
@@ -131,31 +130,43 @@ def prepare(guider: Any, sampler: Any, noise: torch.Tensor, sigmas: torch.Tensor
     """A sampler that gets its noise prepared, and that noise; None where it is not known to be the same.
 
     That is a stock sampler whose function takes a ``noise_sampler`` and was given none, and whose noise is the host's
-    Brownian tree: this is tried out on a latent of a few numbers, once for each function and device.
+    Brownian tree: this is tried out on a latent of two numbers, once for each function, schedule and device.
 
     Args:
         guider: of the host; its model is not called.
         sampler: what the user connected; stays as it is.
-        noise, sigmas, seed: of the sampling about to start.
+        noise, sigmas, seed: of the sampling about to start; ``sigmas`` on the CPU.
     """
     if type(sampler) is not KSAMPLER or seed is None or len(sigmas) < 2:
         return None
     function, options = sampler.sampler_function, sampler.extra_options
     if _ARGUMENT not in _parameters(function) or options.get(_ARGUMENT) is not None:
         return None
-    sigmas = sigmas.to(guider.model_patcher.load_device)
-    try:
-        run = _Dummy(guider, function, options, noise.ndim)
-        if not _is_brownian(run, sigmas):
-            return None
-        pairs = run.pairs(sigmas, 0.5)
-        if not pairs or not _same(pairs, run.pairs(sigmas, 0.25)):  # noise levels that depend on the picture
-            return None
-    except Exception:  # a sampler that needs more of a model than its predictions
-        logging.debug("CAMOUFLaGE: the noise of %s is not prepared", function, exc_info=True)
+    device = guider.model_patcher.load_device
+    key = (function, repr(sorted(options.items())), tuple(sigmas.tolist()), noise.ndim, str(device))
+    sigmas = sigmas.to(device)
+    if key not in _pairs:
+        if len(_pairs) >= _KNOWN:
+            _pairs.clear()
+        _pairs[key] = _pairs_of(_Dummy(guider, function, options, noise.ndim), sigmas)
+    pairs = _pairs[key]
+    if not pairs:
         return None
     prepared = PreparedNoise(noise, sigmas, seed, pairs)
     return KSAMPLER(function, {**options, _ARGUMENT: prepared}, sampler.inpaint_options), prepared
+
+
+def _pairs_of(run: _Dummy, sigmas: torch.Tensor) -> _Pairs:
+    """The noise levels between which a sampler's function asks the host's Brownian tree for noise, on the CPU; none
+    where its noise is of another kind, or depends on the picture."""
+    try:
+        if not _is_brownian(run, sigmas):
+            return []
+        pairs = run.pairs(sigmas, 0.5)
+        return _to_cpu(pairs) if _same(pairs, run.pairs(sigmas, 0.25)) else []
+    except Exception:  # a sampler that needs more of a model than its predictions
+        logging.debug("CAMOUFLaGE: the noise of %s is not prepared", run.function, exc_info=True)
+        return []
 
 
 class _Dummy:
@@ -193,15 +204,13 @@ class _Dummy:
 
 def _is_brownian(run: _Dummy, sigmas: torch.Tensor) -> bool:
     """Whether the function's own noise is that of :class:`PreparedNoise`, to the last bit."""
-    tried = _known.setdefault(run.function, {})
-    device = str(sigmas.device)
-    if device not in tried:
-        few = sigmas[torch.linspace(0, len(sigmas) - 1, min(len(sigmas), 4)).long()]
-        start = torch.zeros([1] * (run.dims - 1) + [2], device=sigmas.device)
-        prepared = PreparedNoise(start, few, 3, run.pairs(few, 0.5))
-        tried[device] = torch.equal(run.run(few, 0.5, 3, noise_sampler=prepared), run.run(few, 0.5, 3))
+    few = sigmas[torch.linspace(0, len(sigmas) - 1, min(len(sigmas), 4)).long()]
+    start = torch.zeros([1] * (run.dims - 1) + [2], device=sigmas.device)
+    prepared = PreparedNoise(start, few, 3, _to_cpu(run.pairs(few, 0.5)))
+    try:
+        return torch.equal(run.run(few, 0.5, 3, noise_sampler=prepared), run.run(few, 0.5, 3))
+    finally:
         prepared.close()
-    return tried[device]
 
 
 def _parameters(function: Callable) -> Any:
