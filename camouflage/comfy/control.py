@@ -15,6 +15,7 @@ from nodes import ControlNetApplyAdvanced
 from ..errors import CamouflageError
 from ..images import ASPECT_TOLERANCE, as_rgb
 from ..method.light_adapter import text_width
+from .memo import encode
 from .messages import warn
 
 
@@ -81,7 +82,7 @@ def apply_identity(conditioning: list, control_net: ControlBase, image: torch.Te
         if vae is None:
             raise CamouflageError("This identity ControlNet reads a VAE encoding (4 hint channels), but 'vae' is not "
                                   "connected. Connect the VAE that the sampled model uses.")
-        latent = vae.encode(image)
+        latent = encode(vae, image)
         latent_format = comfy.latent_formats.SDXL if _context_width(control_net) == 2048 else comfy.latent_formats.SD15
         image, vae = latent_format().process_in(latent).movedim(1, -1), None
     elif channels != 3:

@@ -22,7 +22,13 @@ class Network(Generic[T]):
 
     The host decides when the modules leave the accelerator (it sees one ModelPatcher); ``on_device`` brings them
     back. They are plain torch modules, which cannot run partly offloaded, so they are loaded whole.
+
+    Attributes:
+        tool: the library object.
+        identity: kind, paths, times and sizes of its files; two networks with the same one compute the same.
     """
+
+    identity: tuple = ()
 
     def __init__(self, tool: T, modules: Iterable[torch.nn.Module]):
         self.tool = tool
@@ -70,7 +76,9 @@ clear = _cache.clear
 def loaded(kind: str, paths: list[Path], build: Callable[[], Network[T]]) -> Network[T]:
     """The network of these files: from the cache while none of them has changed on disk, else built anew."""
     stamps = tuple((str(path), os.stat(path).st_mtime_ns, os.stat(path).st_size) for path in paths)
-    return _cache.get((kind, *stamps), build)
+    network = _cache.get((kind, *stamps), build)
+    network.identity = (kind, *stamps)
+    return network
 
 
 def compute_dtype() -> torch.dtype:

@@ -104,6 +104,14 @@ def own_networks(host) -> Iterator[None]:
 
 
 @pytest.fixture
+def forget(host) -> Callable[[], None]:
+    """Nothing is known of the pictures of other tests; forget() forgets those of this one."""
+    clear = host.module("camouflage.comfy.memo").clear
+    clear()
+    return clear
+
+
+@pytest.fixture
 def weights_folder(tmp_path, miniature_models, monkeypatch) -> Path:
     """A copy of the annotators' weights that a test may spoil; the only one the host sees."""
     def link(source: str, target: str) -> None:

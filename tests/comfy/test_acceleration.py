@@ -175,6 +175,8 @@ def test_prepared_noise_is_the_hosts_to_the_bit(noise):
         ours.begin(latent, sigmas, seed)
         theirs = noise.brownian(latent, sigmas, seed)
         assert all(torch.equal(ours(*pair), theirs(*pair)) for pair in pairs)
+        again = noise.brownian(latent, sigmas, seed)
+        assert torch.equal(ours(*pairs[0]), again(*pairs[0])), "once more than was foreseen"
         ours.begin(latent, sigmas[1:], seed)  # another wrapper samples a part of the schedule
         part = noise.brownian(latent, sigmas[1:], seed)
         assert torch.equal(ours(*pairs[1]), part(*pairs[1]))
@@ -182,7 +184,7 @@ def test_prepared_noise_is_the_hosts_to_the_bit(noise):
 
 
 def test_noise_is_remembered_within_bounds(noise, monkeypatch):
-    memory = noise.NoiseMemory(2000)
+    memory = noise.Memory(most_bytes=2000)
     monkeypatch.setattr(noise, "memory", memory)
     sigmas, latent = torch.tensor([9.0, 4.0, 1.0, 0.0]), torch.zeros(1, 4, 8, 8)
     pairs = [(sigmas[0], sigmas[1])]  # 1024 bytes a value
@@ -198,7 +200,7 @@ def test_noise_is_remembered_within_bounds(noise, monkeypatch):
     again, remembered = value(1)
     assert first._worker is not None and again._worker is None and torch.equal(drawn, remembered)
     value(2)
-    assert memory.size == 1024 and value(1)[0]._worker is not None  # forgotten for seed 2
+    assert value(1)[0]._worker is not None, "forgotten for seed 2"
 
 
 def test_a_users_own_noise_sampler_is_left_alone(host, sd, guider, prepared, base):

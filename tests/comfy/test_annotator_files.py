@@ -15,6 +15,7 @@ import torch
 from in_host import spoil, vouch_for
 
 SMALL = {"resolution": 128}  # px
+pytestmark = pytest.mark.usefixtures("forget")
 
 
 @pytest.mark.parametrize(("node", "role", "file"), [

@@ -16,11 +16,13 @@ from sampled import everything, sampled
 MAPS = {"CamouflageDepthMap": {}, "CamouflageNormalMap": {}, "CamouflageSegmentationMap": {},
         "CamouflagePoseMap": {"hands": False}, "CamouflageLineartMap": {}}
 SMALL = {"resolution": 128}  # px: quick, and plain to see for these networks
+pytestmark = pytest.mark.usefixtures("forget")
 
 
 @pytest.mark.parametrize("node", MAPS)
-def test_map_of_a_photo_is_finite_and_shows_something(host, photo, node):
+def test_map_of_a_photo_is_finite_and_shows_something(host, photo, forget, node):
     first, = host.run(node, image=photo, **MAPS[node], resolution=192)
+    forget()
     again, = host.run(node, image=photo, **MAPS[node], resolution=192)
     mirrored, = host.run(node, image=photo.flip(2), **MAPS[node], resolution=192)
     assert first.shape == photo.shape and first.dtype == torch.float32
@@ -46,11 +48,15 @@ def test_the_largest_picture(host):
 
 
 @pytest.mark.parametrize("node", MAPS)
-def test_every_picture_of_a_batch_gets_its_own_map(host, photo, node):
+def test_every_picture_of_a_batch_gets_its_own_map(host, photo, forget, node):
     batch = torch.cat([photo, photo.flip(2), photo.flip(1)])
     together, = host.run(node, image=batch, **MAPS[node], **SMALL)
+    forget()
     alone = torch.cat([host.run(node, image=image, **MAPS[node], **SMALL)[0] for image in batch.split(1)])
-    assert torch.equal(together, alone)
+    if node == "CamouflageDepthMap":  # three pictures in one pass of the network: another order of sums
+        assert difference(together, alone) < 1e-5
+    else:
+        assert torch.equal(together, alone)
     assert not torch.equal(together[0], together[1])
 
 
@@ -170,11 +176,13 @@ def test_pose_draws_the_face_only_when_asked(host, photo):
 # --- caption and size -------------------------------------------------------------------------------------------
 
 
-def test_captions_one_a_picture_and_always_the_same(host, photo):
+def test_captions_one_a_picture_and_always_the_same(host, photo, forget):
     batch = torch.cat([photo, photo.flip(2), pictures(5, 1, 256, 256)])
     captions, = host.run("CamouflageCaption", image=batch)
     assert len(captions) == 3 and all(isinstance(caption, str) and caption for caption in captions)
+    forget()
     assert captions == host.run("CamouflageCaption", image=batch)[0]
+    forget()
     assert host.run("CamouflageCaption", image=photo)[0] == captions[:1]
     started, = host.run("CamouflageCaption", image=photo, prefix="a photo of", max_tokens=5)
     assert started[0].startswith("a photo of")
@@ -244,10 +252,10 @@ def test_cancel_stops_an_annotator_and_the_next_run_works(host, photo, monkeypat
         mm.throw_exception_if_processing_interrupted()
 
     monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", hook)
-    batch = photo.expand(5, -1, -1, -1)
+    batch = pictures(6, 5, 128, 128)
     with pytest.raises(mm.InterruptProcessingException):
-        host.run("CamouflageDepthMap", image=batch, **SMALL)
+        host.run("CamouflageNormalMap", image=batch, **SMALL)
     assert seen == [(1, 5)]
     monkeypatch.undo()
-    result, = host.run("CamouflageDepthMap", image=photo, **SMALL)
+    result, = host.run("CamouflageNormalMap", image=photo, **SMALL)
     assert torch.isfinite(result).all()

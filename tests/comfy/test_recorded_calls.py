@@ -1,4 +1,4 @@
-"""Recorded calls (CUDA graphs), with a stand-in that plays back on the CPU: same bits, few operations, every way out."""
+"""Recorded calls (CUDA graphs), with a stand-in that plays back on the CPU: same bits, few operations, all ways out."""
 
 from __future__ import annotations
 

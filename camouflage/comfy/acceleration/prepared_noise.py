@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from threading import Lock
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,41 +20,15 @@ import torch
 from comfy.k_diffusion.sampling import BrownianTreeNoiseSampler
 from comfy.samplers import KSAMPLER
 
+from ..memo import Memory
+
 _Pairs = list[tuple[torch.Tensor, torch.Tensor]]
 _ARGUMENT = "noise_sampler"
 _KNOWN = 64  # schedules
 _pairs: dict[tuple, _Pairs] = {}
 
 
-class NoiseMemory:
-    """Noise of past samplings by what it depends on, in at most ``limit`` bytes of main memory."""
-
-    def __init__(self, limit: int):
-        self.limit = limit
-        self._values: OrderedDict[tuple, list[torch.Tensor]] = OrderedDict()
-        self._lock = Lock()
-
-    @property
-    def size(self) -> int:
-        """Bytes in use."""
-        return sum(value.nbytes for values in self._values.values() for value in values)
-
-    def get(self, key: tuple) -> list[torch.Tensor] | None:
-        """The values under a key."""
-        with self._lock:
-            if key in self._values:
-                self._values.move_to_end(key)
-            return self._values.get(key)
-
-    def put(self, key: tuple, values: list[torch.Tensor]) -> None:
-        """Keeps values, and forgets those that were asked for longest ago."""
-        with self._lock:
-            self._values[key] = values
-            while self.size > self.limit:
-                self._values.popitem(last=False)
-
-
-memory = NoiseMemory(64 * 2**20)
+memory = Memory(most_bytes=64 << 20)  # 14 pictures of 768 x 768 px
 
 
 class PreparedNoise:
@@ -76,25 +49,29 @@ class PreparedNoise:
         self._tree: BrownianTreeNoiseSampler | None = None
         self._values: list[Future[torch.Tensor]] = []
         self._next = 0
+        self._start: Callable[[], Callable[..., torch.Tensor]] = partial(brownian, noise, sigmas, seed)
         self._live: Callable[..., torch.Tensor] | None = None
-        remembered = memory.get(self._key)
+        remembered = memory.recall(self._key)
         if remembered is None:
             self._worker = ThreadPoolExecutor(1, "camouflage-noise")
             self._worker.submit(self._plant, noise.detach().cpu(), sigmas.cpu())
             self._values = [self._worker.submit(self._value, *pair) for pair in pairs]
         else:
             self._worker = None
-            self._values = [_done(value) for value in remembered]
+            self._values = [_done(value) for value in (remembered.pin_memory() if self._pin else remembered)]
 
     def begin(self, noise: torch.Tensor, sigmas: torch.Tensor, seed: int | None) -> None:
         """Called when the sampler starts. Another wrapper may have changed its noise levels, its seed or the shape, or
         may start it twice: then the host's own noise takes over."""
         same = seed == self._seed and noise.shape == self._shape and torch.equal(sigmas.to(self._sigmas), self._sigmas)
         self._next = 0
-        self._live = None if same else brownian(noise, sigmas, seed)
+        self._start = partial(brownian, noise, sigmas, seed)
+        self._live = None if same else self._start()
 
     def __call__(self, sigma: torch.Tensor, sigma_next: torch.Tensor) -> torch.Tensor:
         """The noise of the step from ``sigma`` to ``sigma_next``, like the picture's latent."""
+        if self._live is None and self._next == len(self._values):  # more steps than were foreseen
+            self._live = self._start()
         if self._live is not None:
             return self._live(sigma, sigma_next)
         value = self._values[self._next].result()
@@ -107,8 +84,9 @@ class PreparedNoise:
         if self._worker is None:
             return
         self._worker.shutdown(wait=False, cancel_futures=True)
-        if all(value.done() and not value.cancelled() and value.exception() is None for value in self._values):
-            memory.put(self._key, [value.result() for value in self._values])
+        values = self._values
+        if values and all(value.done() and not value.cancelled() and value.exception() is None for value in values):
+            memory.keep(self._key, torch.stack([value.result() for value in values]))
 
     def _plant(self, noise: torch.Tensor, sigmas: torch.Tensor) -> None:
         self._tree = brownian(noise, sigmas, self._seed)

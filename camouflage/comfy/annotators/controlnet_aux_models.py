@@ -1,4 +1,4 @@
-"""Annotators of controlnet_aux: surface normals, pose, lineart."""
+"""Annotators of controlnet_aux: surface normals, pose, lineart. Its detectors take one picture a call."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def _load(role: str, detector: str, modules: Callable[[Any], list[torch.nn.Modul
 
 def _detect(images: torch.Tensor, resolution: int, detector: Callable[..., Any], network: Network[Any] | None,
             **options: Any) -> torch.Tensor:
-    def one(image: torch.Tensor) -> torch.Tensor:
+    def one(pictures: list[torch.Tensor]) -> torch.Tensor:
+        image, = pictures
         if network is not None:
             network.on_device(activation_bytes=GIGABYTE)
         # The picture already has its working size: detect at exactly that, so that the library resizes nothing.
@@ -34,7 +35,8 @@ def _detect(images: torch.Tensor, resolution: int, detector: Callable[..., Any],
         sizes = {"detect_resolution": side, "image_resolution": side} if network else {"detect_resolution": side}
         return from_uint8(detector(to_uint8(image), output_type="np", **sizes, **options))
 
-    return map_each_picture(images, one, resolution)
+    name = network.identity if network is not None else type(detector).__name__
+    return map_each_picture(images, one, resolution, (name, *sorted(options.items())))
 
 
 def normal_maps(images: torch.Tensor, resolution: int) -> torch.Tensor:

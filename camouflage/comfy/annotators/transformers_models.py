@@ -13,9 +13,12 @@ from ...images import annotation_size, normalise, resize
 from ...packages import require
 from ..networks import GIGABYTE, Network, compute_dtype, loaded
 from ..weights import checked, find_folder
-from .common import each_picture, map_each_picture
+from .common import each_picture, map_each_picture, pictures
 
 _ADE20K_CLASSES = 150
+_AT_ONCE = 8  # pictures of 512 x 512 px: 0.8 to 1.3 GB in half precision, and enough to fill a GPU
+_TOGETHER = ("depth_anything", "dpt", "mask2former", "segformer", "upernet")
+"""Kinds of models that take several pictures at once, each looked at by itself; ZoeDepth's heads vote over a batch."""
 _LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}  # no download, no code in the folder
 
 
@@ -41,12 +44,14 @@ def _load(role: str, folder_name: str, model_class: str, processor_class: str) -
     return loaded(role, files, build)
 
 
-def _inputs(network: Network[Any], image: torch.Tensor, squash: bool = False, **extra: Any) -> dict[str, torch.Tensor]:
-    """Normalised model inputs of one picture (1 x h x w x 3, 0..1); its size stays, unless ``squash``."""
+def _inputs(network: Network[Any], images: list[torch.Tensor], squash: bool = False,
+            **extra: Any) -> dict[str, torch.Tensor]:
+    """Normalised model inputs of pictures (each 1 x h x w x 3, 0..1); their size stays, unless ``squash``."""
     model, processor = network.tool
-    device = network.on_device(activation_bytes=GIGABYTE)
+    device = network.on_device(activation_bytes=min(len(images), 2) * GIGABYTE)
     options = {} if squash else {"do_resize": False, "do_pad": False}
-    inputs = processor(images=[image[0].movedim(-1, 0)], return_tensors="pt", do_rescale=False, **options, **extra)
+    inputs = processor(images=[image[0].movedim(-1, 0) for image in images], return_tensors="pt", do_rescale=False,
+                       **options, **extra)
     return {name: value.to(device, model.dtype) if value.is_floating_point() else value.to(device)
             for name, value in inputs.items()}
 
@@ -72,13 +77,13 @@ def depth_maps(images: torch.Tensor, model_name: str, resolution: int) -> torch.
     backbone = getattr(config, "backbone_config", None)
     multiple = getattr(config, "patch_size", None) or getattr(backbone, "patch_size", None) or 32
 
-    def one(image: torch.Tensor) -> torch.Tensor:
-        depth = model(**_inputs(network, image)).predicted_depth.float()
-        depth = F.interpolate(depth.unsqueeze(1), image.shape[1:3], mode="bilinear", align_corners=False).squeeze(1)
+    def some(small: list[torch.Tensor]) -> torch.Tensor:
+        depth = model(**_inputs(network, small)).predicted_depth.float()
+        depth = F.interpolate(depth.unsqueeze(1), small[0].shape[1:3], mode="bilinear", align_corners=False).squeeze(1)
         near = 1.0 / depth.clamp(min=1e-3) if metric else depth
         return normalise(near).unsqueeze(-1).expand(-1, -1, -1, 3)
 
-    return map_each_picture(images, one, resolution, multiple)
+    return map_each_picture(images, some, resolution, network.identity, multiple, most=_at_once(model))
 
 
 def segmentation_maps(images: torch.Tensor, model_name: str, resolution: int) -> torch.Tensor:
@@ -107,12 +112,13 @@ def segmentation_maps(images: torch.Tensor, model_name: str, resolution: int) ->
     palette = torch.tensor(util.ade_palette(), dtype=torch.float32) / 255.0
     task: dict[str, Any] = {"task_inputs": ["semantic"]} if kind == "oneformer" else {}
 
-    def one(image: torch.Tensor) -> torch.Tensor:
-        outputs = model(**_inputs(network, image, **task))
-        classes = processor.post_process_semantic_segmentation(outputs, target_sizes=[tuple(image.shape[1:3])])[0]
-        return palette[classes.cpu()].unsqueeze(0)
+    def some(small: list[torch.Tensor]) -> torch.Tensor:
+        outputs = model(**_inputs(network, small, **task))
+        sizes = [tuple(image.shape[1:3]) for image in small]
+        classes = torch.stack(list(processor.post_process_semantic_segmentation(outputs, target_sizes=sizes)))
+        return palette[classes.cpu()]
 
-    return map_each_picture(images, one, resolution, 32, mode="nearest-exact")
+    return map_each_picture(images, some, resolution, network.identity, 32, "nearest-exact", _at_once(model))
 
 
 def captions(images: torch.Tensor, model_name: str, prefix: str, max_tokens: int, beams: int) -> list[str]:
@@ -127,17 +133,23 @@ def captions(images: torch.Tensor, model_name: str, prefix: str, max_tokens: int
     """
     network = _load("caption", model_name, "BlipForConditionalGeneration", "BlipProcessor")
     model, processor = network.tool
+    images = pictures(images)
     height, width = images.shape[1:3]
 
-    def one(image: torch.Tensor) -> str:
+    def one(whole: list[torch.Tensor]) -> list[str]:
         # The processor squashes to its own square anyway; from here it does so at a bounded cost.
-        image = resize(image, *annotation_size(height, width, 512)).clamp(0.0, 1.0)
+        small = [resize(image, *annotation_size(height, width, 512)).clamp(0.0, 1.0) for image in whole]
         text: dict[str, Any] = {"text": prefix} if prefix.strip() else {}
-        tokens = model.generate(**_inputs(network, image, squash=True, **text), max_new_tokens=max_tokens,
+        tokens = model.generate(**_inputs(network, small, squash=True, **text), max_new_tokens=max_tokens,
                                 num_beams=beams, do_sample=False)
-        return processor.decode(tokens[0], skip_special_tokens=True).strip()
+        return [processor.decode(tokens[0], skip_special_tokens=True).strip()]
 
-    return each_picture(images, one)
+    return each_picture(images, one, (network.identity, prefix, max_tokens, beams))
+
+
+def _at_once(model: Any) -> int:
+    """How many pictures a model takes in one pass."""
+    return _AT_ONCE if model.config.model_type in _TOGETHER else 1
 
 
 def _model_type(transformers: Any, folder: Path) -> str:
