@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import comfy.ldm.modules.attention as attention
 import comfy.model_management as mm
 import pytest
 import torch
+import torch._dynamo as dynamo
 from comfy.patcher_extension import WrappersMP
+from comfy_api.torch_helpers import set_torch_compile_wrapper
 
 from in_host import Calls, difference, pictures
 from light_weights import ip_adapter, random_map, save, seen, t2i_adapter
@@ -260,3 +263,44 @@ def test_no_more_recordings_than_fit(graphs, monkeypatch):
         for _ in range(2):
             held.run(number, None, [torch.zeros(2)], [], lambda changing, _: changing[0] + 1)
         assert len(held) <= 2
+
+
+def test_with_the_hosts_compile_node_the_controls_are_compiled_too(host, sd, accelerated, guider, dual_cfg, sample,
+                                                                   base, recorder, monkeypatch):
+    """Counted with the backend that only traces: UNet and ControlNets each have a graph for two and one for one.
+
+    The CPU's default attention breaks a graph, because it asks for the free memory; a GPU's is PyTorch's.
+    """
+    monkeypatch.setattr(attention, "optimized_attention", attention.attention_pytorch)
+    monkeypatch.setattr(attention, "optimized_attention_masked", attention.attention_pytorch)
+    conds = base(9, ("depth", "pose"))
+    theirs = sample(dual_cfg(**conds), steps=3)
+    model = accelerated()
+    set_torch_compile_wrapper(model, backend="eager")
+    dynamo.reset()
+    dynamo.utils.counters.clear()
+    for _ in range(2):
+        assert difference(sample(guider(model, conds), steps=3), theirs) == 0.0
+    graphs = dynamo.utils.counters["stats"]["unique_graphs"]
+    print(f"\n{graphs} graphs, breaks: {dict(dynamo.utils.counters['graph_break'])}")
+    assert not dynamo.utils.counters["graph_break"] and recorder.recorded == 0
+    assert graphs == 4
+
+
+def test_light_compiles_without_a_break(host, sd, cfg, sample, tmp_path, monkeypatch):
+    prompt, light = host.module("camouflage.comfy.image_prompt"), host.module("camouflage.comfy.light_adapter")
+    for module, name in ((attention, "optimized_attention"), (attention, "optimized_attention_masked"),
+                         (prompt, "optimized_attention")):
+        monkeypatch.setattr(module, name, attention.attention_pytorch)
+    image = prompt.load(save(ip_adapter(seed=1), tmp_path / "ip.safetensors"))
+    adapter = light.load(save(t2i_adapter().state_dict(), tmp_path / "t2i.safetensors"))
+    faces = random_map(1)
+    texts = [light.apply(text, adapter, faces, 0.8) for text in (sd.positive, sd.negative)]
+    model = prompt.apply(sd.model, image, seen(1), 0.9, 0.0, 0.8)
+    theirs = sample(cfg(model, *texts), steps=4)
+    compiled = model.clone()
+    set_torch_compile_wrapper(compiled, backend="eager")
+    dynamo.reset()
+    dynamo.utils.counters.clear()
+    assert difference(sample(cfg(compiled, *texts), steps=4), theirs) == 0.0
+    assert not dynamo.utils.counters["graph_break"]

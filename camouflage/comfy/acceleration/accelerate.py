@@ -27,6 +27,7 @@ KEY = "camouflage_acceleration"
 _RUN = f"{KEY}_run"
 _Wrappers = comfy.patcher_extension.WrappersMP
 _MULTIGPU = "multigpu"  # the host's key of models on other GPUs
+_COMPILE = "torch_compile_kwargs"  # the host's key of how its node compiles the model
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,6 +169,9 @@ class _Run:
             if holds and (self.graphs or self.shortcuts):
                 graphs.say_once(reason)
         if any(reasons.values()):
+            compiled = self.guider.model_options.get(_COMPILE) if self.graphs else None
+            for control in self._joined(conds):
+                control.compile_with = compiled
             return
         recorded = graphs.graphs_of(model.model, model.load_device) if self.graphs else None
         self.session = None if recorded is None else graphs.Session(recorded, model.load_device)

@@ -8,6 +8,7 @@ Here the host's own code still does all the arithmetic, in its own order; only t
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, TypeGuard
 
@@ -32,6 +33,7 @@ class JoinedControls(ControlBase):
         members: the ControlNets of the chain, the first applied first; they stay as they are.
         session: records calls; None does not.
         reuses: whether a call marked ``REUSE`` takes the output of the call before (fast mode).
+        compile_with: arguments of ``torch.compile`` for the networks; None does not compile.
     """
 
     def __init__(self, members: list[ControlNet], previous: ControlBase | None):
@@ -39,6 +41,7 @@ class JoinedControls(ControlBase):
         self.members = members
         self.session: Session | None = None
         self.reuses = False
+        self.compile_with: dict[str, Any] | None = None
         self.set_previous_controlnet(previous)
         self._model: Any = None
         self._ranges: list[tuple[float, float]] = []
@@ -86,7 +89,7 @@ class JoinedControls(ControlBase):
         if place not in self._chains:
             if len(self._chains) >= _GEOMETRIES:
                 self._chains.clear()
-            self._chains[place] = [_Member(member, self._model) for member in self.members]
+            self._chains[place] = [_Member(member, self._model, self.compile_with) for member in self.members]
         return self._chains[place]
 
     def _evaluate(self, members: list[_Member], embedded: list[torch.Tensor], acting: tuple[int, ...],
@@ -118,14 +121,11 @@ class JoinedControls(ControlBase):
 class _Member:
     """A copy of a ControlNet for latents of one shape, whose hint is resized and embedded once."""
 
-    def __init__(self, original: ControlNet, model: Any):
+    def __init__(self, original: ControlNet, model: Any, compile_with: dict[str, Any] | None):
         self.control = original.copy()
         self.control.pre_run(model, lambda percent: percent)
         self.control.timestep_range = None  # asked by JoinedControls
-        net = original.control_model
-        self.block = _Embedded(net.input_hint_block)
-        self._view = copy.copy(net)
-        self._view._modules = {**net._modules, "input_hint_block": self.block}
+        self.block, self._view = _view(original.control_model, compile_with)
         self._embedding: torch.Tensor | None = None
 
     def embedded(self, x: torch.Tensor, t: torch.Tensor, cond: dict, batched_number: int, options: dict
@@ -139,6 +139,19 @@ class _Member:
             self.control.control_model = self._view
             embedding = self._embedding = self.block.blocks(probe.hint, None, None)
         return embedding
+
+
+_compiled: weakref.WeakKeyDictionary[torch.nn.Module, dict[str, Any]] = weakref.WeakKeyDictionary()
+
+
+def _view(net: Any, compile_with: dict[str, Any] | None) -> tuple[_Embedded, Any]:
+    """A network that shares all but the blocks that embed its hint, and what stands in their place; compiled once."""
+    block, view = _Embedded(net.input_hint_block), copy.copy(net)
+    view._modules = {**net._modules, "input_hint_block": block}
+    if compile_with is None:
+        return block, view
+    known = _compiled.setdefault(net, {})
+    return known.setdefault(repr(compile_with), (block, torch.compile(view, **compile_with)))
 
 
 class _Probe:
