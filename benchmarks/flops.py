@@ -110,8 +110,9 @@ def sd15(channels: int, device: str) -> Any:
     return comfy.model_patcher.ModelPatcher(comfy.model_base.BaseModel(config, device=torch.device(device)), cpu, cpu)
 
 
-def calls(host: Host, sampler_name: str, steps: int) -> list[bool]:
-    """One entry for each model call of the host's sampler: whether the lineart ControlNet still acts in it."""
+def sigmas_of(host: Host, sampler_name: str, steps: int) -> tuple[list[float], Callable[[float], float]]:
+    """The noise level of each model call of the host's sampler, with karras, and the host's map from a part of the
+    schedule to a noise level."""
     model, sigmas_seen = sd15(32, "cpu"), []
 
     def note(apply_model: Callable, args: dict[str, Any]) -> torch.Tensor:
@@ -124,8 +125,13 @@ def calls(host: Host, sampler_name: str, steps: int) -> list[bool]:
              guider=host.run("BasicGuider", model=model, conditioning=random_text())[0],
              sampler=host.run("KSamplerSelect", sampler_name=sampler_name)[0], sigmas=sigmas,
              latent_image={"samples": torch.zeros(1, 4, 8, 8)})
-    end = model.get_model_object("model_sampling").percent_to_sigma(LINEART_END)
-    return [sigma >= end for sigma in sigmas_seen]
+    return sigmas_seen, model.get_model_object("model_sampling").percent_to_sigma
+
+
+def calls(host: Host, sampler_name: str, steps: int) -> list[bool]:
+    """One entry for each model call of the host's sampler: whether the lineart ControlNet still acts in it."""
+    sigmas, to_sigma = sigmas_of(host, sampler_name, steps)
+    return [sigma >= to_sigma(LINEART_END) for sigma in sigmas]
 
 
 def unet(model: Any, cells: int) -> float:
@@ -148,13 +154,15 @@ def prompted(host: Host, model: Any, tokens: int, folder: str) -> Any:
                     weight=1.0, start_percent=0.0, end_percent=1.0)[0]
 
 
-def control_net(size: int) -> float:
-    """One sample, hint block included."""
+def control_net(size: int) -> tuple[float, float]:
+    """One sample without the blocks that embed the hint, and these blocks for one hint."""
     import comfy.cldm.cldm
 
     network = comfy.cldm.cldm.ControlNet(**unet_config(SHAPES["full"]), hint_channels=3)
     cells = size // 8
-    return tflop(lambda: network(half(1, 4, cells, cells), half(1, 3, size, size), half(1), half(1, 77, CONTEXT)))
+    hint = tflop(lambda: network.input_hint_block(half(1, 3, size, size), None, None))
+    whole = tflop(lambda: network(half(1, 4, cells, cells), half(1, 3, size, size), half(1), half(1, 77, CONTEXT)))
+    return whole - hint, hint
 
 
 def light_adapter(cells: int) -> float:
@@ -314,7 +322,7 @@ def main() -> None:
     def once(name: str, one: float, passes: int = 1) -> Part:
         return Part(name, one, (passes, passes))
 
-    model, control, cells = sd15(320, "meta"), control_net(size), size // 8
+    model, (control, hint), cells = sd15(320, "meta"), control_net(size), size // 8
     encode, decode = vae(size)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         folder_paths.add_model_folder_path("ipadapter", folder)
@@ -326,6 +334,8 @@ def main() -> None:
         in_calls("ControlNets without end, positive and negative", control, 2 * (len(SCENE) - 1)),
         Part("ControlNet of lineart, positive and negative", control, (2 * sum(counted[0]), 2 * sum(counted[1]))),
         in_calls("ControlNet of the identity", control, 1),
+        Part("hints, at every call (the host; the pack embeds each once)", hint,
+             (len(SCENE) * len(counted[0]) + sum(counted[0]), len(SCENE) * len(counted[1]) + sum(counted[1]))),
     ], [once("CLIP text", text, 3), once("VAE encode, for an identity ControlNet of 4 channels", encode), decoded,
         caption_part, *(once(*one) for one in annotators().items())])
     light = [once("CLIP text", text, 2), once("VAE encode, for a start from the photo", encode), decoded,

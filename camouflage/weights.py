@@ -17,11 +17,14 @@ _SEGMENTATION = _HUB + "openmmlab/upernet-convnext-small/resolve/main/"
 _CAPTION = _HUB + "Salesforce/blip-image-captioning-base/resolve/main/"
 _FACER = "https://github.com/FacePerceiver/facer/releases/download/models-v1/"
 _IP_ADAPTER = _HUB + "h94/IP-Adapter/resolve/main/models/"
+_HYPER_SD = _HUB + "ByteDance/Hyper-SD/resolve/main/"
 _ZOO = ("https://media.githubusercontent.com/media/opencv/opencv_zoo/966be4cb6eefc2a4f586ed0581bf4bbaa2533070/"
         "models/")
-_BASE, _LIGHT, _LIGHT_PUBLIC = ("base", "base_light"), ("light", "base_light"), ("light_public",)
+_BASE, _FEW_STEPS = ("base", "base_few_steps", "base_light"), ("base_few_steps",)
+_LIGHT, _LIGHT_PUBLIC = ("light", "base_light"), ("light_public",)
 _FACES = ("light", "light_public", "base_light")
-_ALL = ("base", *_FACES)
+_ALL = ("base", "base_few_steps", *_FACES)
+_OPENRAIL = "OpenRAIL++ (ByteDance, April 11, 2024)"
 _OPENPOSE = "CMU OpenPose (academic research only, no redistribution)"
 FARL = "FaRL-Base-Patch16-LAIONFace20M-ep64"
 """The authors' image encoder; so the metadata of adapters call it that were trained with it."""
@@ -161,6 +164,12 @@ REGISTRY: tuple[Weight, ...] = (
     Weight("negative embedding", "EasyNegative.safetensors", "embeddings",
            _HUB + "datasets/gsdf/EasyNegative/resolve/main/EasyNegative.safetensors", "not stated", None, 24655,
            "c74b4e810b030f6b75fde959e2db678c268d07115b85356d3c0138ba5eb42340", ()),
+    Weight("few-step lora", "Hyper-SD15-8steps-CFG-lora.safetensors", "loras",
+           _HYPER_SD + "Hyper-SD15-8steps-CFG-lora.safetensors", _OPENRAIL, None, 269127064,
+           "f6123d5b950d5250ab6c33600e27f4dcf71b3099ebf888685e01e9e8117ce482", _FEW_STEPS),
+    Weight("few-step lora (12 steps)", "Hyper-SD15-12steps-CFG-lora.safetensors", "loras",
+           _HYPER_SD + "Hyper-SD15-12steps-CFG-lora.safetensors", _OPENRAIL, None, None,
+           "64b98437383537cd968fda6f87a05c33160ece9c79ff4757949a1e212ff78361", ()),
     Weight("light adapter", "light/camouflage_light_sd15.safetensors", "camouflage", None,
            "yours: it has to be trained", None, pipelines=_LIGHT),
 )

@@ -118,7 +118,7 @@ def host(miniature_models: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
     import nodes
 
-    for key in ("checkpoints", "clip_vision", "controlnet", "embeddings", "ipadapter", "vae", "camouflage"):
+    for key in ("checkpoints", "clip_vision", "controlnet", "embeddings", "ipadapter", "loras", "vae", "camouflage"):
         folder_paths.add_model_folder_path(key, str(miniature_models / key), is_default=True)
     asyncio.run(nodes.init_builtin_extra_nodes())
     assert asyncio.run(nodes.load_custom_node(str(ROOT)))

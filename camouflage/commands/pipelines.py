@@ -47,6 +47,13 @@ CAPTION = {"caption": ("PreviewAny", "Caption")}
 REPORT = {"report": ("PreviewImage", "Verification report")}
 VERDICT = {"verdict": ("PreviewAny", "Verdict")}
 PAINTED = ("As painted", "As saved", "Anonymized")
+_BASE = Pipeline("base", "CAMOUFLaGE-Base", *PAINTED, {
+    "depth": ("PreviewImage", "Depth map"),
+    "normal": ("PreviewImage", "Normal map"),
+    "segmentation": ("PreviewImage", "Segmentation map"),
+    "pose": ("PreviewImage", "Pose map"),
+    "lineart": ("PreviewImage", "Lineart map"),
+    **REPORT}, {**CAPTION, **VERDICT})
 _LIGHT = Pipeline("light", "CAMOUFLaGE-Light", *PAINTED, {
     "faces": ("PreviewImage", "Face preview"),
     "map": ("PreviewImage", "Map preview"),
@@ -54,19 +61,13 @@ _LIGHT = Pipeline("light", "CAMOUFLaGE-Light", *PAINTED, {
 PIPELINES = {
     "redact": Pipeline("redact", "Redaction", "The photo as it is", "As saved", "The photo, redacted",
                        REPORT, {**VERDICT, "verdict_before": BEFORE}, samples=False),
-    "base": Pipeline("base", "CAMOUFLaGE-Base", *PAINTED, {
-        "depth": ("PreviewImage", "Depth map"),
-        "normal": ("PreviewImage", "Normal map"),
-        "segmentation": ("PreviewImage", "Segmentation map"),
-        "pose": ("PreviewImage", "Pose map"),
-        "lineart": ("PreviewImage", "Lineart map"),
-        **REPORT}, {**CAPTION, **VERDICT}),
+    "base": _BASE,
+    "base_few_steps": replace(_BASE, name="base_few_steps", title="CAMOUFLaGE-Base in few steps"),
     "light": _LIGHT,
     "light_public": replace(_LIGHT, name="light_public", title="CAMOUFLaGE-Light, public weights"),
 }
 """In the order in which they run: first what takes seconds and tells whether a face is found at all."""
-CHOICES = {"base": ("base",), "light": ("light",), "light_public": ("light_public",), "redact": ("redact",),
-           "both": ("base", "light"), "all": ("base", "light", "redact")}
+CHOICES = {**{name: (name,) for name in PIPELINES}, "both": ("base", "light"), "all": ("base", "light", "redact")}
 MEANING = {
     "safe": "a face is there, and the recogniser takes it for nobody of the photo",
     "redacted": "the head was covered, and nothing of the photo's face is found any more",

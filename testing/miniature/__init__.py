@@ -60,12 +60,12 @@ def _build(models: Path, seed: int, report: Callable[[str], None]) -> None:
     # Imported late: these bring torch, transformers and controlnet_aux, and later calls of `ensure` do without.
     import torch
 
-    from . import annotators, diffusion, faces, light, pose, recognition
+    from . import annotators, diffusion, faces, light, loras, pose, recognition
 
     builders = (
         diffusion.checkpoint, diffusion.vae, diffusion.controlnets, annotators.depth, annotators.normal,
         annotators.segmentation, pose.pose, annotators.lineart, annotators.caption, faces.faces,
-        light.light, recognition.recognition, diffusion.negative_embedding,
+        light.light, recognition.recognition, diffusion.negative_embedding, loras.few_step_loras,
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):  # constructors of models draw from the caller's random numbers
         for builder in builders:

@@ -14,8 +14,8 @@ from comfy.patcher_extension import WrappersMP
 
 from in_host import SIZE, pictures
 from light_weights import ip_adapter, plus_adapter, random_map, save, seen, t2i_adapter
-from recorded import StandIn
 from sampled import sampled
+from testing.counting import StandIn
 
 KEY = "camouflage_acceleration"
 SAMPLERS = ("euler", "dpmpp_2m_sde", "dpmpp_sde", "dpmpp_3m_sde", "euler_ancestral", "uni_pc", "heun", "lcm")

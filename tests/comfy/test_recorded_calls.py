@@ -12,7 +12,7 @@ from comfy_api.torch_helpers import set_torch_compile_wrapper
 
 from in_host import Calls, difference, pictures
 from light_weights import ip_adapter, random_map, save, seen, t2i_adapter
-from recorded import Operations, StandIn
+from testing.counting import Operations, StandIn
 
 CONTROLS = ("depth", "normal", "segmentation", "pose", "lineart")
 SAMPLER = "dpmpp_2m_sde"

@@ -142,7 +142,8 @@ def test_the_choices_are_those_of_the_command_line() -> None:
     for choice, names in CHOICES.items():
         assert parse("--pipeline", choice).pipeline == choice
         assert set(names) <= set(PIPELINES)
-    assert CHOICES["both"] == ("base", "light") and {*CHOICES["all"], "light_public"} == set(PIPELINES)
+    assert CHOICES["both"] == ("base", "light")
+    assert {*CHOICES["all"], "light_public", "base_few_steps"} == set(PIPELINES)
     for wrong in (["--pipeline", "none"], ["--check-wiring", "--weights", "miniature"]):
         with pytest.raises(SystemExit):
             parse(*wrong)

@@ -19,10 +19,10 @@ from saved import traces
 from served import change
 from shipped import files, holds, pixels, queueable, stock_sampling, texts, upload, wires, workflow
 
-NAMES = ("redact", "light", "base", *(("light_public", "base_light") if everything else ()))
+NAMES = ("redact", "light", "base", *(("light_public", "base_few_steps", "base_light") if everything else ()))
 SOURCE = "portrait-of-a-person.png"  # must not be found in any file
-SIZE = {"redact": 512, "light": 256, "base": 128, "light_public": 256, "base_light": 128}
-SAMPLED = ("light", "base", "light_public", "base_light")
+SIZE = {"redact": 512, "light": 256, "base": 128, "light_public": 256, "base_few_steps": 128, "base_light": 128}
+SAMPLED = ("light", "base", "light_public", "base_few_steps", "base_light")
 VERIFIER = {"redact": "CamouflageVerify", **dict.fromkeys(SAMPLED, "CamouflageSafeSampler")}
 
 
