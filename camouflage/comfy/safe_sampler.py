@@ -17,6 +17,7 @@ from ..errors import CamouflageError
 from ..verification.policy import Policy
 from ..verification.report import Attempt, CheckedPicture, Report, Verdict
 from ..verification.verify import Verifier, make_report, of_batch
+from .acceleration.accelerate import accelerated
 from .guidance import scale_of, with_scale
 from .verification import (
     NOBODY_AT_ALL,
@@ -52,7 +53,7 @@ class Sampling:
             scale: a_s; None leaves the guider as it is.
             progress: called with the number of steps done.
         """
-        noise, guider = self.noise, self.guider
+        noise, guider = self.noise, accelerated(self.guider)
         if seed is not None:
             noise = copy.copy(noise)
             noise.seed = seed

@@ -129,7 +129,7 @@ def test_hints_are_embedded_once_a_sampling_and_forgotten(guider, sample, sd, co
     kept = []
     original = controls.JoinedControls.cleanup
     monkeypatch.setattr(controls.JoinedControls, "cleanup",
-                        lambda self: (original(self), kept.append(len(self._chains) + len(self._last)))[0])
+                        lambda self: (original(self), kept.extend((self._chains, self._last, self._embeddings)))[0])
     with Calls(sd.nets["depth"].control_model.input_hint_block) as scene, \
             Calls(sd.nets["tile"].control_model.input_hint_block) as identity, \
             Calls(sd.nets["lineart"].control_model) as lineart:

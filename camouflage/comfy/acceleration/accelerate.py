@@ -7,6 +7,7 @@ little.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ KEY = "camouflage_acceleration"
 _RUN = f"{KEY}_run"
 _Wrappers = comfy.patcher_extension.WrappersMP
 _MULTIGPU = "multigpu"  # the host's key of models on other GPUs
+_SCENE = ("positive", "negative")  # the host's names; what guidance moves away from is never reused
 _COMPILE = "torch_compile_kwargs"  # the host's key of how its node compiles the model
 
 
@@ -75,6 +77,18 @@ def attach(model: ModelPatcher, acceleration: Acceleration | None = None) -> Mod
         model.add_wrapper_with_key(_Wrappers.PREDICT_NOISE, KEY, _predict_noise)
         model.add_callback_with_key(comfy.patcher_extension.CallbacksMP.ON_DETACH, KEY, _detached)
     return model
+
+
+def accelerated(guider: Any) -> Any:
+    """A GUIDER whose samplings are accelerated as without any node: a copy, or the guider itself where it is so
+    already, or where its model is not simply that of the host's guiders."""
+    model: Any = getattr(guider, "model_patcher", None)
+    if (not isinstance(model, ModelPatcher) or getattr(guider, "model_options", None) is not model.model_options
+            or model.get_wrappers(_Wrappers.OUTER_SAMPLE, KEY)):
+        return guider
+    guider, model = copy.copy(guider), attach(model.clone())
+    guider.model_patcher, guider.model_options = model, model.model_options
+    return guider
 
 
 def _predict_noise(executor: Any, x: torch.Tensor, timestep: torch.Tensor, model_options: dict | None = None,
@@ -178,6 +192,7 @@ class _Run:
         shortcuts = self.shortcuts
         for control in self._joined(conds):
             control.session = self.session
+        for control in self._joined({name: conds.get(name, []) for name in _SCENE}):
             control.reuses = shortcuts is not None and shortcuts.reuse_scene
         deep = shortcuts is not None and shortcuts.reuse_deep
         if self.session is not None or deep:

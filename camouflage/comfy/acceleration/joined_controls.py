@@ -46,6 +46,7 @@ class JoinedControls(ControlBase):
         self._model: Any = None
         self._ranges: list[tuple[float, float]] = []
         self._chains: dict[tuple, list[_Member]] = {}
+        self._embeddings: dict[int, dict[tuple, torch.Tensor]] = {}
         self._last: dict[tuple, dict[str, list]] = {}
 
     def pre_run(self, model: Any, percent_to_timestep_function: Callable[[float], float]) -> None:
@@ -70,7 +71,8 @@ class JoinedControls(ControlBase):
             chain = self._chain(place)
             members = [chain[index] for index in acting]
             call = (cond, batched_number, transformer_options)
-            embedded = [member.embedded(x_noisy, t, *call) for member in members]
+            embedded = [member.embedded(self._embeddings.setdefault(index, {}), x_noisy, t, *call)
+                        for index, member in zip(acting, members, strict=True)]
             reused = self._evaluate(members, embedded, acting, x_noisy, t, *call)
             if self.reuses:
                 self._last[entry] = reused
@@ -82,6 +84,7 @@ class JoinedControls(ControlBase):
     def cleanup(self) -> None:
         super().cleanup()
         self._chains.clear()
+        self._embeddings.clear()
         self._last.clear()
 
     def _chain(self, place: tuple) -> list[_Member]:
@@ -128,16 +131,24 @@ class _Member:
         self.block, self._view = _view(original.control_model, compile_with)
         self._embedding: torch.Tensor | None = None
 
-    def embedded(self, x: torch.Tensor, t: torch.Tensor, cond: dict, batched_number: int, options: dict
-                 ) -> torch.Tensor:
-        """The embedding of the hint, as the host prepares it for a call with these arguments."""
+    def embedded(self, known: dict[tuple, torch.Tensor], x: torch.Tensor, t: torch.Tensor, cond: dict,
+                 batched_number: int, options: dict) -> torch.Tensor:
+        """The embedding of the hint, as the host prepares it for a call with these arguments.
+
+        Args:
+            known: embeddings of the same hint by its shape, for latents of all shapes.
+        """
         embedding = self._embedding
         if embedding is None:
             probe = _Probe(self._view.dtype)
             self.control.control_model = probe
             self.control.set_previous_controlnet(None).get_control(x, t, cond, batched_number, options)
             self.control.control_model = self._view
-            embedding = self._embedding = self.block.blocks(probe.hint, None, None)
+            hint = probe.hint
+            place = (hint.shape, hint.dtype, hint.device)
+            if place not in known:
+                known[place] = self.block.blocks(hint, None, None)
+            embedding = self._embedding = known[place]
         return embedding
 
 
@@ -159,7 +170,7 @@ class _Probe:
 
     def __init__(self, dtype: torch.dtype):
         self.dtype = dtype
-        self.hint: torch.Tensor | None = None
+        self.hint: Any = None
 
     def __call__(self, *, hint: torch.Tensor, **_: Any) -> dict[str, list]:
         self.hint = hint
