@@ -239,3 +239,15 @@ def test_cancel_in_the_middle_leaves_nothing_behind(host, sd, guider, dual_cfg, 
     stop.calls = 9
     theirs = sample(dual_cfg(**base), sampler="dpmpp_2m_sde", steps=4)
     assert difference(sample(interrupted, sampler="dpmpp_2m_sde", steps=4), theirs) == 0.0
+
+
+def test_safe_sampler_accelerates_any_guider_of_the_hosts(host, sd, plain, sample, prepared):
+    accelerate = host.module("camouflage.comfy.acceleration.accelerate")
+    stock = plain()
+    ours = accelerate.accelerated(stock)
+    theirs = sample(stock, sampler="dpmpp_2m_sde", steps=3)
+    assert not prepared and difference(sample(ours, sampler="dpmpp_2m_sde", steps=3), theirs) == 0.0
+    assert len(prepared) == 1 and stock.model_patcher is sd.model, "the guider handed in stays as it is"
+    assert accelerate.accelerated(ours) is ours, "what is accelerated already is taken as it is"
+    stock.model_options = dict(stock.model_options)  # another pack's guider, with options of its own
+    assert accelerate.accelerated(stock) is stock

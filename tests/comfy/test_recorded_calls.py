@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import comfy.ldm.modules.attention as attention
 import comfy.model_management as mm
 import pytest
@@ -304,3 +306,50 @@ def test_light_compiles_without_a_break(host, sd, cfg, sample, tmp_path, monkeyp
     dynamo.utils.counters.clear()
     assert difference(sample(cfg(compiled, *texts), steps=4), theirs) == 0.0
     assert not dynamo.utils.counters["graph_break"]
+
+
+def test_what_is_kept_goes_with_the_sampling_and_the_model(host, sd, accelerated, guider, sample, base, recorder,
+                                                           tmp_path):
+    """Counts tensors: none is left of a sampling but the places of recordings, and none of these after unloading."""
+    prompt = host.module("camouflage.comfy.image_prompt")
+    noise = host.module("camouflage.comfy.acceleration.prepared_noise")
+    image = prompt.load(save(ip_adapter(seed=1), tmp_path / "ip.safetensors"))
+    model, conds = accelerated(prompt.apply(sd.model, image, seen(1), 0.9)), base(9, ("depth", "lineart"))
+
+    def tensors() -> int:
+        noise.memory.clear()
+        gc.collect()
+        return sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects())
+
+    sample(guider(model, conds), steps=4, sampler=SAMPLER)
+    model.detach()
+    before = tensors()
+    for _ in range(2):
+        sample(guider(model, conds), steps=4, sampler=SAMPLER)
+        recorded = tensors()
+    assert recorder.recorded > 0 and recorded > before
+    sample(guider(model, conds), steps=4, sampler=SAMPLER)
+    assert tensors() == recorded, "another sampling leaves nothing more"
+    model.detach()
+    assert tensors() == before
+
+
+def test_no_weight_is_held_twice(host, sd, base):
+    """The views of joined ControlNets and of the UNet share every weight with the networks that the host loaded."""
+    joined = host.module("camouflage.comfy.acceleration.joined_controls")
+    deep = host.module("camouflage.comfy.acceleration.deep_features").DeepFeatures(sd.model.model.diffusion_model)
+    net = sd.nets["depth"].control_model
+    _, view = joined._view(net, None)
+    for one, original in ((view, net), (deep._whole, sd.model.model.diffusion_model),
+                          (deep._shallow, sd.model.model.diffusion_model)):
+        assert {id(weight) for weight in one.parameters()} <= {id(weight) for weight in original.parameters()}
+    assert len(list(view.parameters())) == len(list(net.parameters()))
+
+
+def test_in_inference_mode_as_the_host_executes(accelerated, guider, dual_cfg, sample, small, recorder):
+    model = accelerated()
+    with torch.inference_mode():
+        theirs = sample(dual_cfg(**small), steps=4, sampler=SAMPLER)
+        for _ in range(2):
+            assert difference(sample(guider(model, small), steps=4, sampler=SAMPLER), theirs) == 0.0
+    assert recorder.played > 0

@@ -1,0 +1,251 @@
+"""Fast mode: what its parts compute and leave out, where they stand back, and that results come no nearer to a face."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import pytest
+import torch
+from comfy.patcher_extension import WrappersMP
+
+import sampled
+from benchmarks import fast_mode, small_world
+from in_host import Calls, difference, pictures
+from light_weights import ip_adapter, random_map, save, seen, t2i_adapter
+from testing.counting import StandIn
+
+SAMPLER, STEPS, UNTIL = "dpmpp_2m_sde", 6, 0.5
+NOTHING = {"reuse_scene": False, "reuse_deep": False, "negative_until": 1.0, "identity_until": 1.0}
+PARTS = {"reuse_scene": True, "reuse_deep": True, "negative_until": UNTIL, "identity_until": UNTIL}
+ALL = PARTS
+
+
+@pytest.fixture(scope="module")
+def conds(host, sd):
+    """Base with two scene controls, one of which ends."""
+    maps = {"depth_map": pictures(1), "depth_control_net": sd.nets["depth"],
+            "lineart_map": pictures(2), "lineart_control_net": sd.nets["lineart"]}
+    positive, negative = host.run("CamouflageSceneControl", positive=sd.positive, negative=sd.negative, **maps)
+    identity, = host.run("CamouflageIdentityControl", conditioning=sd.empty, control_net=sd.nets["tile"],
+                         image=pictures(3))
+    return {"positive": positive, "negative": negative, "identity": identity}
+
+
+@pytest.fixture(scope="module")
+def fast(host, sd, conds, sample):
+    """fast(model, **parts) -> latent of Base in fast mode with these parts and no others; without any: exact mode."""
+
+    def run(model=None, steps=STEPS, seed=7, sampler=SAMPLER, graphs="off", **parts):
+        model, = host.run("CamouflageAccelerate", model=model or sd.model, mode="fast" if parts else "exact",
+                          graphs=graphs, **{**NOTHING, **parts})
+        return sample(host.run("CamouflageGuider", model=model, **conds)[0], steps=steps, seed=seed, sampler=sampler)
+    return run
+
+
+@pytest.fixture(scope="module")
+def exact(fast):
+    return fast()
+
+
+# --- The UNet in two parts -------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def deep(host, sd):
+    return host.module("camouflage.comfy.acceleration.deep_features").DeepFeatures(sd.model.model.diffusion_model)
+
+
+def _controls(host, sd, tmp_path) -> dict[str, Callable[[], dict[str, list] | None]]:
+    """By kind a function that makes the control of a call anew, because the UNet takes from its lists."""
+    x, sigma, context = torch.zeros(2, 4, 8, 8), torch.ones(2), sd.empty[0][0].repeat(2, 1, 1)
+    light = host.module("camouflage.comfy.light_adapter")
+    adapter = light.load(save(t2i_adapter().state_dict(), tmp_path / "t2i.safetensors"))
+
+    def made(conditioning):
+        control = conditioning[0][1]["control"]
+        control.pre_run(sd.model.model, lambda percent: 1e9 if percent == 0 else 0.0)
+        return lambda: control.get_control(x, sigma, {"c_crossattn": context}, 2, {})
+
+    scene, _ = host.run("CamouflageSceneControl", positive=sd.positive, negative=sd.negative,
+                        depth_map=pictures(1), depth_control_net=sd.nets["depth"])
+    return {"none": lambda: None, "controlnet": made(scene), "t2i": made(light.apply(sd.positive, adapter,
+                                                                                     random_map(1), 0.8)),
+            "both": made(light.apply(scene, adapter, random_map(1), 0.8))}
+
+
+@torch.inference_mode()
+def test_the_whole_is_the_unet_and_the_shallow_part_goes_on_from_its_features(host, sd, deep, tmp_path):
+    generator = torch.Generator().manual_seed(2)
+    x, other = torch.randn(2, 2, 4, 8, 8, generator=generator)
+    context = torch.cat([sd.positive[0][0], sd.negative[0][0]])
+    unet = sd.model.model.diffusion_model
+    results = []
+    for name, control in _controls(host, sd, tmp_path).items():
+        def arguments(x, control=control):
+            return x, torch.full((2,), 300.0), context, None, control(), {}
+
+        filled = {place for place, values in (control() or {}).items() if any(value is not None for value in values)}
+        assert filled == {"none": set(), "controlnet": {"middle", "output"}, "t2i": {"input"},
+                          "both": {"input", "middle", "output"}}[name]
+        theirs = unet.forward(*arguments(x))
+        whole, features = deep.whole(*arguments(x))
+        assert torch.equal(whole, theirs), name
+        assert features.shape == (2, 640, 8, 8)
+        with Calls(unet.middle_block) as middle, Calls(unet.output_blocks[-1]) as last:
+            assert torch.equal(deep.shallow(features, *arguments(x)), theirs), name
+            moved = deep.shallow(features, *arguments(other))
+        assert middle.count == 0 and last.count == 2
+        assert 1e-3 < difference(moved, unet.forward(*arguments(other))) < difference(theirs, moved)
+        results.append(theirs)
+    assert all(difference(results[0], result) > 1e-3 for result in results[1:])
+
+
+# --- What is left out ------------------------------------------------------------------------------------------------
+
+class Batches(Calls):
+    """Of the UNet: how many pictures each call has."""
+
+    def __enter__(self):
+        self.seen: list[int] = []
+        self.handle = self.module.register_forward_hook(lambda _, inputs, result: self.seen.append(len(result)))
+        return self
+
+
+def _counted(sd, fast, **parts) -> tuple[list[int], int, int, int, int]:
+    """The UNet's calls by pictures, and the evaluations of its middle, depth, lineart and identity ControlNet."""
+    unet = sd.model.model.diffusion_model
+    with ExitStack() as stack:
+        batches = stack.enter_context(Batches(unet.input_blocks[0]))
+        counts = [stack.enter_context(Calls(part)) for part in (
+            unet.middle_block, *(sd.nets[name].control_model.middle_block for name in ("depth", "lineart", "tile")))]
+        fast(**parts)
+    middle, depth, lineart, tile = (calls.count for calls in counts)
+    return batches.seen, middle, depth, lineart, tile
+
+
+def test_every_part_leaves_out_what_it_says(host, sd, fast):
+    sigmas, = host.run("BasicScheduler", model=sd.model, scheduler="karras", steps=STEPS, denoise=1.0)
+    end = sd.model.get_model_object("model_sampling").percent_to_sigma(UNTIL)  # lineart's, too
+    until = int((sigmas[:-1] >= end).sum())
+    assert 1 < until < STEPS - 1 and until % 2 == 0
+    half, twice = STEPS // 2, [2, 1]
+    assert _counted(sd, fast) == (twice * STEPS, 2 * STEPS, STEPS, until, STEPS)
+    assert _counted(sd, fast, reuse_scene=True) == (twice * STEPS, 2 * STEPS, half, until // 2, STEPS)
+    assert _counted(sd, fast, reuse_deep=True) == (twice * STEPS, STEPS, STEPS, until, STEPS)
+    assert _counted(sd, fast, negative_until=UNTIL) == (twice * until + [1, 1] * (STEPS - until), 2 * STEPS, STEPS,
+                                                        until, STEPS)
+    assert _counted(sd, fast, identity_until=UNTIL) == (twice * until + [2] * (STEPS - until), STEPS + until, STEPS,
+                                                        until, until)
+    assert _counted(sd, fast, **ALL) == (twice * until + [1] * (STEPS - until), (STEPS + until) // 2, half,
+                                         until // 2, until)
+
+
+def test_every_part_changes_the_result_and_none_of_them_none(fast, exact):
+    assert torch.equal(fast(reuse_scene=False), exact)
+    results = [fast(**{name: value}) for name, value in PARTS.items()]
+    assert all(difference(result, exact) > 1e-4 for result in results)
+    assert all(difference(a, b) > 1e-4 for n, a in enumerate(results) for b in results[:n])
+
+
+def test_what_is_left_out_has_no_effect(host, sd, fast, sample, conds):
+    """Without the identity from the start it is CFG alone; without the negative cfg is 1."""
+    def stock(cfg, **ours):
+        guider, = host.run("CFGGuider", model=sd.model, positive=conds["positive"], negative=conds["negative"], cfg=cfg)
+        return sample(guider, steps=STEPS, sampler=SAMPLER, **ours)
+
+    assert torch.equal(fast(identity_until=0.0), stock(7.0))
+    assert difference(fast(identity_until=0.0, negative_until=0.0), stock(1.0)) < 1e-4
+
+
+def test_the_same_seed_twice_and_another(fast):
+    first = fast(**ALL)
+    assert torch.equal(fast(**ALL), first)
+    assert difference(fast(seed=8, **ALL), first) > 0.1
+
+
+# --- With recorded calls, and with others' nodes ----------------------------------------------------------------------
+
+@pytest.fixture
+def recorder(host, sd, monkeypatch):
+    graphs, stand_in = host.module("camouflage.comfy.acceleration.graphs"), StandIn()
+    monkeypatch.setattr(graphs, "recorder_for", lambda device: stand_in)
+    yield stand_in
+    graphs.free(sd.model.model)
+
+
+@pytest.mark.parametrize("parts", [{"reuse_scene": True}, {"reuse_deep": True}, ALL], ids=["scene", "deep", "all"])
+def test_recorded_calls_change_no_bit(fast, recorder, parts):
+    theirs = fast(steps=9, **parts)
+    assert recorder.recorded == 0
+    for _ in range(2):
+        assert torch.equal(fast(steps=9, graphs="auto", **parts), theirs)
+    assert recorder.recorded > 0 and recorder.played > recorder.recorded
+
+
+def _patched(model):
+    model.set_model_attn1_output_patch(lambda out, options: out * 0.9)
+
+
+def _wrapped(model):
+    model.add_wrapper(WrappersMP.DIFFUSION_MODEL, lambda executor, *args, **kwargs: executor(*args, **kwargs) * 0.9)
+
+
+def _called(model):
+    model.add_wrapper(WrappersMP.APPLY_MODEL, lambda executor, *args, **kwargs: executor(*args, **kwargs) * 0.9)
+
+
+@pytest.mark.parametrize(("change", "parts"), [
+    (_patched, {"reuse_deep": True}), (_wrapped, {"reuse_deep": True}),
+    (_called, {"reuse_deep": True, "reuse_scene": True})])
+def test_where_another_node_changes_the_unet_nothing_is_reused(sd, fast, exact, change, parts):
+    model = sd.model.clone()
+    change(model)
+    theirs = fast(model)
+    assert torch.equal(fast(model, **parts), theirs)
+    assert difference(theirs, exact) > 1e-4
+
+
+def test_another_nodes_way_to_evaluate_prompts_keeps_the_negative(sd, fast):
+    from comfy.samplers import calc_cond_batch
+
+    calls = []
+
+    def theirs(args):
+        calls.append(len(args["conds"]))
+        return calc_cond_batch(args["model"], args["conds"], args["input"], args["sigma"], args["model_options"])
+
+    model = sd.model.clone()
+    model.set_model_sampler_calc_cond_batch_function(theirs)
+    result = fast(model, negative_until=0.0)
+    assert calls and torch.equal(result, fast(model))
+
+
+def test_light_in_fast_mode(host, sd, sample, recorder, tmp_path):
+    prompt, light = host.module("camouflage.comfy.image_prompt"), host.module("camouflage.comfy.light_adapter")
+    image = prompt.load(save(ip_adapter(seed=1), tmp_path / "ip.safetensors"))
+    adapter = light.load(save(t2i_adapter().state_dict(), tmp_path / "t2i.safetensors"))
+    prompted = prompt.apply(sd.model, image, seen(1), 0.9, 0.0, 0.8)
+    positive, negative = (light.apply(text, adapter, random_map(1), 0.8) for text in (sd.positive, sd.negative))
+
+    def run(mode, graphs="off"):
+        model, = host.run("CamouflageAccelerate", model=prompted, mode=mode, graphs=graphs, **PARTS)
+        guider, = host.run("CFGGuider", model=model, positive=positive, negative=negative, cfg=3.0)
+        return sample(guider, steps=STEPS, sampler=SAMPLER)
+
+    unet = sd.model.model.diffusion_model
+    with Calls(unet.middle_block) as middle, Batches(unet.input_blocks[0]) as batches:
+        result = run("fast")
+    assert middle.count == STEPS // 2 and batches.seen == [2] * 3 + [1] * 3
+    assert 1e-4 < difference(result, run("exact"))
+    assert torch.equal(run("fast", "auto"), result) and recorder.recorded > 0
+
+
+# --- On trained networks ----------------------------------------------------------------------------------------------
+
+def test_results_come_no_nearer_to_the_original(host, cache):
+    """The networks stay in the cache; the first time they are trained, which takes minutes."""
+    nets = small_world.world(cache)
+    rows = fast_mode.measure(host, nets, fast_mode.MODES, 32 if sampled.everything else 4)
+    for row in rows:
+        print(row)
+        assert row.no_nearer, row
