@@ -33,8 +33,9 @@ def test_it_is_base_with_the_lora_and_its_publishers_sampling():
     ours, theirs = titled(few), titled(base)
     assert ours.keys() - theirs.keys() == {("LoraLoaderModelOnly", "Few-step LoRA"), ("MarkdownNote", "Few-step LoRA")}
     assert not theirs.keys() - ours.keys()
-    changed = {title: ours[kind, title]["widgets_values"] for kind, title in theirs
-               if kind != "MarkdownNote" and ours[kind, title]["widgets_values"] != theirs[kind, title]["widgets_values"]}
+    values = {name: (ours[name]["widgets_values"], theirs[name]["widgets_values"]) for name in theirs
+              if name[0] != "MarkdownNote"}
+    changed = {title: new for (_, title), (new, old) in values.items() if new != old}
     assert changed == {"Sampler": ["ddim"], "Steps": ["sgm_uniform", STEPS, 1.0]}
     assert 5 <= ours["CamouflageGuider", "CAMOUFLaGE Guider"]["widgets_values"][0] <= 8, "cfg, as the publisher says"
     rerouted = {("Few-step LoRA" if (a, out) == ("Checkpoint", 0) else a, out, b, into)
