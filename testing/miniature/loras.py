@@ -1,7 +1,8 @@
 """Few-step LoRAs in miniature, in the layout of Hyper-SD's files for SD1.5.
 
 That layout is kohya's, with diffusers' names: for every layer of the UNet's blocks, and for nothing else,
-``lora_down``, ``lora_up`` and ``alpha``, in single precision. Their rank is 64; 834 such tensors take exactly the published size.
+``lora_down``, ``lora_up`` and ``alpha``, in single precision. Their rank is 64; 834 such tensors take exactly the
+published size.
 """
 
 from __future__ import annotations

@@ -164,11 +164,14 @@ def test_cancel_in_the_middle_of_sampling_and_the_next_run_works(server, prompt)
     assert pictures(server, prompt, server.run(prompt))["Anonymized"].std() > 1
 
 
-def test_cancel_in_the_middle_of_an_annotator_and_the_next_run_works(server, prompt, portrait):
-    batch = {"load": {"class_type": "LoadImage", "inputs": {"image": portrait}},
-             "many": {"class_type": "RepeatImageBatch", "inputs": {"image": ["load", 0], "amount": 40}},
+def test_cancel_in_the_middle_of_an_annotator_and_the_next_run_works(server, prompt, portrait, tmp_path):
+    """Forty different pictures: the same one would be looked at once."""
+    first, *others = (Image.fromarray(np.random.default_rng(number).integers(0, 256, (300, 140, 3), np.uint8))
+                      for number in range(40))
+    first.save(tmp_path / "many.webp", save_all=True, append_images=others, lossless=True)
+    batch = {"load": {"class_type": "LoadImage", "inputs": {"image": server.upload(tmp_path / "many.webp")}},
              "map": {"class_type": "CamouflageLineartMap", "_meta": {"title": "Lines"},
-                     "inputs": {"image": ["many", 0], "resolution": 256, "style": "fine"}},
+                     "inputs": {"image": ["load", 0], "resolution": 256, "style": "fine"}},
              "show": {"class_type": "PreviewImage", "inputs": {"images": ["map", 0]}}}
     steps = []
 
@@ -181,7 +184,7 @@ def test_cancel_in_the_middle_of_an_annotator_and_the_next_run_works(server, pro
     with pytest.raises(Interrupted, match="Lines"):
         server.run(batch, watch)
     assert max(steps) < 40
-    batch["many"]["inputs"]["amount"] = 1
+    batch["load"]["inputs"]["image"] = portrait
     assert pictures(server, {key: {"_meta": {"title": key}} for key in batch}, server.run(batch))["show"].std() > 1
 
 
