@@ -19,7 +19,7 @@ from .tensors import State, file_of, generator, random_tensor
 RANK = 4
 ALPHA = 2.0
 """Not the rank, so that a loader that drops it is noticed."""
-_GAIN = 0.5
+_GAIN = 0.25
 
 _RES_BLOCK = {"in_layers.2": "conv1", "emb_layers.1": "time_emb_proj", "out_layers.3": "conv2",
               "skip_connection": "conv_shortcut"}

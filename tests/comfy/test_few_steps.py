@@ -6,6 +6,7 @@ import json
 import logging
 import math
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ FILE = of_role("few-step lora")[0].file
 FULL_RANK, FULL_TENSORS = 64, 834
 
 
-def layout(rank: int, **config: object) -> dict[str, tuple[int, ...]]:
+def layout(rank: int, **config: Any) -> dict[str, tuple[int, ...]]:
     """Key -> shape of a LoRA on every layer of the blocks of diffusers' UNet, in kohya's format."""
     with torch.device("meta"):
         unet = UNet2DConditionModel(**config)
