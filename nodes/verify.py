@@ -218,12 +218,15 @@ class CamouflageSafeSampler(io.ComfyNode):
                                                   "attempt to attempt; with others only the seed changes."),
                 io.Sampler.Input("sampler", tooltip="As for SamplerCustomAdvanced."),
                 io.Sigmas.Input("sigmas", tooltip="As for SamplerCustomAdvanced."),
-                io.Latent.Input("latent", tooltip="As for SamplerCustomAdvanced. A batch is always sampled as a whole; "
-                                                  "of each picture the best attempt counts."),
+                io.Latent.Input("latent", tooltip="As for SamplerCustomAdvanced. Of a batch only the pictures in which "
+                                                  "somebody is recognisable are sampled again; of each picture the "
+                                                  "best attempt counts."),
                 io.Vae.Input("vae", tooltip="Decodes every attempt."),
                 _original_input(),
                 io.Int.Input("tries", default=3, min=1, max=100, step=1,
-                             tooltip="Largest number of attempts, 1 to 100. 1 samples once and verifies."),
+                             tooltip="Largest number of attempts, 1 to 100. 1 samples once and verifies. Further "
+                                     "attempts sample a part of the batch, in which samplers that add noise at every "
+                                     "step, such as dpmpp_2m_sde, give a picture other noise than in the whole batch."),
                 io.Float.Input("scale_step", default=0.25, min=0.0, max=2.0, step=0.05,
                                tooltip="By how much the anonymization scale grows from attempt to attempt, 0 to 2. 0 "
                                        "changes only the seed. Our choice: 0.25."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -84,6 +85,13 @@ class IdentityGuidance:
         comfy.patcher_extension.add_wrapper_with_key(_Wrappers.PREDICT_NOISE, _KEY, run.predict_noise,
                                                      guider.model_options, is_model_options=True)
         return executor(noise, *args, **kwargs)
+
+    def of_pictures(self, rows: Callable[[torch.Tensor], torch.Tensor],
+                    conditioning: Callable[[list], list]) -> IdentityGuidance:
+        """The same for some of the pictures; ``rows`` and ``conditioning`` take theirs out of tensors with a row a
+        picture, and out of a CONDITIONING."""
+        mask = self.mask if self.mask is None or self.mask.ndim == 2 else rows(self.mask)
+        return replace(self, identity=conditioning(self.identity), mask=mask)
 
     def _conditioning(self) -> list:
         # The key marks our entries: for a regional prompt the host adds entries of its own to every branch, with the

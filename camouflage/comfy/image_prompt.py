@@ -97,6 +97,11 @@ class ImagePrompt:
         """Frees what lies on the model's device; the host's call after sampling."""
         self._made.clear()
 
+    def of_pictures(self, rows: Callable[[torch.Tensor], torch.Tensor]) -> ImagePrompt:
+        """The same for some of the pictures; ``rows`` takes theirs out of a tensor with a row a picture."""
+        return replace(self, tokens=torch.cat([rows(self.tokens[:-1]), self.tokens[-1:]]),
+                       mask=None if self.mask is None else rows(self.mask), _made={})
+
     def acts(self, options: dict) -> bool:
         """Whether the image acts in a call: not on the identity, and not at other noise levels."""
         if options.get(IDENTITY_BRANCH):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,8 @@ from ..verification.report import Attempt, CheckedPicture, Report, Verdict
 from ..verification.verify import Verifier, make_report, of_batch
 from .acceleration.accelerate import accelerated
 from .guidance import scale_of, with_scale
+from .messages import logger
+from .selection import BatchPart, WholeBatch
 from .verification import (
     NOBODY_AT_ALL,
     OriginalBatch,
@@ -44,36 +46,69 @@ class Sampling:
     latent: dict
     vae: Any
 
-    def run(self, seed: int | None, scale: float | None, progress: Callable[[int], None]) -> tuple[torch.Tensor,
-                                                                                                     torch.Tensor]:
-        """One sampling: latent samples, and pictures B x H x W x C in 0..1.
+    def run(self, seed: int | None, scale: float | None, progress: Callable[[int], None],
+            wanted: Sequence[int] | None = None) -> Sampled:
+        """One sampling.
+
+        The noise is always made for the whole batch, so that each picture starts from the same noise wherever it is
+        sampled. A sampler that adds noise at every step, or fits its steps to what it sees, gives a picture in a part
+        of the batch another result than in the whole batch.
 
         Args:
             seed: of the noise; None leaves the noise as it is.
             scale: a_s; None leaves the guider as it is.
             progress: called with the number of steps done.
+            wanted: places of pictures in the batch, in ascending order; None is all. Only these are sampled, or
+                the whole batch where something may depend on it, see :mod:`.selection`.
         """
-        noise, guider = self.noise, accelerated(self.guider)
+        noise, guider = self.noise, self.guider
         if seed is not None:
             noise = copy.copy(noise)
             noise.seed = seed
         if scale is not None:
             guider = with_scale(guider, scale)
         latent = self.latent.copy()
-        latent["samples"] = comfy.sample.fix_empty_latent_channels(guider.model_patcher, latent["samples"])
+        start = latent["samples"] = comfy.sample.fix_empty_latent_channels(guider.model_patcher, latent["samples"])
+        together = tuple(range(len(start)))
+        noise_seed, noise, mask = noise.seed, noise.generate_noise(latent), latent.get("noise_mask")
+        if wanted is not None and len(wanted) < len(together):
+            part = BatchPart(wanted)
+            try:
+                part.check_sampler(self.sampler)
+                start, guider = part.latent(start), part.guider(guider)
+                noise, mask = part.rows(noise), None if mask is None else part.noise_mask(mask)
+                together = tuple(wanted)
+            except WholeBatch as reason:
+                logger.info("Safe Sampler samples the whole batch again: %s.", reason)
         # No preview: what is not verified is not shown.
-        samples = guider.sample(noise.generate_noise(latent), latent["samples"], self.sampler, self.sigmas,
-                                denoise_mask=latent.get("noise_mask"),
+        samples = accelerated(guider).sample(noise, start, self.sampler, self.sigmas, denoise_mask=mask,
                                 callback=lambda step, denoised, x, steps: progress(step + 1),
-                                disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED, seed=noise.seed)
+                                disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED, seed=noise_seed)
         samples = samples.to(mm.intermediate_device())
+        if wanted is not None and len(samples) > len(wanted):
+            samples = samples[list(wanted)]
         pictures = self.vae.decode(samples)
         if pictures.ndim == 5:  # video models give frames
             pictures = pictures.reshape(-1, *pictures.shape[-3:])
         if len(pictures) != len(samples):
             raise CamouflageError(f"{len(samples)} latents were decoded to {len(pictures)} pictures. 'Safe Sampler' "
                                   "needs a model of still pictures.")
-        return samples, pictures
+        return Sampled(samples, pictures, together)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """What one sampling gave.
+
+    Attributes:
+        samples: latents of the pictures that were wanted.
+        pictures: the same decoded, B x H x W x C in 0..1.
+        together: places in the batch of all that were sampled together.
+    """
+
+    samples: torch.Tensor
+    pictures: torch.Tensor
+    together: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +138,10 @@ def sample_safely(sampling: Sampling, original: OriginalBatch, verifier: Verifie
     """Samples, decodes and verifies, again while a person is recognisable; then the policy.
 
     Attempt n (from 0) takes the noise's seed + n and the guider's anonymization scale + n * ``scale_step``, at most
-    ``largest_scale`` (a scale that is larger from the start stays). The whole batch is sampled again; of each picture
-    the best attempt counts: fewest recognisable, then fewest not settled, then the largest smallest distance, then the
-    earliest.
+    ``largest_scale`` (a scale that is larger from the start stays). Of a batch only those pictures are sampled again in
+    which somebody is recognisable. Of each picture the best attempt counts: fewest recognisable, then fewest not
+    settled, then the largest smallest distance, then the earliest. The same inputs and the same seed give the same
+    pictures.
 
     Args:
         sampling: what to sample.
@@ -133,19 +169,25 @@ def sample_safely(sampling: Sampling, original: OriginalBatch, verifier: Verifie
     progress = comfy.utils.ProgressBar(attempts * steps)
     best: list[_Best] = []
     history: list[list[Attempt]] = []
+    left: list[int] | None = None
     for number in range(attempts):
         seed = None if first_seed is None else (first_seed + number) % _SEEDS
         scale = None if first_scale is None else max(first_scale, min(first_scale + number * scale_step, largest_scale))
-        samples, pictures = sampling.run(seed, scale,
-                                         lambda done, n=number: progress.update_absolute(n * steps + min(done, steps)))
-        decoded = to_pixels(pictures, "the decoded pictures")
-        check_counts(len(before), len(decoded), original.one_for_all)
-        for index, pixels in enumerate(decoded):
-            check_shape(of_batch(before, index), pixels, index, len(decoded))
+        sampled = sampling.run(seed, scale,
+                               lambda done, n=number: progress.update_absolute(n * steps + min(done, steps)), left)
+        decoded = to_pixels(sampled.pictures, "the decoded pictures")
+        if left is None:
+            check_counts(len(before), len(decoded), original.one_for_all)
+            left = list(range(len(decoded)))
+        count = len(best) or len(decoded)
+        for place, (index, pixels) in enumerate(zip(left, decoded, strict=True)):
+            check_shape(of_batch(before, index), pixels, index, count)
             checked = verifier.verify(of_batch(everyone, index), pixels, None, everyone)
-            one = _Best(number, samples[index:index + 1], pixels, checked)
+            one = _Best(number, sampled.samples[place:place + 1], pixels, checked)
             verdicts = tuple(person.verdict for person in checked.persons)
             record = Attempt(seed, scale, verdicts, _distance(checked))
+            if count > 1:
+                record = replace(record, place=index, together=sampled.together)
             if number == 0:
                 best.append(one)
                 history.append([record])
@@ -154,7 +196,8 @@ def sample_safely(sampling: Sampling, original: OriginalBatch, verifier: Verifie
                 if one.rank() < best[index].rank():
                     best[index] = one
         progress.update_absolute((number + 1) * steps)
-        if not any(_recognised(one.checked) for one in best):
+        left = [index for index, one in enumerate(best) if _recognised(one.checked)]
+        if not left:
             break
     progress.update_absolute(attempts * steps)
     settled, verdicts, kept = [], [], []

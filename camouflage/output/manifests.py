@@ -172,6 +172,15 @@ def _fields(**checks: Check) -> Check:
     return check
 
 
+def _and_perhaps(check: Check, **optional: Check) -> Check:
+    """What ``check`` takes, and keys that need not be there."""
+    def checks(value: Any, where: str) -> None:
+        check({key: one for key, one in _object(value, where).items() if key not in optional}, where)
+        for key in optional.keys() & value.keys():
+            optional[key](value[key], f"{where}.{key}")
+    return checks
+
+
 # --- what a manifest holds, as its schema says ----------------------------------------------------------------------
 
 
@@ -186,8 +195,9 @@ _THRESHOLD = _fields(distance=_number("a number above 0", lambda value: value > 
 _PERSON = _fields(number=_COUNT, box_ltrb=_list(_number(), 4), verdict=_one_of(*_SETTLED),
                   distance=_DISTANCE, nearest=_or_null(_COUNT), reason=_text, detectors=_list(_text),
                   redaction=_or_null(_text), kind=_one_of(*KINDS), likeness=_DISTANCE)
-_ATTEMPT = _fields(seed=_SEED, anonymization_scale=_SCALE, distance=_DISTANCE, kept=_truth,
-                   verdicts=_list(_one_of(*(verdict.value for verdict in Verdict))))
+_ATTEMPT = _and_perhaps(_fields(seed=_SEED, anonymization_scale=_SCALE, distance=_DISTANCE, kept=_truth,
+                                verdicts=_list(_one_of(*(verdict.value for verdict in Verdict)))),
+                        batch=_fields(place=_COUNT, together=_list(_COUNT, least=1)))
 _CHECKED = _fields(width=_whole(1, _WHOLE), height=_whole(1, _WHOLE), pixels_sha256=_SHA256,
                    verdict=_one_of(*_SETTLED, "nobody"), persons=_list(_PERSON),
                    faces=_fields(lost=_COUNT, new=_COUNT, elsewhere=_COUNT), nobody_passed=_truth,

@@ -116,6 +116,8 @@ class Attempt:
         verdicts: of the persons, in their order.
         distance: the smallest of the picture; infinite where nothing was compared.
         kept: whether this is the picture that went on.
+        place: of the picture in its batch, counted from 0; None where it was sampled alone.
+        together: places of all pictures of the batch that were sampled together: step noise depends on them.
     """
 
     seed: int | None
@@ -123,12 +125,15 @@ class Attempt:
     verdicts: tuple[Verdict, ...]
     distance: float
     kept: bool = False
+    place: int | None = None
+    together: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
+        batch = {} if self.place is None else {"batch": {"place": self.place, "together": list(self.together)}}
         return {"seed": self.seed, "anonymization_scale": self.anonymization_scale,
                 "verdicts": [verdict.value for verdict in self.verdicts],
-                "distance": _rounded(self.distance), "kept": self.kept}
+                "distance": _rounded(self.distance), "kept": self.kept, **batch}
 
 
 @dataclass(frozen=True, slots=True)

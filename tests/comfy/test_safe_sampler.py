@@ -147,11 +147,13 @@ def test_seeds_wrap(run, scripted, faces):
 
 
 def test_each_picture_of_a_batch_keeps_its_own_best(run, scripted, faces):
+    """A guider that samples in its own way gets the whole batch again, but only the picture that failed counts."""
     guider, calls = scripted(1.25, [(1, 0), (0, 1)])
     vae = Vae(faces["same"], faces["stranger"])
     image, report, _, latent = run(guider, vae, faces["original"], batch=2, tries=5)
     assert len(calls) == 2
-    assert [[one.kept for one in picture.attempts] for picture in report.pictures] == [[True, False], [False, True]]
+    assert [[one.kept for one in picture.attempts] for picture in report.pictures] == [[True], [False, True]]
+    assert [one.to_json()["batch"] for one in report.pictures[1].attempts] == [{"place": 1, "together": [0, 1]}] * 2
     assert [picture.verdict for picture in report.pictures] == ["safe", "safe"] and len(image) == 2
     assert latent["samples"][:, 0, 0, 0].tolist() == [1, 1]
 
