@@ -1,6 +1,6 @@
 """Times CAMOUFLaGE-Light beside stock graphs, in one process: plain CFG, and CFG with a stock T2I-Adapter.
 
-    python -m benchmarks.light [--full] [--size 768] [--steps 25] [--runs 3]
+    python -m benchmarks.light [--full] [--size 768] [--steps 30] [--runs 3]
 
 Run it with the environment of run.py and CAMOUFLAGE_COMFYUI set. Weights are random: ``--full`` has SD 1.5's real
 shapes (wants a GPU), otherwise a UNet of two levels. The graph is that of workflows/camouflage_light.json from the
@@ -49,34 +49,52 @@ def adapters(host: Host, model: Any, channels: tuple[int, ...]) -> tuple[Any, An
         return light_adapter.load(light), prompts.load(prompt)
 
 
+class Light:
+    """The parts of a Light graph.
+
+    Attributes:
+        prompted: MODEL with the image prompt.
+        texts: positive and negative without adapters.
+        steered: the same with the Light adapter and the map of two persons.
+        stock: the same with a stock T2I-Adapter instead; None where the UNet has not SD 1.5's channels.
+    """
+
+    def __init__(self, host: Host, model: Any, size: int):
+        import comfy.clip_vision
+        import comfy.controlnet
+
+        unet = model.get_model_object("diffusion_model")
+        channels = tuple(unet.model_channels * mult for mult in unet.channel_mult)
+        adapter, prompt = adapters(host, model, channels)
+        picture = comfy.clip_vision.Output()
+        picture.image_embeds = torch.randn(1, EMBEDDING)
+        self.texts = {"positive": random_text(), "negative": random_text()}
+        percents = {"start_percent": 0.0, "end_percent": 1.0}
+        steered = {"light_adapter": adapter, "map": attribute_map(random_faces(2), size // 8, size // 8),
+                   "strength": 1.0, **percents}
+        self.steered = {name: host.run("CamouflageApplyLightAdapter", conditioning=text, **steered)[0]
+                        for name, text in self.texts.items()}
+        self.prompted, = host.run("CamouflageApplyImagePrompt", model=model, image_prompt=prompt,
+                                  clip_vision_output=picture, weight=1.0, **percents)
+        self.stock = None
+        if unet.model_channels != STOCK.channels[0]:
+            return
+        stock_adapter = comfy.controlnet.load_controlnet_state_dict(random_state(shapes_of(STOCK, STOCK_CHANNELS)))
+        stock = host.run("ControlNetApplyAdvanced", **self.texts, control_net=stock_adapter,
+                         image=torch.rand(1, size, size, 3), strength=1.0, **percents)
+        self.stock = dict(zip(self.texts, stock, strict=True))
+
+
 def main() -> None:
     """Builds the graphs, runs them in turn and prints medians."""
     options = arguments(__doc__)
     host = Host()
-    import comfy.clip_vision
-    import comfy.controlnet
-
     model = random_model(options.shape)
-    light_adapter, prompt = adapters(host, model, tuple(320 * mult for mult in options.shape["channel_mult"]))
-    picture = comfy.clip_vision.Output()
-    picture.image_embeds = torch.randn(1, EMBEDDING)
-    texts = {"positive": random_text(), "negative": random_text()}
-    cells = options.size // 8
-    percents = {"start_percent": 0.0, "end_percent": 1.0}
-    steered = {"light_adapter": light_adapter, "map": attribute_map(random_faces(2), cells, cells), "strength": 1.0,
-               **percents}
-    light = {name: host.run("CamouflageApplyLightAdapter", conditioning=text, **steered)[0]
-             for name, text in texts.items()}
-    prompted, = host.run("CamouflageApplyImagePrompt", model=model, image_prompt=prompt,
-                         clip_vision_output=picture, weight=1.0, **percents)
-    stock_adapter = comfy.controlnet.load_controlnet_state_dict(random_state(shapes_of(STOCK, STOCK_CHANNELS)))
-    stock = host.run("ControlNetApplyAdvanced", **texts, control_net=stock_adapter,
-                     image=torch.rand(1, options.size, options.size, 3), strength=1.0, **percents)
+    light = Light(host, model, options.size)
     compare(host, model, {
-        "CAMOUFLaGE-Light": host.run("CFGGuider", model=prompted, **light, cfg=CFG)[0],
-        "stock CFG, no adapters": host.run("CFGGuider", model=model, **texts, cfg=CFG)[0],
-        "stock CFG, stock T2I-Adapter": host.run("CFGGuider", model=model, positive=stock[0], negative=stock[1],
-                                                 cfg=CFG)[0],
+        "CAMOUFLaGE-Light": host.run("CFGGuider", model=light.prompted, **light.steered, cfg=CFG)[0],
+        "stock CFG, no adapters": host.run("CFGGuider", model=model, **light.texts, cfg=CFG)[0],
+        "stock CFG, stock T2I-Adapter": host.run("CFGGuider", model=model, **(light.stock or {}), cfg=CFG)[0],
     }, options)
 
 

@@ -71,7 +71,7 @@ class UnetCalls:
             return self.deep.whole(*called) if features is None else self.deep.shallow(real(deep), *called)
 
         constant = [tensor for read in named.values() for tensor in read]
-        kind = ("unet", branch, features is None)
+        kind = ("unet", branch, self.deep is not None, features is None)
         key = (tuple(map(_known, (*arguments, deep))),
                tuple((name, tuple(map(_known, values))) for name, values in controls.items()))
         result = (evaluate(inputs.changing, constant) if self.session is None else
