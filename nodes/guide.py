@@ -103,7 +103,7 @@ class CamouflageAccelerate(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        until = "0 to 1; 1 keeps it to the end. Only in mode 'fast'."
+        until = "From 0 to 1; 1 keeps it to the end. Only in mode 'fast'."
         return schema(
             node_id="CamouflageAccelerate", display_name="Accelerate", category=GUIDE,
             search_aliases=["speed", "faster", "CUDA graphs", "DeepCache", "optimize"],
@@ -116,13 +116,14 @@ class CamouflageAccelerate(io.ComfyNode):
                 io.Model.Input("model", tooltip="The diffusion model, with all its patches and LoRAs; it is cloned, "
                                                 "never changed."),
                 io.Combo.Input("mode", options=["exact", "fast"], default="exact",
-                               tooltip="'exact' computes everything. 'fast' does with less than half of the "
-                                       "operations what the settings below say; the result differs a little, and "
-                                       "'Verify' judges it like any other. Our choice, no part of the paper."),
+                               tooltip="'exact' computes everything. 'fast' leaves out what the settings below "
+                                       "say, more than half of Base's operations; the result differs, and 'Verify' "
+                                       "judges it like any other. Our choice, no part of the paper."),
                 io.Combo.Input("graphs", options=["auto", "off"], default="auto",
                                tooltip="'auto' records CUDA graphs on an NVIDIA GPU that holds the whole model; they "
-                                       "take some GPU memory until the model is unloaded. 'off': never. Do not use "
-                                       "both this and ComfyUI's node 'TorchCompileModel': then there are no graphs."),
+                                       "take some GPU memory until the model is unloaded. 'off': never. With "
+                                       "ComfyUI's node 'TorchCompileModel' there are no graphs; the ControlNets are "
+                                       "compiled, too."),
                 io.Boolean.Input("reuse_scene", default=FAST.reuse_scene,
                                  tooltip="Every second model call takes the scene ControlNets' output of the call "
                                          "before. Only in mode 'fast'."),
@@ -130,11 +131,11 @@ class CamouflageAccelerate(io.ComfyNode):
                                  tooltip="Every second model call takes what the deep levels of the UNet gave in the "
                                          "call before (DeepCache). Only in mode 'fast'."),
                 io.Float.Input("negative_until", default=FAST.negative_until, min=0.0, max=1.0, step=0.05,
-                               tooltip="Point of the noise schedule after which the negative prompt is left out, "
+                               tooltip="Point of the noise schedule after which the negative prompt is left out. "
                                        + until),
                 io.Float.Input("identity_until", default=FAST.identity_until, min=0.0, max=1.0, step=0.05,
                                tooltip="Point of the noise schedule after which there is no guidance away from the "
-                                       "original, " + until),
+                                       "original; with less than 1 results come nearer to it. " + until),
             ],
             outputs=[io.Model.Output("MODEL", display_name="model", tooltip="The model, for guider or sampler.")])
 

@@ -13,6 +13,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 
 from in_host import SIZE, Calls, difference, pictures
+from sampled import sampled
 
 CONTROLS = ("depth", "normal", "segmentation", "pose", "lineart")
 BROWNIAN = [name for name in comfy.samplers.KSAMPLER_NAMES if "_sde" in name and hasattr(k_diffusion, f"sample_{name}")
@@ -73,7 +74,7 @@ def plain(host, sd):
         "BasicGuider", model=accelerate.attach(sd.model.clone()) if accelerated else sd.model, conditioning=sd.empty)[0]
 
 
-@pytest.mark.parametrize("sampler", ["euler", "euler_ancestral", "dpmpp_2m_sde", "dpmpp_3m_sde", "uni_pc"])
+@pytest.mark.parametrize("sampler", sampled(["dpmpp_2m_sde", "euler", "euler_ancestral", "dpmpp_3m_sde", "uni_pc"], 1))
 def test_a_whole_base_graph_equals_the_stock_one(guider, dual_cfg, sample, base, sampler):
     theirs = sample(dual_cfg(**base), sampler=sampler, steps=4)
     assert difference(sample(guider(), sampler=sampler, steps=4), theirs) == 0.0
@@ -153,14 +154,14 @@ def test_a_batch_regional_prompts_and_a_mask_equal_the_stock_graph(host, sd, gui
     assert difference(ours, sample(dual_cfg(**conds), batch=3, sampler="dpmpp_2m_sde", steps=3)) == 0.0
 
 
-@pytest.mark.parametrize("sampler", BROWNIAN)
+@pytest.mark.parametrize("sampler", sampled(BROWNIAN, 4))
 def test_every_sde_sampler_of_the_host_gets_its_noise_prepared(plain, sample, prepared, sampler):
     ours = sample(plain(accelerated=True), sampler=sampler, steps=3)
     assert len(prepared) == 1 and prepared[0].live == 0
     assert difference(ours, sample(plain(), sampler=sampler, steps=3)) == 0.0
 
 
-@pytest.mark.parametrize("sampler", ["euler", "euler_ancestral", "lcm", "dpmpp_2s_ancestral", "dpm_adaptive", "ddpm"])
+@pytest.mark.parametrize("sampler", sampled(["euler_ancestral", "lcm", "dpmpp_2s_ancestral", "dpm_adaptive"], 3))
 def test_noise_that_is_no_brownian_tree_stays_the_hosts(plain, sample, prepared, sampler):
     assert difference(sample(plain(accelerated=True), sampler=sampler), sample(plain(), sampler=sampler)) == 0.0
     assert not prepared
