@@ -30,12 +30,11 @@ EXACT = "exact"
 MODES: dict[str, Shortcuts | None] = {
     EXACT: None, "reuse_scene": Shortcuts(reuse_scene=True), "reuse_deep": Shortcuts(reuse_deep=True),
     "negative_until": Shortcuts(negative_until=FAST.negative_until),
-    "identity_until": Shortcuts(identity_until=FAST.identity_until), "fast": FAST}
+    "fast": FAST}
 MORE: dict[str, Shortcuts | None] = {
     **{f"negative_until {until}": Shortcuts(negative_until=until) for until in (0.5, 0.7, 0.8)},
-    **{f"identity_until {until}": Shortcuts(identity_until=until) for until in (0.5, 0.7, 0.8, 0.9)},
+    **{f"identity_until {until}": Shortcuts(identity_until=until) for until in (0.5, 0.6, 0.7, 0.8, 0.9)},
     "reuse_scene, reuse_deep": Shortcuts(True, True),
-    "fast, identity_until 1": replace(FAST, identity_until=1.0),
     "fast, identity_until 0.8": replace(FAST, identity_until=0.8),
     "fast, negative_until 1": replace(FAST, negative_until=1.0)}
 SCALE, CFG, STEPS, BATCH = 1.25, 7.0, 30, 8

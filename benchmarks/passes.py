@@ -107,8 +107,7 @@ def ratios(host: Host, size: int, steps: int) -> dict[str, dict[str, float]]:
     modes: dict[str, Shortcuts | None] = {
         EXACT: None, "reuse_scene": Shortcuts(reuse_scene=FAST.reuse_scene),
         "reuse_deep": Shortcuts(reuse_deep=FAST.reuse_deep),
-        "negative_until": Shortcuts(negative_until=FAST.negative_until),
-        "identity_until": Shortcuts(identity_until=FAST.identity_until), "fast": FAST}
+        "negative_until": Shortcuts(negative_until=FAST.negative_until), "fast": FAST}
     result = {}
     for pipeline, light, batch in (("Base, one photo", False, False), ("Base, a photo of a batch", False, True),
                                    ("Light", True, False)):

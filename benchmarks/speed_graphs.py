@@ -17,6 +17,7 @@ from camouflage.method.shortcuts import FAST
 BASE, LIGHT = "Base, stock nested DualCFG", "Light without Accelerate"
 ALL_OFF = {"reuse_scene": False, "reuse_deep": False, "negative_until": 1.0, "identity_until": 1.0}
 PARTS = {name: getattr(FAST, name) for name in ALL_OFF}
+USED = tuple(name for name in ALL_OFF if PARTS[name] != ALL_OFF[name])
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def base_graphs(host: Host, model: Any, conds: Mapping[str, Any], recordings: st
     """
     return {BASE: Graph(stock_base(host, model, conds)),
             **{f"Base {name}": Graph(guided(host, one, conds), BASE)
-               for name, one in modes(host, model, recordings, ALL_OFF if one_by_one else ()).items()}}
+               for name, one in modes(host, model, recordings, USED if one_by_one else ()).items()}}
 
 
 def light_graphs(host: Host, model: Any, light: Light, recordings: str = "auto", one_by_one: bool = False
