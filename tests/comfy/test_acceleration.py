@@ -142,18 +142,6 @@ def test_hints_are_embedded_once_a_sampling_and_forgotten(guider, sample, sd, co
     assert kept and not any(kept)
 
 
-def test_a_batch_regional_prompts_and_a_mask_equal_the_stock_graph(host, sd, guider, dual_cfg, sample, base):
-    mask = torch.zeros(1, SIZE, SIZE)
-    mask[..., :SIZE // 2] = 1.0
-    region, = host.run("ConditioningSetMask", conditioning=sd.negative, mask=mask, strength=0.8,
-                       set_cond_area="default")
-    positive, = host.run("ConditioningCombine", conditioning_1=base["positive"], conditioning_2=region)
-    # without an area of its own every branch keeps what it has, so the stock graph says the same
-    conds = {**base, "positive": positive}
-    ours = sample(guider(positive=positive), batch=3, sampler="dpmpp_2m_sde", steps=3)
-    assert difference(ours, sample(dual_cfg(**conds), batch=3, sampler="dpmpp_2m_sde", steps=3)) == 0.0
-
-
 @pytest.mark.parametrize("sampler", sampled(BROWNIAN, 4))
 def test_every_sde_sampler_of_the_host_gets_its_noise_prepared(plain, sample, prepared, sampler):
     ours = sample(plain(accelerated=True), sampler=sampler, steps=3)

@@ -14,6 +14,7 @@ from comfy_api.torch_helpers import set_torch_compile_wrapper
 
 from in_host import Calls, difference, pictures
 from light_weights import ip_adapter, random_map, save, seen, t2i_adapter
+from sampled import long
 from testing.counting import Operations, StandIn
 
 CONTROLS = ("depth", "normal", "segmentation", "pose", "lineart")
@@ -63,6 +64,7 @@ def guider(host):
     return lambda model, conds, **options: host.run("CamouflageGuider", model=model, **conds, **options)[0]
 
 
+@torch.inference_mode()  # as the host executes nodes
 def test_two_pictures_in_a_row_equal_the_stock_graph(accelerated, guider, dual_cfg, sample, base, recorder):
     model = accelerated()
     for seed in (9, 5):  # another photo is another hint, in the same places
@@ -90,6 +92,7 @@ def test_few_operations_and_waits_outside_of_recordings(accelerated, guider, dua
     assert stock[0] > 1000 and stock[1] > 12
 
 
+@long
 def test_a_batch_then_one_picture_then_another_strength(accelerated, guider, dual_cfg, sample, small, host, recorder):
     model = accelerated()
     for batch in (2, 1, 2):
@@ -344,12 +347,3 @@ def test_no_weight_is_held_twice(host, sd, base):
                           (deep._shallow, sd.model.model.diffusion_model)):
         assert {id(weight) for weight in one.parameters()} <= {id(weight) for weight in original.parameters()}
     assert len(list(view.parameters())) == len(list(net.parameters()))
-
-
-def test_in_inference_mode_as_the_host_executes(accelerated, guider, dual_cfg, sample, small, recorder):
-    model = accelerated()
-    with torch.inference_mode():
-        theirs = sample(dual_cfg(**small), steps=4, sampler=SAMPLER)
-        for _ in range(2):
-            assert difference(sample(guider(model, small), steps=4, sampler=SAMPLER), theirs) == 0.0
-    assert recorder.played > 0
