@@ -69,11 +69,18 @@ def _upgraded(data: dict[str, Any]) -> dict[str, Any]:
     persons = sequence(checked.get("persons"), None, f"{_WHAT}.checked.persons")
     checked["persons"] = [_added(person, f"{_WHAT}.checked.persons[{i}]", kind="original", likeness=None)
                           for i, person in enumerate(persons)]
-    if "more" in data:
-        raise CamouflageError(f"{_WHAT} is of version 1, which has no 'more'. Save the picture again.")
+    _demand_without("more", data, _WHAT)
+    for i, attempt in enumerate(sequence(checked.get("tries"), None, f"{_WHAT}.checked.tries")):
+        _demand_without("batch", _object(attempt, f"{_WHAT}.checked.tries[{i}]"), f"{_WHAT}.checked.tries[{i}]")
     complete = _added(data, _WHAT, notes=[], second_recognisers=[])
     return {**complete, "version": MANIFEST_VERSION, "checked": checked,
             "threshold": _added(data.get("threshold"), f"{_WHAT}.threshold", laxer_than_advised=False)}
+
+
+def _demand_without(key: str, found: dict[str, Any], where: str) -> None:
+    """Raises a CamouflageError where an object of version 1 has a key that came later."""
+    if key in found:
+        raise CamouflageError(f"{where} is of version 1, which has no '{key}'. Save the picture again.")
 
 
 def _added(value: object, where: str, **fields: Any) -> dict[str, Any]:

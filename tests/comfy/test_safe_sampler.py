@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import photos
-from in_host import difference
+from in_host import difference, pictures
 from sampled import sampled
 
 
@@ -156,6 +157,38 @@ def test_each_picture_of_a_batch_keeps_its_own_best(run, scripted, faces):
     assert [one.to_json()["batch"] for one in report.pictures[1].attempts] == [{"place": 1, "together": [0, 1]}] * 2
     assert [picture.verdict for picture in report.pictures] == ["safe", "safe"] and len(image) == 2
     assert latent["samples"][:, 0, 0, 0].tolist() == [1, 1]
+
+
+def test_only_the_picture_that_failed_is_sampled_again(host, sd, scene, faces, sample):
+    """Of three pictures the second fails at first: the next attempt calls the model with it alone, to the same end."""
+    positive, negative = host.run("CamouflageSceneControl", positive=sd.positive, negative=sd.negative,
+                                  depth_map=pictures(1, 3), depth_control_net=sd.nets["depth"])
+
+    def guider(scale):
+        return host.run("CamouflageGuider", model=sd.model, positive=positive, negative=negative,
+                        identity=scene.identity, anonymization_scale=scale)[0]
+
+    settings = {"seed": 5, "sampler": "dpmpp_2m", "batch": 3}
+    first, second = sample(guider(1.25), **settings), sample(guider(1.5), **{**settings, "seed": 6})
+    shown = [torch.cat([faces["stranger"], faces["same"], faces["stranger"]]), faces["stranger"]]
+    noise, = host.run("RandomNoise", noise_seed=5)
+    sampler, = host.run("KSamplerSelect", sampler_name="dpmpp_2m")
+    sigmas, = host.run("BasicScheduler", model=sd.model, scheduler="karras", steps=2, denoise=1.0)
+    vae, sizes = SimpleNamespace(decode=lambda samples: shown.pop(0)), []
+    watch = sd.model.model.diffusion_model.register_forward_pre_hook(lambda net, args: sizes.append(len(args[0])))
+    try:
+        report, latent = host.run(
+            "CamouflageSafeSampler", noise=noise, guider=guider(1.25), sampler=sampler, sigmas=sigmas, vae=vae,
+            latent={"samples": torch.zeros(3, 4, 8, 8)}, original=faces["original"], one_original=True)[1::2]
+    finally:
+        watch.remove()
+    assert sizes == [6, 3, 6, 3, 2, 1, 2, 1], "text and identity at each step, of three pictures, then of one"
+    assert difference(latent["samples"][::2], first[::2]) == 0.0
+    assert difference(latent["samples"][1], second[1]) < 1e-4 * float(second.abs().max())
+    assert difference(first[1], second[1]) > 1e-2
+    tries = [[(one.seed, one.place, one.together, one.kept) for one in picture.attempts] for picture in report.pictures]
+    assert tries == [[(5, 0, (0, 1, 2), True)], [(5, 1, (0, 1, 2), False), (6, 1, (1,), True)],
+                     [(5, 2, (0, 1, 2), True)]]
 
 
 def test_no_face_in_the_original_stops_before_the_first_sampling(run, scripted, faces):

@@ -106,6 +106,13 @@ def test_version_1_is_read_in_the_form_of_version_2():
     assert read(json.dumps(SECOND)) == SECOND
 
 
+def test_where_in_a_batch_a_picture_was_sampled_is_read():
+    attempt = {**SECOND["checked"]["tries"][0], "batch": {"place": 1, "together": [1, 4]}}
+    text = edited(SECOND, "checked.tries.0", attempt)
+    jsonschema.validate(json.loads(text), SCHEMA[2])
+    assert read(text)["checked"]["tries"] == [attempt]
+
+
 def test_each_schema_takes_its_version_only():
     for schema in SCHEMA.values():
         jsonschema.Draft202012Validator.check_schema(schema)
@@ -197,12 +204,16 @@ def test_whatever_the_schema_refuses_the_reader_refuses(first):
     (SECOND, "file.pixels_sha256", "f" * 64, "checked on other pixels than those of its file"),
     (SECOND, "checked.persons.0.verdict", "recognisable", r"persons\[0\].verdict must be one of safe, redacted, but "),
     (SECOND, "checked.persons.1.kind", "dog", r"persons\[1\].kind must be one of original, new, area, but got 'dog'"),
+    (SECOND, "checked.tries.0.batch", None, r"tries\[0\].batch must be an object with exactly the keys place, toget"),
+    (SECOND, "checked.tries.0.batch", {"place": 0, "together": []}, r"together must have at least 1 entries"),
+    (SECOND, "checked.tries.0.batch", {"place": -1, "together": [0]}, r"tries\[0\].batch.place must be"),
     (SECOND, "checked.moved", "mirrored", "checked.moved must be null, but got 'mirrored'"),
     (SECOND, "file.name", "../a_00001.png", "file.name must be a picture's name with its number and no folder"),
     (SECOND, "file.name", "a_00001.png\n", "file.name must be a picture's name"),
     (SECOND, "more", [], r"The manifest.more must be an object, but got \[\]"),
     (SECOND, "source", "jane.jpg", "The manifest must be an object with exactly the keys"),
     (FIRST, "more", {}, "is of version 1, which has no 'more'"),
+    (FIRST, "checked.tries.0.batch", {"place": 0, "together": [0]}, r"tries\[0\] is of version 1, which has no 'batch"),
     (FIRST, "notes", ["x"], "The manifest is of version 1, which has no notes"),
     (FIRST, "checked.persons.0.kind", "new", r"persons\[0\] is of version 1, which has no kind"),
     (FIRST, "threshold.laxer_than_advised", True, "threshold is of version 1, which has no laxer_than_advised"),

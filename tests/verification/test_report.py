@@ -198,6 +198,12 @@ def test_the_manifest_names_the_try_that_was_kept() -> None:
         "seed": 9, "anonymization_scale": 1.75}
 
 
+def test_json_says_with_whom_a_picture_of_a_batch_was_sampled() -> None:
+    assert replace(ATTEMPT, place=2, together=(0, 2)).to_json() == {
+        **ATTEMPT.to_json(), "batch": {"place": 2, "together": [0, 2]}}
+    assert "batch" not in ATTEMPT.to_json()
+
+
 def test_infinite_distances_are_null() -> None:
     data = picture(Verdict.SAFE, attempts=(replace(ATTEMPT, distance=float("inf")),)).to_json()
     assert data["tries"][0]["distance"] is None
