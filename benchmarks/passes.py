@@ -37,7 +37,8 @@ class Call:
 def passes(calls: Iterable[Call], shortcuts: Shortcuts | None, scene: int = len(SCENE), light: bool = False
            ) -> Counter[str]:
     """Passes of one picture through each part: "unet", "shallow" (its outermost level), "controlnet" (without its hint
-    blocks) and "hint".
+    blocks), "hint" and "attention" (the self-attention before the first text; below 0, because every pass of UNet and
+    ControlNet has it, and for positive and negative it is computed once).
 
     Args:
         calls: in order.
@@ -55,10 +56,12 @@ def passes(calls: Iterable[Call], shortcuts: Shortcuts | None, scene: int = len(
         for pictures, nets in branches:
             deep = reuses and shortcuts is not None and shortcuts.reuse_deep and ("deep", pictures, nets > 0) in known
             counted["shallow" if deep else "unet"] += pictures
+            counted["attention"] -= pictures - 1
             known.add(("deep", pictures, nets > 0))
             entry = ("scene", pictures, nets)
             if nets and not (reuses and shortcuts is not None and shortcuts.reuse_scene and entry in known):
                 counted["controlnet"] += pictures * nets
+                counted["attention"] -= (pictures - 1) * nets
                 known.add(entry)
             elif not nets and not light:
                 counted["controlnet"] += 1  # the identity's
@@ -71,6 +74,7 @@ def stock_passes(calls: Iterable[Call], scene: int = len(SCENE), light: bool = F
     positive and negative together, of a ``batch`` of photos for each apart."""
     calls = [Call(call.lineart, True, True) for call in calls]
     counted = passes(calls, None, scene, light)
+    counted["attention"] = 0
     counted["hint"] = 0 if light else sum((scene if call.lineart else scene - 1) * (1 + batch) + 1 for call in calls)
     return counted
 
@@ -92,8 +96,11 @@ def parts(host: Host, size: int) -> dict[str, float]:
     inputs = (half(1, 4, cells, cells), half(1), half(1, 77, CONTEXT), None, None, {})
     features: list[torch.Tensor] = []
     whole = tflop(lambda: features.append(deep.whole(*inputs)[1]))
+    first = host.pack("camouflage.comfy.acceleration.first_attention").FirstAttention(unet)
+    first.batch.copies = 2
+    both = tflop(lambda: first.network(half(2, 4, cells, cells), half(2), half(2, 77, CONTEXT), None, None, {}))
     return {"unet": whole, "shallow": tflop(lambda: deep.shallow(features[0], *inputs)), "hint": hint,
-            "controlnet": control}
+            "controlnet": control, "attention": 2 * whole - both}
 
 
 def total(counted: Counter[str], cost: dict[str, float]) -> float:

@@ -128,8 +128,9 @@ class CamouflageAccelerate(io.ComfyNode):
                                  tooltip="Every second model call takes the scene ControlNets' output of the call "
                                          "before. Only in mode 'fast'."),
                 io.Boolean.Input("reuse_deep", default=FAST.reuse_deep,
-                                 tooltip="Every second model call takes what the deep levels of the UNet gave in the "
-                                         "call before (DeepCache). Only in mode 'fast'."),
+                                 tooltip="Every second model call takes the UNet's deep levels from the calls before: "
+                                         "it draws on in a line what the last two gave (after DeepCache, which takes "
+                                         "the last). Only in mode 'fast'."),
                 io.Float.Input("negative_until", default=FAST.negative_until, min=0.0, max=1.0, step=0.05,
                                tooltip="Point of the noise schedule after which the negative prompt is left out. "
                                        + until),

@@ -14,7 +14,8 @@ class Shortcuts:
 
     Attributes:
         reuse_scene: every second model call takes the scene controls' output of the call before.
-        reuse_deep: every second model call takes the deep features of the UNet from the call before (DeepCache).
+        reuse_deep: every second model call takes the deep features of the UNet from the calls before, drawn on in a
+            line (after DeepCache).
         negative_until: part of the noise schedule, 0..1, after which the negative prompt is left out; 1 keeps it.
         identity_until: part of the noise schedule, 0..1, after which there is no guidance away from the identity; 1
             keeps it.
@@ -30,5 +31,5 @@ class Shortcuts:
         return call % 2 == 1
 
 
-FAST = Shortcuts(reuse_scene=True, reuse_deep=True, negative_until=0.4)
+FAST = Shortcuts(reuse_scene=True, reuse_deep=True, negative_until=0.5)
 """What the node's mode "fast" does. The identity is kept to the end: without it results come nearer to the original."""

@@ -18,7 +18,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_patcher import ModelPatcher
 
 from ...method.shortcuts import Shortcuts
-from ..transformer_options import REUSE, WITHOUT_IDENTITY, noise_level, publish, with_options
+from ..transformer_options import REUSE, SAME_LATENTS, WITHOUT_IDENTITY, noise_level, publish, with_options
 from . import graphs
 from .calls import UnetCalls
 from .joined_controls import JoinedControls, chain_of, join
@@ -117,6 +117,7 @@ class _Run:
     def add_wrappers(self) -> None:
         """Adds what acts during this sampling to the guider's options, which last no longer."""
         self._add(_Wrappers.PREPARE_SAMPLING, self.prepare_sampling)
+        self._add(_Wrappers.CALC_COND_BATCH, self.calc_cond_batch)
         if self.noise is not None:
             self._add(_Wrappers.SAMPLER_SAMPLE, self.sampler_sample)
         if self.shortcuts is not None:
@@ -162,6 +163,16 @@ class _Run:
         self._calls += 1
         return executor(x, timestep, model_options, seed)
 
+    def calc_cond_batch(self, executor: Any, model: Any, conds: list[list[dict] | None], x_in: torch.Tensor,
+                        timestep: torch.Tensor, model_options: dict) -> list[torch.Tensor]:
+        """The ``CALC_COND_BATCH`` wrapper: says where the host itself makes a batch of the same latents."""
+        whole = not any("area" in entry for entries in conds for entry in entries or ())
+        batching = comfy.patcher_extension.get_all_wrappers(_Wrappers.CALC_COND_BATCH, model_options,
+                                                            is_model_options=True)
+        if whole and len(batching) == 1 and "model_function_wrapper" not in model_options:
+            model_options = with_options(model_options, **{SAME_LATENTS: True})
+        return executor(model, conds, x_in, timestep, model_options)
+
     def end(self) -> None:
         """Frees what was kept for this sampling; the host does so only after a success."""
         if self.noise is not None:
@@ -195,8 +206,7 @@ class _Run:
         for control in self._joined({name: conds.get(name, []) for name in _SCENE}):
             control.reuses = shortcuts is not None and shortcuts.reuse_scene
         deep = shortcuts is not None and shortcuts.reuse_deep
-        if self.session is not None or deep:
-            self._add(_Wrappers.DIFFUSION_MODEL, UnetCalls(unet, self.session, deep))
+        self._add(_Wrappers.DIFFUSION_MODEL, UnetCalls(unet, self.session, deep))
 
     def _joined(self, conds: dict[str, list[dict]]) -> list[JoinedControls]:
         heads = (entry.get("control") for entries in conds.values() for entry in entries)

@@ -1,7 +1,8 @@
-"""The calls of the UNet: recorded, or with the deep features of the call before."""
+"""The calls of the UNet: its first attention once for all texts, recorded, or with deep features of the call before."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from typing import Any
 
@@ -9,8 +10,9 @@ import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.patcher_extension import WrappersMP, get_all_wrappers
 
-from ..transformer_options import GIVEN, IDENTITY_BRANCH, REUSE, SIGMA
+from ..transformer_options import GIVEN, IDENTITY_BRANCH, REUSE, SAME_LATENTS, SIGMA
 from .deep_features import DeepFeatures
+from .first_attention import FirstAttention
 from .graphs import Session, say_once
 
 # Of the transformer options: what the UNet does not read, or what is dealt with apart.
@@ -28,14 +30,15 @@ class UnetCalls:
     Args:
         unet: of the host.
         session: records calls; None does not.
-        deep: whether every second call takes the deep features of the call before.
+        deep: whether every second call takes its deep features from the calls before.
     """
 
     def __init__(self, unet: UNetModel, session: Session | None, deep: bool):
         self.unet = unet
         self.session = session
-        self.deep = DeepFeatures(unet) if deep else None
-        self._features: dict[Hashable, torch.Tensor] = {}
+        self.first = FirstAttention(unet)
+        self.deep = DeepFeatures(self.first.network) if deep else None
+        self._features: dict[Hashable, list[tuple[float | None, torch.Tensor]]] = {}  # the last two, the last first
 
     def __call__(self, executor: Any, x: torch.Tensor, timesteps: torch.Tensor | None = None,
                  context: torch.Tensor | None = None, y: torch.Tensor | None = None,
@@ -45,16 +48,19 @@ class UnetCalls:
         options = transformer_options or {}
         read = None if kwargs or timesteps is None else _read(options, x)
         if read is None:
-            say_once("another node patches the UNet")
+            if self.session is not None or self.deep is not None:
+                say_once("another node patches the UNet")
             return executor(x, timesteps, context, y, control, options, **kwargs)
         decides, named = read
-        branch = (tuple(options.get("cond_or_uncond", ())), options.get(IDENTITY_BRANCH), decides)
+        conditionings = options.get("cond_or_uncond", ())
+        copies = self.first.copies(len(conditionings), control, y) if options.get(SAME_LATENTS) else 1
+        branch = (tuple(conditionings), options.get(IDENTITY_BRANCH), decides)
         entry = (branch, x.shape, tuple(options.get("uuids", ())))  # which conditionings
-        features = self._features.get(entry) if options.get(REUSE) else None
+        level = options.get(SIGMA)
+        features = _foreseen(self._features.get(entry, []), level) if options.get(REUSE) else None
         inputs = _Inputs(self.session)
-        arguments = [inputs.add(tensor) for tensor in (x, timesteps, context, y)]
+        *arguments, deep = (inputs.add(tensor) for tensor in (x, timesteps, context, y, features))
         controls = {name: [inputs.add(tensor) for tensor in tensors] for name, tensors in (control or {}).items()}
-        deep = inputs.add(features)
         options = {**options, "wrappers": _without(options.get("wrappers", {}))}
 
         def evaluate(changing: Sequence[torch.Tensor], constant: Sequence[torch.Tensor]) -> Any:
@@ -66,19 +72,25 @@ class UnetCalls:
             called = [*map(real, arguments),
                       {name: [real(value) for value in values] for name, values in controls.items()} if control else
                       None, {**options, **given}]
+            self.first.batch.copies = copies
             if self.deep is None:
-                return self.unet.forward(*called)
+                return self.first.network.forward(*called)
             return self.deep.whole(*called) if features is None else self.deep.shallow(real(deep), *called)
 
         constant = [tensor for read in named.values() for tensor in read]
-        kind = ("unet", branch, self.deep is not None, features is None)
+        kind = ("unet", branch, copies, self.deep is not None, features is None)
         key = (tuple(map(_known, (*arguments, deep))),
                tuple((name, tuple(map(_known, values))) for name, values in controls.items()))
         result = (evaluate(inputs.changing, constant) if self.session is None else
                   self.session.run([self.unet], kind, key, inputs.changing, constant, evaluate))
         if self.deep is not None and features is None:
-            result, self._features[entry] = result
-        return result.clone() if self.session is not None and self.session.graphs.owns(result) else result
+            result, new = result
+            self._features[entry] = [(level, self._kept(new)), *self._features.get(entry, [])[:1]]
+        return self._kept(result)
+
+    def _kept(self, tensor: torch.Tensor) -> torch.Tensor:
+        """What stays when a recording is played again."""
+        return tensor.clone() if self.session is not None and self.session.graphs.owns(tensor) else tensor
 
 
 class _Inputs:
@@ -94,6 +106,24 @@ class _Inputs:
             return tensor
         self.changing.append(tensor)
         return len(self.changing) - 1
+
+
+def _foreseen(known: Sequence[tuple[float | None, torch.Tensor]], level: float | None) -> torch.Tensor | None:
+    """The deep features at a noise level: in a line with those of the last two calls that computed them, over the
+    logarithm of the level. Taken as they are, they lag behind, and so does the guidance away from the identity: results
+    then come nearer to the original (docs/performance.md). Our choice; DeepCache takes the last ones.
+
+    Args:
+        known: noise level and features of these calls, the last first.
+    """
+    if not known:
+        return None
+    (last_level, last), *others = known
+    for earlier_level, earlier in others:
+        if level and last_level and earlier_level and last_level != earlier_level:
+            ahead = math.log(level / last_level) / math.log(last_level / earlier_level)
+            return torch.lerp(earlier, last, 1.0 + min(max(ahead, 0.0), 1.0))
+    return last
 
 
 def _known(argument: Any) -> Hashable:

@@ -1,4 +1,4 @@
-"""A UNet that can skip its deep levels and take what they gave at an earlier call (DeepCache, arXiv 2312.00858).
+"""A UNet that can skip its deep levels and is given what stands for them (after DeepCache, arXiv 2312.00858).
 
 The cut is at the outermost level, where a call of SD 1.5 still takes 46 % of the operations. The host's own forward
 runs in both cases, over views of the network that share every weight.
@@ -6,11 +6,12 @@ runs in both cases, over views of the network that share every weight.
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, TimestepEmbedSequential, UNetModel, Upsample
+
+from .views import view
 
 
 class DeepFeatures:
@@ -26,12 +27,13 @@ class DeepFeatures:
         self.outputs = 1 + max(i for i, block in enumerate(outputs) if isinstance(block[-1], Upsample))
         self._keep, self._given = _Keep(), _Given()
         kept = TimestepEmbedSequential(*outputs[self.outputs - 1], self._keep)
-        self._whole = _view(unet, output_blocks=[*outputs[:self.outputs - 1], kept, *outputs[self.outputs:]])
+        listed = torch.nn.ModuleList
+        self._whole = view(unet, output_blocks=listed([*outputs[:self.outputs - 1], kept, *outputs[self.outputs:]]))
         skipped = [TimestepEmbedSequential(_Skip()) for _ in inputs[self.inputs:]]
         passed = [TimestepEmbedSequential(torch.nn.Identity()) for _ in range(self.outputs)]
-        self._shallow = _view(unet, input_blocks=inputs[:self.inputs] + skipped, output_blocks=passed +
-                              outputs[self.outputs:])
-        self._shallow._modules["middle_block"] = TimestepEmbedSequential(self._given)
+        self._shallow = view(unet, input_blocks=listed(inputs[:self.inputs] + skipped),
+                             middle_block=TimestepEmbedSequential(self._given),
+                             output_blocks=listed(passed + outputs[self.outputs:]))
 
     def whole(self, *args: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """The UNet's result and its deep features. Arguments as of ``UNetModel.forward``."""
@@ -92,9 +94,3 @@ class _Skip(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x[:, :0]
-
-
-def _view(unet: torch.nn.Module, **blocks: list) -> Any:
-    view = copy.copy(unet)
-    view._modules = {**unet._modules, **{name: torch.nn.ModuleList(parts) for name, parts in blocks.items()}}
-    return view

@@ -7,7 +7,6 @@ Here the host's own code still does all the arithmetic, in its own order; only t
 
 from __future__ import annotations
 
-import copy
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, TypeGuard
@@ -18,8 +17,10 @@ from comfy.controlnet import ControlBase, ControlNet, StrengthType
 from comfy.model_patcher import ModelPatcher
 
 from ..light_adapter import LightControl
-from ..transformer_options import REUSE, noise_level
+from ..transformer_options import REUSE, SAME_LATENTS, noise_level
+from .first_attention import FirstAttention
 from .graphs import Session
+from .views import view
 
 _ATTRIBUTES = {*vars(ControlNet()), "control_model_wrapped"}
 _TEXTS = ("c_crossattn", "crossattn_controlnet", "y")  # what a ControlNet reads of a conditioning
@@ -99,24 +100,26 @@ class JoinedControls(ControlBase):
                   x: torch.Tensor, t: torch.Tensor, cond: dict, batched_number: int, options: dict) -> dict[str, list]:
         """The chain's output, by the host's own code."""
         texts = [name for name in _TEXTS if isinstance(cond.get(name), torch.Tensor)]
+        copies = [member.first.copies(batched_number, None, cond.get("y")) if options.get(SAME_LATENTS) else 1
+                  for member in members]
 
         def function(changing: Sequence[torch.Tensor], constant: Sequence[torch.Tensor]) -> dict[str, list]:
             control = self.previous_controlnet
-            for member, embedding in zip(members, constant, strict=True):
-                member.block.embedding = embedding
+            for member, embedding, shared in zip(members, constant, copies, strict=True):
+                member.block.embedding, member.first.batch.copies = embedding, shared
                 control = member.control.set_previous_controlnet(control)
             given = {**cond, **dict(zip(texts, changing[2:], strict=True))}
             try:
                 return control.get_control(changing[0], changing[1], given, batched_number, options)
             finally:
                 for member in members:
-                    member.block.embedding = None
+                    member.block.embedding, member.first.batch.copies = None, 1
 
         changing = [x, t, *(cond[name] for name in texts)]
         if self.session is None or self.previous_controlnet is not None:
             return function(changing, embedded)
         sampling = self._model.model_sampling
-        key = (tuple(member.control.strength for member in members), tuple(texts), sampling)
+        key = (tuple(member.control.strength for member in members), tuple(copies), tuple(texts), sampling)
         networks = [self.members[index].control_model for index in acting]
         return self.session.run([*networks, sampling], ("controls", batched_number), key, changing, embedded, function)
 
@@ -128,7 +131,7 @@ class _Member:
         self.control = original.copy()
         self.control.pre_run(model, lambda percent: percent)
         self.control.timestep_range = None  # asked by JoinedControls
-        self.block, self._view = _view(original.control_model, compile_with)
+        self.first, self.block, self._view = _view(original.control_model, compile_with)
         self._embedding: torch.Tensor | None = None
 
     def embedded(self, known: dict[tuple, torch.Tensor], x: torch.Tensor, t: torch.Tensor, cond: dict,
@@ -152,17 +155,20 @@ class _Member:
         return embedding
 
 
-_compiled: weakref.WeakKeyDictionary[torch.nn.Module, dict[str, Any]] = weakref.WeakKeyDictionary()
+_compiled: weakref.WeakKeyDictionary[torch.nn.Module, dict[str, tuple]] = weakref.WeakKeyDictionary()
 
 
-def _view(net: Any, compile_with: dict[str, Any] | None) -> tuple[_Embedded, Any]:
-    """A network that shares all but the blocks that embed its hint, and what stands in their place; compiled once."""
-    block, view = _Embedded(net.input_hint_block), copy.copy(net)
-    view._modules = {**net._modules, "input_hint_block": block}
-    if compile_with is None:
-        return block, view
-    known = _compiled.setdefault(net, {})
-    return known.setdefault(repr(compile_with), (block, torch.compile(view, **compile_with)))
+def _view(net: Any, compile_with: dict[str, Any] | None) -> tuple[FirstAttention, _Embedded, Any]:
+    """A network that shares all weights, with what stands in it for its first attention and for the blocks that embed
+    its hint; compiled once."""
+    known = _compiled.setdefault(net, {}) if compile_with is not None else {}
+    if repr(compile_with) not in known:
+        first, block = FirstAttention(net), _Embedded(net.input_hint_block)
+        network = view(first.network, input_hint_block=block)
+        if compile_with is not None:
+            network = torch.compile(network, **compile_with)
+        known[repr(compile_with)] = first, block, network
+    return known[repr(compile_with)]
 
 
 class _Probe:

@@ -1,0 +1,93 @@
+"""The self-attention before the first text of a UNet or ControlNet, computed once for all texts of a call.
+
+The host evaluates positive and negative as one batch. Until the first attention to a text both are the same latent at
+the same noise level, so the self-attention before it, over all positions of the picture, gives the same numbers twice.
+At 768 x 768 px that is 5 % of a pass of SD 1.5's UNet and 15 % of one of a ControlNet. The convolutions before it are
+left alone: on a CPU those of one small picture are added up in another order than those of two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from comfy.ldm.modules.attention import BasicTransformerBlock, CrossAttention, SpatialTransformer
+from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, ResBlock, TimestepEmbedSequential
+
+from .views import view
+
+
+@dataclass(slots=True)
+class Batch:
+    """What the view is told of the next call: of how many equal parts its batch consists; 1 shares nothing."""
+
+    copies: int = 1
+
+
+class FirstAttention:
+    """A view of a network that shares every weight with it.
+
+    Args:
+        network: a UNet or ControlNet of the host.
+
+    Attributes:
+        network: the view; the network itself where it begins otherwise than SD's.
+        batch: read by the view when it is called.
+    """
+
+    def __init__(self, network: Any):
+        self.batch = Batch()
+        self.network: Any = network
+        blocks = list(network.input_blocks)
+        self._place = _place(blocks)
+        if self._place is not None:
+            *before, layer = blocks[self._place]
+            first, *others = layer.transformer_blocks
+            first = view(first, attn1=_Once(first.attn1, self.batch))
+            layer = view(layer, transformer_blocks=torch.nn.ModuleList([first, *others]))
+            blocks[self._place] = TimestepEmbedSequential(*before, layer)
+            self.network = view(network, input_blocks=torch.nn.ModuleList(blocks))
+
+    def copies(self, conditionings: int, controls: dict[str, list] | None, y: torch.Tensor | None) -> int:
+        """How many parts of a call's batch are equal until the first text.
+
+        Args:
+            conditionings: how often the batch has the same latents.
+            controls: what is added to a UNet's blocks; the host takes from the end of each list.
+            y: what else decides the embedding of the noise level, one for each picture.
+        """
+        if self._place is None or y is not None:
+            return 1
+        added = (controls or {}).get("input", [])[-self._place:] if self._place else []
+        return 1 if any(value is not None for value in added) else conditionings
+
+
+def _place(blocks: list) -> int | None:
+    """The number of the block that ends with the first attention to a text; None where something is not known."""
+    for place, block in enumerate(blocks):
+        for layer in block:
+            if _is(layer, SpatialTransformer):
+                first = layer.transformer_blocks[0]
+                known = _is(first, BasicTransformerBlock) and _is(first.attn1, CrossAttention)
+                return place if known and layer is block[-1] and not (first.disable_self_attn or first.ff_in) else None
+            if not isinstance(layer, (ResBlock, torch.nn.Conv2d, Downsample)):
+                return None
+    return None
+
+
+class _Once(torch.nn.Module):
+    """Computes the first of equal parts and repeats it."""
+
+    def __init__(self, part: torch.nn.Module, batch: Batch):
+        super().__init__()
+        self.part = part
+        self.batch = batch
+
+    def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        copies = self.batch.copies
+        return self.part(x[:len(x) // copies], *args, **kwargs).repeat(copies, 1, 1)
+
+
+def _is(layer: Any, kind: type) -> bool:
+    return type(layer) is kind and "forward" not in vars(layer)
