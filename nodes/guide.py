@@ -125,12 +125,13 @@ class CamouflageAccelerate(io.ComfyNode):
                                        "ComfyUI's node 'TorchCompileModel' there are no graphs; the ControlNets are "
                                        "compiled, too."),
                 io.Boolean.Input("reuse_scene", default=FAST.reuse_scene,
-                                 tooltip="Every second model call takes the scene ControlNets' output of the call "
-                                         "before. Only in mode 'fast'."),
+                                 tooltip="Every second model call takes the scene ControlNets' output from the calls "
+                                         "before: it goes on in a line through what the last two gave. Only in mode "
+                                         "'fast'."),
                 io.Boolean.Input("reuse_deep", default=FAST.reuse_deep,
-                                 tooltip="Every second model call takes the UNet's deep levels from the calls before: "
-                                         "it draws on in a line what the last two gave (after DeepCache, which takes "
-                                         "the last). Only in mode 'fast'."),
+                                 tooltip="Every second model call takes the UNet's deep levels from the calls before, "
+                                         "in the same way (after DeepCache, which takes the last). Only in mode "
+                                         "'fast'."),
                 io.Float.Input("negative_until", default=FAST.negative_until, min=0.0, max=1.0, step=0.05,
                                tooltip="Point of the noise schedule after which the negative prompt is left out. "
                                        + until),

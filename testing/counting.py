@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import weakref
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -18,6 +20,8 @@ class StandIn:
     """Records a callable and plays it back by calling it: with the same inputs in the same places, as CUDA graphs do.
 
     A recording that reads what is neither an input nor fixed shows: the callable's tensors are those of the recording.
+    Recordings share one pool of memory, so that one that is played writes over what later ones have returned; here
+    that becomes NaN.
     """
 
     playing = False
@@ -25,6 +29,7 @@ class StandIn:
     def __init__(self) -> None:
         self.recorded = self.played = 0
         self.fails = False
+        self._outputs: list[list[weakref.ref[torch.Tensor]]] = []
 
     def record(self, function: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
         """As of the recorder of CUDA graphs."""
@@ -32,12 +37,20 @@ class StandIn:
             raise RuntimeError("operation not permitted when stream is capturing")
         self.recorded += 1
         outputs = self._played(function)
+        self._outputs.append([weakref.ref(tensor) for tensor in _tensors(outputs)])
+        later = len(self._outputs)
 
         def replay() -> None:
             self.played += 1
+            self._played(lambda: self._lose(later))
             self._played(lambda: _fill(outputs, function()))
 
         return outputs, replay
+
+    def _lose(self, later: int) -> None:
+        for lost in itertools.chain.from_iterable(self._outputs[later:]):
+            if (tensor := lost()) is not None:
+                tensor.fill_(float("nan"))
 
     def _played(self, function: Callable[[], Any]) -> Any:
         StandIn.playing = True
@@ -109,7 +122,11 @@ class Dry(Operations):
         if all(tensor.numel() < self.large for tensor in tensors):
             return func(*args, **kwargs)
         if func._schema.is_mutable:
-            return args[0]
+            if _name(func) == "_foreach_copy_":
+                for place, tensor in zip(*args[:2], strict=True):
+                    if tensor.numel() < self.large:
+                        place.copy_(tensor)
+            return args[0] if func._schema.returns else None
         key = (func, *map(_form, args), *((name, _form(value)) for name, value in kwargs.items()))
         if key not in self._known:
             result = func(*map(_shape_of, args), **{name: _shape_of(value) for name, value in kwargs.items()})
@@ -176,6 +193,14 @@ def _flops(func: Any, args: tuple, kwargs: dict, result: Any) -> int:
     if packet is aten._scaled_dot_product_flash_attention_for_cpu:  # torch knows those of a GPU alone
         return sdpa_flop_count(*(tensor.shape for tensor in args[:3]))
     return flop_registry[packet](*args, **kwargs, out_val=result) if packet in flop_registry else 0
+
+
+def _tensors(outputs: Any) -> Iterator[torch.Tensor]:
+    if isinstance(outputs, torch.Tensor):
+        yield outputs
+    elif outputs is not None:
+        for part in outputs.values() if isinstance(outputs, dict) else outputs:
+            yield from _tensors(part)
 
 
 def _fill(places: Any, values: Any) -> None:

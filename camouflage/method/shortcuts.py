@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Shortcuts:
-    """Parts of fast mode.
+    """Parts of fast mode. What is reused is drawn on in a line from the last two calls that computed it.
 
     Attributes:
-        reuse_scene: every second model call takes the scene controls' output of the call before.
-        reuse_deep: every second model call takes the deep features of the UNet from the calls before, drawn on in a
-            line (after DeepCache).
+        reuse_scene: every second model call takes the scene controls' output from the calls before.
+        reuse_deep: every second model call takes the deep features of the UNet from the calls before (after DeepCache).
         negative_until: part of the noise schedule, 0..1, after which the negative prompt is left out; 1 keeps it.
         identity_until: part of the noise schedule, 0..1, after which there is no guidance away from the identity; 1
             keeps it.
@@ -27,7 +26,7 @@ class Shortcuts:
     identity_until: float = 1.0
 
     def reuses(self, call: int) -> bool:
-        """Whether model call ``call`` (from 0) takes something from the one before."""
+        """Whether model call ``call`` (from 0) takes something from those before."""
         return call % 2 == 1
 
 

@@ -95,8 +95,16 @@ def test_the_whole_is_the_unet_and_the_shallow_part_goes_on_from_its_features(ho
     assert all(difference(results[0], result) > 1e-3 for result in results[1:])
 
 
-def test_deep_features_are_foreseen_in_a_line_over_the_logarithm_of_the_noise_level(host):
-    foreseen = host.module("camouflage.comfy.acceleration.calls")._foreseen
+def test_a_line_over_the_logarithm_of_the_noise_level(host):
+    module = host.module("camouflage.comfy.acceleration.foreseen")
+
+    def foreseen(known, level):
+        line = module.Line()
+        for one, tensor in reversed(known):
+            line.add(one, [tensor, 2 * tensor])
+        result, twice = line.at(level)
+        torch.testing.assert_close(twice, 2 * result)
+        return result
 
     def at(level):  # 3 at level 1, and 2 more for every e
         return torch.full((1, 2), 3.0 + 2.0 * math.log(level))
@@ -109,10 +117,11 @@ def test_deep_features_are_foreseen_in_a_line_over_the_logarithm_of_the_noise_le
     for levels in ((4.0, None, 2.5), (None, 10.0, 2.5), (4.0, 10.0, None), (4.0, 4.0, 2.5), (4.0, 10.0, 0.0)):
         last, earlier, now = levels
         assert torch.equal(foreseen([(last, at(4.0)), (earlier, at(10.0))], now), at(4.0)), levels
-    assert torch.equal(foreseen(known[:1], 2.5), at(4.0)) and foreseen([], 2.5) is None
+    assert torch.equal(foreseen(known[:1], 2.5), at(4.0))
+    torch.testing.assert_close(foreseen([*known, (99.0, at(1.0))], 2.5), at(2.5))  # of three the last two
 
 
-def test_a_sampling_draws_on_from_its_last_two_whole_calls(host, sd, fast, monkeypatch):
+def test_deep_features_are_foreseen_from_the_last_two_whole_calls(host, sd, fast, monkeypatch):
     module = host.module("camouflage.comfy.acceleration.deep_features")
     whole, given = module.DeepFeatures.whole, module.DeepFeatures.shallow
     computed, shallow = [], []
@@ -135,6 +144,13 @@ def test_a_sampling_draws_on_from_its_last_two_whole_calls(host, sd, fast, monke
         start, end = shallow[branch::2]
         assert torch.equal(start, one), "there is but one"
         torch.testing.assert_close(end, two + (two - one) * (fourth - third) / (third - first))
+
+
+def test_the_scene_is_foreseen_too(host, fast, monkeypatch):
+    ours = fast(steps=6, reuse_scene=True)  # in the last three calls the same controls act
+    line = host.module("camouflage.comfy.acceleration.foreseen").Line
+    monkeypatch.setattr(line, "at", lambda self, level: self._known[0][1])
+    assert difference(fast(steps=6, reuse_scene=True), ours) > 1e-4
 
 
 # --- What is left out ------------------------------------------------------------------------------------------------

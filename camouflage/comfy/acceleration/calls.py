@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from comfy.patcher_extension import WrappersMP, get_all_wrappers
 from ..transformer_options import GIVEN, IDENTITY_BRANCH, REUSE, SAME_LATENTS, SIGMA
 from .deep_features import DeepFeatures
 from .first_attention import FirstAttention
+from .foreseen import Line
 from .graphs import Session, say_once
 
 # Of the transformer options: what the UNet does not read, or what is dealt with apart.
@@ -38,7 +38,7 @@ class UnetCalls:
         self.session = session
         self.first = FirstAttention(unet)
         self.deep = DeepFeatures(self.first.network) if deep else None
-        self._features: dict[Hashable, list[tuple[float | None, torch.Tensor]]] = {}  # the last two, the last first
+        self._features: dict[Hashable, Line] = {}
 
     def __call__(self, executor: Any, x: torch.Tensor, timesteps: torch.Tensor | None = None,
                  context: torch.Tensor | None = None, y: torch.Tensor | None = None,
@@ -56,8 +56,8 @@ class UnetCalls:
         copies = self.first.copies(len(conditionings), control, y) if options.get(SAME_LATENTS) else 1
         branch = (tuple(conditionings), options.get(IDENTITY_BRANCH), decides)
         entry = (branch, x.shape, tuple(options.get("uuids", ())))  # which conditionings
-        level = options.get(SIGMA)
-        features = _foreseen(self._features.get(entry, []), level) if options.get(REUSE) else None
+        level, line = options.get(SIGMA), self._features.get(entry)
+        features = line.at(level)[0] if line is not None and options.get(REUSE) else None
         inputs = _Inputs(self.session)
         *arguments, deep = (inputs.add(tensor) for tensor in (x, timesteps, context, y, features))
         controls = {name: [inputs.add(tensor) for tensor in tensors] for name, tensors in (control or {}).items()}
@@ -85,7 +85,7 @@ class UnetCalls:
                   self.session.run([self.unet], kind, key, inputs.changing, constant, evaluate))
         if self.deep is not None and features is None:
             result, new = result
-            self._features[entry] = [(level, self._kept(new)), *self._features.get(entry, [])[:1]]
+            self._features.setdefault(entry, Line()).add(level, [self._kept(new)])
         return self._kept(result)
 
     def _kept(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -106,24 +106,6 @@ class _Inputs:
             return tensor
         self.changing.append(tensor)
         return len(self.changing) - 1
-
-
-def _foreseen(known: Sequence[tuple[float | None, torch.Tensor]], level: float | None) -> torch.Tensor | None:
-    """The deep features at a noise level: in a line with those of the last two calls that computed them, over the
-    logarithm of the level. Taken as they are, they lag behind, and so does the guidance away from the identity: results
-    then come nearer to the original (docs/performance.md). Our choice; DeepCache takes the last ones.
-
-    Args:
-        known: noise level and features of these calls, the last first.
-    """
-    if not known:
-        return None
-    (last_level, last), *others = known
-    for earlier_level, earlier in others:
-        if level and last_level and earlier_level and last_level != earlier_level:
-            ahead = math.log(level / last_level) / math.log(last_level / earlier_level)
-            return torch.lerp(earlier, last, 1.0 + min(max(ahead, 0.0), 1.0))
-    return last
 
 
 def _known(argument: Any) -> Hashable:

@@ -15,6 +15,8 @@ from typing import Any, Protocol
 import comfy.model_management as mm
 import torch
 
+from .together import fill
+
 Function = Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor]], Any]
 _LARGEST = 64  # recordings of a model; more means that keys never come back
 
@@ -30,7 +32,8 @@ class Recorder(Protocol):
 class CudaGraphs:
     """CUDA graphs that share one pool of memory.
 
-    They may: each one's outputs are used before another one is played that was recorded earlier.
+    They may: each one's outputs are used, or copied, before another one is played that was recorded earlier and so may
+    write over them.
     """
 
     def __init__(self, device: torch.device):
@@ -75,8 +78,7 @@ class _Recording:
         return self.outputs
 
     def _fill(self, changing: Sequence[torch.Tensor], constant: Sequence[torch.Tensor]) -> None:
-        for place, tensor in zip(self.changing, changing, strict=True):
-            place.copy_(tensor)
+        fill(self.changing, changing)
         for index, tensor in enumerate(constant):
             if self.sources[index] is not tensor:
                 self.constant[index].copy_(tensor)
@@ -110,7 +112,7 @@ class Graphs:
             changing: inputs that are copied at every call.
             constant: inputs that are copied only where the tensor is another one than at the last call.
             function: returns tensors, in nested dicts, lists and tuples. What a recording returns is overwritten when
-                it is played the next time.
+                it, or one that was recorded before it, is played the next time.
         """
         kind = (kind, tuple(map(_form, changing[:1])))
         key = (kind, key, tuple(map(_form, changing)), tuple(map(_form, constant)))

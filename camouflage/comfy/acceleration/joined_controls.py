@@ -19,7 +19,9 @@ from comfy.model_patcher import ModelPatcher
 from ..light_adapter import LightControl
 from ..transformer_options import REUSE, SAME_LATENTS, noise_level
 from .first_attention import FirstAttention
+from .foreseen import Line
 from .graphs import Session
+from .together import copies
 from .views import view
 
 _ATTRIBUTES = {*vars(ControlNet()), "control_model_wrapped"}
@@ -33,7 +35,7 @@ class JoinedControls(ControlBase):
     Attributes:
         members: the ControlNets of the chain, the first applied first; they stay as they are.
         session: records calls; None does not.
-        reuses: whether a call marked ``REUSE`` takes the output of the call before (fast mode).
+        reuses: whether a call marked ``REUSE`` takes its output from the calls before (fast mode).
         compile_with: arguments of ``torch.compile`` for the networks; None does not compile.
     """
 
@@ -48,7 +50,7 @@ class JoinedControls(ControlBase):
         self._ranges: list[tuple[float, float]] = []
         self._chains: dict[tuple, list[_Member]] = {}
         self._embeddings: dict[int, dict[tuple, torch.Tensor]] = {}
-        self._last: dict[tuple, dict[str, list]] = {}
+        self._last: dict[tuple, tuple[Line, dict[str, list]]] = {}
 
     def pre_run(self, model: Any, percent_to_timestep_function: Callable[[float], float]) -> None:
         super().pre_run(model, percent_to_timestep_function)
@@ -67,17 +69,24 @@ class JoinedControls(ControlBase):
             return previous and previous.get_control(x_noisy, t, cond, batched_number, transformer_options)
         place = (x_noisy.shape, x_noisy.dtype, x_noisy.device, batched_number)
         entry = (place, acting, tuple(transformer_options.get("uuids", ())))  # which conditionings
-        reused = self._last.get(entry) if transformer_options.get(REUSE) and previous is None else None
-        if reused is None:
-            chain = self._chain(place)
-            members = [chain[index] for index in acting]
-            call = (cond, batched_number, transformer_options)
-            embedded = [member.embedded(self._embeddings.setdefault(index, {}), x_noisy, t, *call)
-                        for index, member in zip(acting, members, strict=True)]
-            reused = self._evaluate(members, embedded, acting, x_noisy, t, *call)
-            if self.reuses:
-                self._last[entry] = reused
-        return {name: list(values) for name, values in reused.items()}  # the UNet takes from these lists
+        known = self._last.get(entry)
+        if known is not None and transformer_options.get(REUSE) and previous is None:
+            line, control = known
+            return _with(control, line.at(sigma))
+        chain = self._chain(place)
+        members = [chain[index] for index in acting]
+        call = (cond, batched_number, transformer_options)
+        embedded = [member.embedded(self._embeddings.setdefault(index, {}), x_noisy, t, *call)
+                    for index, member in zip(acting, members, strict=True)]
+        control = self._evaluate(members, embedded, acting, x_noisy, t, *call)
+        tensors = [tensor for values in control.values() for tensor in values if tensor is not None]
+        if self.reuses:
+            if self.session is not None and any(map(self.session.graphs.owns, tensors)):
+                tensors = copies(tensors)
+            line = known[0] if known else Line()
+            line.add(sigma, tensors)
+            self._last[entry] = line, control
+        return _with(control, tensors)
 
     def get_models(self) -> list[ModelPatcher]:
         return [*super().get_models(), *(member.control_model_wrapped for member in self.members)]
@@ -224,6 +233,12 @@ def join(control: ControlBase | None, joined: dict[int, ControlBase | None]) -> 
             result = control.copy().set_previous_controlnet(before)
     joined[id(control)] = result
     return result
+
+
+def _with(control: dict[str, list], tensors: Sequence[torch.Tensor]) -> dict[str, list]:
+    """A control's output with other tensors, in lists of their own: the UNet takes from them."""
+    others = iter(tensors)
+    return {name: [None if value is None else next(others) for value in values] for name, values in control.items()}
 
 
 def is_plain(control: Any) -> TypeGuard[ControlNet]:
