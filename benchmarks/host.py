@@ -122,7 +122,7 @@ def random_text() -> list:
 
 
 class Sampling:
-    """Samples from noise alone by the host's own nodes: dpmpp_2m_sde, karras, always the same seed.
+    """Samples from noise alone by the host's own nodes, always with the same seed.
 
     Args:
         model: whose noise levels they are.
@@ -130,15 +130,17 @@ class Sampling:
         steps: one model call each.
         batch: pictures at once.
         noise: False leaves out the noise of the steps, which the stock sampler computes on the CPU.
+        sampler, scheduler: names of the host's.
     """
 
-    def __init__(self, host: Host, model: Any, size: int, steps: int, batch: int = 1, noise: bool = True):
+    def __init__(self, host: Host, model: Any, size: int, steps: int, batch: int = 1, noise: bool = True,
+                 sampler: str = SAMPLER, scheduler: str = "karras"):
         from comfy.samplers import KSAMPLER
 
         self.host, self.size, self.steps, self.batch = host, size, steps, batch
         self.noise, = host.run("RandomNoise", noise_seed=1)
-        self.sampler, = host.run("KSamplerSelect", sampler_name=SAMPLER)
-        self.sigmas, = host.run("BasicScheduler", model=model, scheduler="karras", steps=steps, denoise=1.0)
+        self.sampler, = host.run("KSamplerSelect", sampler_name=sampler)
+        self.sigmas, = host.run("BasicScheduler", model=model, scheduler=scheduler, steps=steps, denoise=1.0)
         self.latent = {"samples": torch.zeros(batch, 4, size // 8, size // 8)}
         if not noise:
             none = torch.zeros(1, 1, 1, 1, device=model.load_device)

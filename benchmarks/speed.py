@@ -32,7 +32,7 @@ from benchmarks.flops import start_host
 from benchmarks.host import CUDA, Host, Sampling, Times, parsed, parser_of, random_model, setting, take_turns
 from benchmarks.light import Light
 from benchmarks.speed_counts import Counts, computed_tflop, counted, profiled, table
-from benchmarks.speed_graphs import Graph, base_graphs, compared, light_graphs
+from benchmarks.speed_graphs import FEW_STEPS, Graph, base_graphs, compared, few_steps, light_graphs
 from benchmarks.speed_networks import narrow_networks
 
 PROFILED = 6  # steps at most: a profile of a whole picture takes longer than the picture
@@ -136,7 +136,10 @@ def main(given: Sequence[str] | None = None) -> None:
     for batch in options.batches:
         times = take_turns(Sampling(host, model, options.size, options.steps, batch),
                            {name: graph.guider for name, graph in graphs.items()}, options.runs)
-        rows += rows_of(graphs, times, batch)
+        few = {FEW_STEPS: Graph(graphs["Base exact"].guider)}
+        times |= take_turns(few_steps(host, model, options.size, batch),
+                            {name: graph.guider for name, graph in few.items()}, options.runs)
+        rows += rows_of(graphs | few, times, batch)
     described = setting(model, options)
     print(f"\n{described}\n\n{times_table(rows)}", flush=True)
     plain = all_graphs(host, model, nets, options, "off") if CUDA else graphs

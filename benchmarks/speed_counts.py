@@ -25,7 +25,7 @@ from benchmarks.base import conditionings
 from benchmarks.flops import start_host
 from benchmarks.host import Host, Sampling
 from benchmarks.light import Light
-from benchmarks.speed_graphs import BASE, LIGHT, Graph, base_graphs, light_graphs
+from benchmarks.speed_graphs import BASE, LIGHT_STOCK, Graph, base_graphs, light_graphs
 from benchmarks.speed_networks import hollow_networks
 from testing.counting import Dry, StandIn
 
@@ -113,11 +113,11 @@ def computed_tflop(sampling: Sampling, guider: Any) -> float:
 
 
 def table(counts: Mapping[str, Counts]) -> str:
-    """A row a graph; the ratio is to the stock graph of Base, or to Light without *Accelerate*."""
-    lines = ["| Graph | TFLOP a picture | of the first | Launches a call | Recordings played a call | Waits a call |",
+    """A row a graph; the ratio is to the stock graph of Base, or to the one of Light with a T2I-Adapter."""
+    lines = ["| Graph | TFLOP a picture | of the stock graph | Launches a call | Recordings played a call | Waits a call |",
              "|---|---|---|---|---|---|"]
     for name, one in counts.items():
-        first = counts.get(BASE if name.startswith("Base") else LIGHT)
+        first = counts.get(BASE if name.startswith("Base") else LIGHT_STOCK)
         shown = "-" if one.tflop is None else f"{one.tflop:.1f}"
         ratio = "-" if one.tflop is None or first is None or not first.tflop else f"{one.tflop / first.tflop:.3f}"
         lines.append(f"| {name} | {shown} | {ratio} | {one.launches:.0f} | {one.replays:.1f} | {one.waits:.1f} |")

@@ -22,9 +22,19 @@ from unittest import mock
 import torch
 
 from benchmarks import speed_parts as parts
+from benchmarks.base import guided
 from benchmarks.host import CUDA, Sampling, take_turns
 from benchmarks.speed_counts import GRAPHS, counted, profiled
-from benchmarks.speed_graphs import BASE, Graph, base_graphs, compared, light_graphs
+from benchmarks.speed_graphs import (
+    BASE,
+    FEW_STEPS,
+    Graph,
+    accelerated,
+    base_graphs,
+    compared,
+    few_steps,
+    light_graphs,
+)
 from benchmarks.speed_parts import Bench, Row
 from testing.counting import StandIn
 
@@ -58,6 +68,13 @@ def light(bench: Bench, emit: Emit) -> Iterator[Row]:
     yield from whole(bench, emit, graphs, 1, 1 if bench.rehearse else RUNS)
 
 
+def few(bench: Bench, emit: Emit) -> Iterator[Row]:
+    """The few-step preset."""
+    graphs = {FEW_STEPS: Graph(guided(bench.host, accelerated(bench.host, bench.model, "exact"), bench.conds))}
+    sampling = few_steps(bench.host, bench.model, bench.size)
+    yield from whole(bench, emit, graphs, 1, 1 if bench.rehearse else RUNS, sampling)
+
+
 def batches(bench: Bench, emit: Emit) -> Iterator[Row]:
     """Several pictures at once, one counted round each."""
     graphs = {name: graph for name, graph in _graphs(bench).items() if name in BATCHED}
@@ -68,10 +85,11 @@ def batches(bench: Bench, emit: Emit) -> Iterator[Row]:
         yield from whole(bench, emit, graphs, batch, 1)
 
 
-def whole(bench: Bench, emit: Emit, graphs: Mapping[str, Graph], batch: int, runs: int) -> Iterator[Row]:
+def whole(bench: Bench, emit: Emit, graphs: Mapping[str, Graph], batch: int, runs: int,
+          sampling: Sampling | None = None) -> Iterator[Row]:
     """Lets graphs take turns; a row for each sampling, then one a graph."""
-    sampling, warm_up = (Sampling(bench.host, bench.model, bench.size, steps, batch)
-                         for steps in (bench.steps, bench.warm_up))
+    warm_up = sampling or Sampling(bench.host, bench.model, bench.size, bench.warm_up, batch)
+    sampling = sampling or Sampling(bench.host, bench.model, bench.size, bench.steps, batch)
     times = take_turns(sampling, {name: graph.guider for name, graph in graphs.items()}, runs, warm_up,
                        bench.end - RESERVED,
                        lambda number, name, seconds: emit({"round": number, "graph": name, "batch": batch,
@@ -98,10 +116,10 @@ def counts(bench: Bench) -> Iterator[Row]:
 PARTS: dict[str, tuple[Callable[..., Iterator[Row]], float]] = {  # and the seconds below which it does not start
     "machine": (machine, 0), "launches": (parts.launches, 5), "noise": (parts.noise, 10),
     "networks": (parts.networks, 30), "recordings": (parts.recordings, 20), "base": (base, 120), "light": (light, 50),
-    "batches": (batches, 40), "counts": (counts, 40), "vae": (parts.vae, 10), "caption": (parts.caption, 15),
+    "few": (few, 20), "batches": (batches, 40), "counts": (counts, 40), "vae": (parts.vae, 10), "caption": (parts.caption, 15),
     "rates": (parts.rates, 15), "compiled": (parts.compiled, 40)}
 """By worth: what comes last is lost first."""
-WHOLE = {"base", "light", "batches"}
+WHOLE = {"base", "light", "few", "batches"}
 
 
 def run(bench: Bench, path: Path, names: tuple[str, ...] = tuple(PARTS)) -> list[Row]:

@@ -10,11 +10,13 @@ import torch
 
 from benchmarks.base import guided
 from benchmarks.base import stock as stock_base
-from benchmarks.host import CFG, Host
+from benchmarks.host import CFG, Host, Sampling
 from benchmarks.light import Light
 from camouflage.method.shortcuts import FAST
 
 BASE, LIGHT = "Base, stock nested DualCFG", "Light without Accelerate"
+LIGHT_STOCK = "Light, stock CFG and T2I-Adapter"
+FEW_STEPS = "Base exact, 8 steps of ddim"
 ALL_OFF = {"reuse_scene": False, "reuse_deep": False, "negative_until": 1.0, "identity_until": 1.0}
 PARTS = {name: getattr(FAST, name) for name in ALL_OFF}
 USED = tuple(name for name in ALL_OFF if PARTS[name] != ALL_OFF[name])
@@ -74,6 +76,11 @@ def light_graphs(host: Host, model: Any, light: Light, recordings: str = "auto",
     return {**{f"Light, stock CFG {name}": Graph(cfg(model, conds)) for name, conds in stock.items() if conds},
             **{f"Light {name}": Graph(cfg(one, light.steered), None if name == "without Accelerate" else LIGHT)
                for name, one in modes(host, light.prompted, recordings, parts).items()}}
+
+
+def few_steps(host: Host, model: Any, size: int, batch: int = 1) -> Sampling:
+    """As the workflow camouflage_base_few_steps samples. Its LoRA becomes part of the weights, and takes no time."""
+    return Sampling(host, model, size, 8, batch, sampler="ddim", scheduler="sgm_uniform")
 
 
 def compared(name: str, graphs: Mapping[str, Graph], latents: Mapping[str, torch.Tensor | None]) -> dict[str, Any]:

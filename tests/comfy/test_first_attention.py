@@ -8,7 +8,7 @@ import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from in_host import SIZE, pictures
+from in_host import SIZE, Attended, Calls, pictures
 
 STEPS, SAMPLER = 3, "dpmpp_2m_sde"
 
@@ -16,21 +16,6 @@ STEPS, SAMPLER = 3, "dpmpp_2m_sde"
 @pytest.fixture(scope="module")
 def first_attention(host):
     return host.module("camouflage.comfy.acceleration.first_attention")
-
-
-class Batches:
-    """How many pictures each call of a network's first self-attention has."""
-
-    def __init__(self, network):
-        self.attention = network.input_blocks[1][1].transformer_blocks[0].attn1
-
-    def __enter__(self) -> list[int]:
-        seen: list[int] = []
-        self.handle = self.attention.register_forward_hook(lambda _, inputs, result: seen.append(len(result)))
-        return seen
-
-    def __exit__(self, *_):
-        self.handle.remove()
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +42,7 @@ def test_the_view_of_a_unet_is_the_unet(sd, first_attention, copies):
         theirs = unet(*arguments)
         for share, batch in ((1, len(latents)), (copies, photos)):
             first.batch.copies = share
-            with Batches(unet) as seen:
+            with Attended(unet) as seen:
                 assert torch.equal(first.network(*arguments), theirs)
             assert seen == [batch]
     first.batch.copies = copies
@@ -74,7 +59,7 @@ def test_the_view_of_a_controlnet_is_the_controlnet(sd, first_attention):
             "context": torch.cat([sd.positive[0][0], sd.negative[0][0]])}
     theirs = net(**call)
     first.batch.copies = 2
-    with Batches(net) as seen:
+    with Attended(net) as seen:
         ours = first.network(**call)
     assert seen == [1]
     for name, values in theirs.items():
@@ -95,11 +80,16 @@ def test_a_network_that_begins_otherwise_stays_itself(sd, first_attention):
             assert stays()
         finally:
             del part.forward
+    with Calls(block.attn1.to_q):  # another pack looks at what it computes
+        assert stays()
     block.disable_self_attn = True
     try:
         assert stays()
     finally:
         block.disable_self_attn = False
+    with Calls(unet.input_blocks[1]) as seen, torch.inference_mode():
+        first_attention.FirstAttention(unet).network(torch.zeros(1, 4, 8, 8), torch.zeros(1), sd.empty[0][0])
+    assert seen.count == 1, "hooks around it stay"
     nothing = SimpleNamespace(input_blocks=[[torch.nn.Linear(2, 2)]])
     assert first_attention.FirstAttention(nothing).network is nothing
 
@@ -116,7 +106,7 @@ def test_nothing_is_shared_where_something_else_tells_the_parts_apart(sd, first_
 # --- In a sampling ----------------------------------------------------------------------------------------------------
 
 def _seen(sd, sample, guider, **options) -> tuple[torch.Tensor, list[int], list[int]]:
-    with Batches(sd.model.model.diffusion_model) as unet, Batches(sd.nets["depth"].control_model) as net:
+    with Attended(sd.model.model.diffusion_model) as unet, Attended(sd.nets["depth"].control_model) as net:
         result = sample(guider, steps=STEPS, sampler=SAMPLER, **options)
     return result, unet, net
 

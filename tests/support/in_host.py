@@ -6,6 +6,7 @@ import hashlib
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -66,6 +67,29 @@ class Calls:
 
     def __exit__(self, *_: object) -> None:
         self.handle.remove()
+
+
+class Attended:
+    """How many pictures each call of the first self-attention of networks has, while it is entered."""
+
+    def __init__(self, *networks: Any):
+        self.modules = [network.input_blocks[1][1].transformer_blocks[0].attn1 for network in networks]
+        self.seen: list[int] = []
+
+    def __enter__(self) -> list[int]:
+        kind = type(self.modules[0])
+        forward = self.forward = kind.forward
+
+        def counted(attention: torch.nn.Module, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+            if any(attention is module for module in self.modules):
+                self.seen.append(len(x))
+            return forward(attention, x, *args, **kwargs)
+
+        kind.forward = counted  # not a hook, with which nothing would be shared
+        return self.seen
+
+    def __exit__(self, *_: object) -> None:
+        type(self.modules[0]).forward = self.forward
 
 
 def spoil(path: Path, content: bytes) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from comfy.ldm.modules.attention import BasicTransformerBlock, CrossAttention, SpatialTransformer
-from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, ResBlock, TimestepEmbedSequential
+from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, ResBlock
 
 from .views import view
 
@@ -42,11 +42,11 @@ class FirstAttention:
         blocks = list(network.input_blocks)
         self._place = _place(blocks)
         if self._place is not None:
-            *before, layer = blocks[self._place]
-            first, *others = layer.transformer_blocks
+            block = blocks[self._place]
+            first, *others = block[-1].transformer_blocks
             first = view(first, attn1=_Once(first.attn1, self.batch))
-            layer = view(layer, transformer_blocks=torch.nn.ModuleList([first, *others]))
-            blocks[self._place] = TimestepEmbedSequential(*before, layer)
+            last = view(block[-1], transformer_blocks=torch.nn.ModuleList([first, *others]))
+            blocks[self._place] = view(block, **{str(len(block) - 1): last})
             self.network = view(network, input_blocks=torch.nn.ModuleList(blocks))
 
     def copies(self, conditionings: int, controls: dict[str, list] | None, y: torch.Tensor | None) -> int:
@@ -69,8 +69,10 @@ def _place(blocks: list) -> int | None:
         for layer in block:
             if _is(layer, SpatialTransformer):
                 first = layer.transformer_blocks[0]
-                known = _is(first, BasicTransformerBlock) and _is(first.attn1, CrossAttention)
-                return place if known and layer is block[-1] and not (first.disable_self_attn or first.ff_in) else None
+                known = (_is(first, BasicTransformerBlock) and _is(first.attn1, CrossAttention)
+                         and not first.disable_self_attn and not first.ff_in and layer is block[-1])
+                hooked = known and any(part._forward_hooks or part._forward_pre_hooks for part in first.attn1.modules())
+                return place if known and not hooked else None
             if not isinstance(layer, (ResBlock, torch.nn.Conv2d, Downsample)):
                 return None
     return None
