@@ -87,8 +87,10 @@ def test_a_network_that_begins_otherwise_stays_itself(sd, first_attention):
         assert stays()
     finally:
         block.disable_self_attn = False
-    with Calls(unet.input_blocks[1]) as seen, torch.inference_mode():
-        first_attention.FirstAttention(unet).network(torch.zeros(1, 4, 8, 8), torch.zeros(1), sd.empty[0][0])
+    net = sd.nets["depth"].control_model
+    with Calls(net.input_blocks[1]) as seen, torch.inference_mode():
+        first_attention.FirstAttention(net).network(torch.zeros(1, 4, 8, 8), torch.zeros(1, 3, 64, 64), torch.zeros(1),
+                                                    sd.empty[0][0])
     assert seen.count == 1, "hooks around it stay"
     nothing = SimpleNamespace(input_blocks=[[torch.nn.Linear(2, 2)]])
     assert first_attention.FirstAttention(nothing).network is nothing
