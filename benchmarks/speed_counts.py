@@ -114,7 +114,7 @@ def computed_tflop(sampling: Sampling, guider: Any) -> float:
 
 def table(counts: Mapping[str, Counts]) -> str:
     """A row a graph; the ratio is to the stock graph of Base, or to the one of Light with a T2I-Adapter."""
-    lines = ["| Graph | TFLOP a picture | of the stock graph | Launches a call | Recordings played a call | Waits a call |",
+    lines = ["| Graph | TFLOP a picture | of stock | Launches a call | Recordings played a call | Waits a call |",
              "|---|---|---|---|---|---|"]
     for name, one in counts.items():
         first = counts.get(BASE if name.startswith("Base") else LIGHT_STOCK)

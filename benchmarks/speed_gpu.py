@@ -116,8 +116,8 @@ def counts(bench: Bench) -> Iterator[Row]:
 PARTS: dict[str, tuple[Callable[..., Iterator[Row]], float]] = {  # and the seconds below which it does not start
     "machine": (machine, 0), "launches": (parts.launches, 5), "noise": (parts.noise, 10),
     "networks": (parts.networks, 30), "recordings": (parts.recordings, 20), "base": (base, 120), "light": (light, 50),
-    "few": (few, 20), "batches": (batches, 40), "counts": (counts, 40), "vae": (parts.vae, 10), "caption": (parts.caption, 15),
-    "rates": (parts.rates, 15), "compiled": (parts.compiled, 40)}
+    "few": (few, 20), "batches": (batches, 40), "counts": (counts, 40), "vae": (parts.vae, 10),
+    "caption": (parts.caption, 15), "rates": (parts.rates, 15), "compiled": (parts.compiled, 40)}
 """By worth: what comes last is lost first."""
 WHOLE = {"base", "light", "few", "batches"}
 
