@@ -6,7 +6,7 @@ import contextlib
 import signal
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +22,7 @@ from benchmarks.light import CONTEXT, Light
 from benchmarks.speed_counts import GRAPHS
 from benchmarks.speed_graphs import accelerated
 from benchmarks.speed_networks import narrow_networks
-from testing.counting import StandIn
+from testing.counting import StandIn, tensors_in
 
 Row = dict[str, Any]
 KERNELS = 1000
@@ -225,7 +225,7 @@ def recorded(bench: Bench, plain: Callable[[], Any], played: Callable[[], Any], 
     played()
     row |= {"record_seconds": now() - started, "memory_gb": (_reserved() - before) / 1e9, "replay": bench.timed(played)}
     changes.copy_(torch.rand_like(changes))
-    pairs = list(zip(_flat(plain()), _flat(played()), strict=True))
+    pairs = list(zip(tensors_in(plain()), tensors_in(played()), strict=True))
     return {**row, "equal": all(torch.equal(one, other) for one, other in pairs), "tensors": len(pairs)}
 
 
@@ -344,10 +344,3 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 def _reserved() -> int:
     return torch.cuda.memory_reserved() if CUDA else 0
-
-
-def _flat(outputs: Any) -> Sequence[torch.Tensor]:
-    if isinstance(outputs, torch.Tensor):
-        return [outputs]
-    parts = outputs.values() if isinstance(outputs, dict) else outputs or ()
-    return [tensor for part in parts for tensor in _flat(part)]

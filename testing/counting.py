@@ -37,7 +37,7 @@ class StandIn:
             raise RuntimeError("operation not permitted when stream is capturing")
         self.recorded += 1
         outputs = self._played(function)
-        self._outputs.append([weakref.ref(tensor) for tensor in _tensors(outputs)])
+        self._outputs.append([weakref.ref(tensor) for tensor in tensors_in(outputs)])
         later = len(self._outputs)
 
         def replay() -> None:
@@ -195,12 +195,13 @@ def _flops(func: Any, args: tuple, kwargs: dict, result: Any) -> int:
     return flop_registry[packet](*args, **kwargs, out_val=result) if packet in flop_registry else 0
 
 
-def _tensors(outputs: Any) -> Iterator[torch.Tensor]:
+def tensors_in(outputs: Any) -> Iterator[torch.Tensor]:
+    """The tensors in nested dicts, lists and tuples."""
     if isinstance(outputs, torch.Tensor):
         yield outputs
     elif outputs is not None:
         for part in outputs.values() if isinstance(outputs, dict) else outputs:
-            yield from _tensors(part)
+            yield from tensors_in(part)
 
 
 def _fill(places: Any, values: Any) -> None:

@@ -98,11 +98,12 @@ def test_a_network_that_begins_otherwise_stays_itself(sd, first_attention):
 
 def test_nothing_is_shared_where_something_else_tells_the_parts_apart(sd, first_attention):
     first = first_attention.FirstAttention(sd.model.model.diffusion_model)
-    value = torch.zeros(1)
-    assert first.copies(2, None, None) == first.copies(2, {"output": [value]}, None) == 2
-    assert first.copies(2, {"input": [value, None]}, None) == 2, "added behind the first text"
-    assert first.copies(2, {"input": [None, value]}, None) == 1
-    assert first.copies(2, None, value) == 1
+    same, value = {"camouflage_same_latents": True}, torch.zeros(1)
+    assert first.copies(same, 2, None) == first.copies(same, 2, None, {"output": [value]}) == 2
+    assert first.copies(same, 2, None, {"input": [value, None]}) == 2, "added behind the first text"
+    assert first.copies(same, 2, None, {"input": [None, value]}) == 1
+    assert first.copies(same, 2, value) == 1
+    assert first.copies({}, 2, None) == 1, "nobody says that they are the same"
 
 
 # --- In a sampling ----------------------------------------------------------------------------------------------------

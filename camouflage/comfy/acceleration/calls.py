@@ -9,7 +9,7 @@ import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.patcher_extension import WrappersMP, get_all_wrappers
 
-from ..transformer_options import GIVEN, IDENTITY_BRANCH, REUSE, SAME_LATENTS, SIGMA
+from ..transformer_options import GIVEN, IDENTITY_BRANCH, REUSE, SIGMA
 from .deep_features import DeepFeatures
 from .first_attention import FirstAttention
 from .foreseen import Line
@@ -53,7 +53,7 @@ class UnetCalls:
             return executor(x, timesteps, context, y, control, options, **kwargs)
         decides, named = read
         conditionings = options.get("cond_or_uncond", ())
-        copies = self.first.copies(len(conditionings), control, y) if options.get(SAME_LATENTS) else 1
+        copies = self.first.copies(options, len(conditionings), y, control)
         branch = (tuple(conditionings), options.get(IDENTITY_BRANCH), decides)
         entry = (branch, x.shape, tuple(options.get("uuids", ())))  # which conditionings
         level, line = options.get(SIGMA), self._features.get(entry)
@@ -89,8 +89,7 @@ class UnetCalls:
         return self._kept(result)
 
     def _kept(self, tensor: torch.Tensor) -> torch.Tensor:
-        """What stays when a recording is played again."""
-        return tensor.clone() if self.session is not None and self.session.graphs.owns(tensor) else tensor
+        return tensor if self.session is None else self.session.graphs.kept([tensor])[0]
 
 
 class _Inputs:

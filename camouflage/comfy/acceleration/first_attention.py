@@ -3,7 +3,8 @@
 The host evaluates positive and negative as one batch. Until the first attention to a text both are the same latent at
 the same noise level, so the self-attention before it, over all positions of the picture, gives the same numbers twice.
 At 768 x 768 px that is 5 % of a pass of SD 1.5's UNet and 15 % of one of a ControlNet. The convolutions before it are
-left alone: on a CPU those of one small picture are added up in another order than those of two.
+left alone: on a CPU those of one small picture are added up in another order than those of two. With several threads
+the CPU may also round equal pictures of one batch differently; then this is the rounding of the first.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 from comfy.ldm.modules.attention import BasicTransformerBlock, CrossAttention, SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, ResBlock
 
+from ..transformer_options import SAME_LATENTS
 from .views import view
 
 
@@ -49,15 +51,17 @@ class FirstAttention:
             blocks[self._place] = view(block, **{str(len(block) - 1): last})
             self.network = view(network, input_blocks=torch.nn.ModuleList(blocks))
 
-    def copies(self, conditionings: int, controls: dict[str, list] | None, y: torch.Tensor | None) -> int:
+    def copies(self, options: dict, conditionings: int, y: torch.Tensor | None,
+               controls: dict[str, list] | None = None) -> int:
         """How many parts of a call's batch are equal until the first text.
 
         Args:
-            conditionings: how often the batch has the same latents.
-            controls: what is added to a UNet's blocks; the host takes from the end of each list.
+            options: the call's transformer options.
+            conditionings: of the call.
             y: what else decides the embedding of the noise level, one for each picture.
+            controls: what is added to a UNet's blocks; the host takes from the end of each list.
         """
-        if self._place is None or y is not None:
+        if y is not None or not options.get(SAME_LATENTS):
             return 1
         added = (controls or {}).get("input", [])[-self._place:] if self._place else []
         return 1 if any(value is not None for value in added) else conditionings

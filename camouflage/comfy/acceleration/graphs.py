@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import comfy.model_management as mm
 import torch
 
-from .together import fill
+from .together import copies, fill
 
 Function = Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor]], Any]
 _LARGEST = 64  # recordings of a model; more means that keys never come back
@@ -134,12 +134,16 @@ class Graphs:
             say_once(f"a call could not be recorded ({type(error).__name__}: {error})")
             return function(changing, constant)
         self._recordings[key] = recording
-        self._owned.update({id(tensor): tensor for tensor in _tensors(recording.outputs)})
+        self._owned.update({id(tensor): tensor for tensor in tensors_in(recording.outputs)})
         return recording.outputs
 
     def owns(self, tensor: torch.Tensor) -> bool:
         """Whether a tensor is the output of a recording, which stays where it is."""
         return self._owned.get(id(tensor)) is tensor
+
+    def kept(self, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+        """The tensors, or copies if recordings own them, which write over them."""
+        return copies(tensors) if any(map(self.owns, tensors)) else tensors
 
     def end(self) -> None:
         """At the end of a sampling: lets go of its constants, so that the next one's are copied whatever they are."""
@@ -225,8 +229,9 @@ def _form(tensor: torch.Tensor) -> tuple:
     return tensor.shape, tensor.dtype, tensor.device, tensor.stride()
 
 
-def _tensors(outputs: Any) -> list[torch.Tensor]:
+def tensors_in(outputs: Any) -> list[torch.Tensor]:
+    """The tensors in nested dicts, lists and tuples."""
     if isinstance(outputs, torch.Tensor):
         return [outputs]
     parts = outputs.values() if isinstance(outputs, dict) else outputs if isinstance(outputs, (list, tuple)) else ()
-    return [tensor for part in parts for tensor in _tensors(part)]
+    return [tensor for part in parts for tensor in tensors_in(part)]

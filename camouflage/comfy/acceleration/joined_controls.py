@@ -17,11 +17,10 @@ from comfy.controlnet import ControlBase, ControlNet, StrengthType
 from comfy.model_patcher import ModelPatcher
 
 from ..light_adapter import LightControl
-from ..transformer_options import REUSE, SAME_LATENTS, noise_level
+from ..transformer_options import REUSE, noise_level
 from .first_attention import FirstAttention
 from .foreseen import Line
-from .graphs import Session
-from .together import copies
+from .graphs import Session, tensors_in
 from .views import view
 
 _ATTRIBUTES = {*vars(ControlNet()), "control_model_wrapped"}
@@ -79,10 +78,10 @@ class JoinedControls(ControlBase):
         embedded = [member.embedded(self._embeddings.setdefault(index, {}), x_noisy, t, *call)
                     for index, member in zip(acting, members, strict=True)]
         control = self._evaluate(members, embedded, acting, x_noisy, t, *call)
-        tensors = [tensor for values in control.values() for tensor in values if tensor is not None]
+        tensors = tensors_in(control)
         if self.reuses:
-            if self.session is not None and any(map(self.session.graphs.owns, tensors)):
-                tensors = copies(tensors)
+            if self.session is not None:
+                tensors = self.session.graphs.kept(tensors)
             line = known[0] if known else Line()
             line.add(sigma, tensors)
             self._last[entry] = line, control
@@ -109,26 +108,25 @@ class JoinedControls(ControlBase):
                   x: torch.Tensor, t: torch.Tensor, cond: dict, batched_number: int, options: dict) -> dict[str, list]:
         """The chain's output, by the host's own code."""
         texts = [name for name in _TEXTS if isinstance(cond.get(name), torch.Tensor)]
-        copies = [member.first.copies(batched_number, None, cond.get("y")) if options.get(SAME_LATENTS) else 1
-                  for member in members]
+        copies = members[0].first.copies(options, batched_number, cond.get("y"))
 
         def function(changing: Sequence[torch.Tensor], constant: Sequence[torch.Tensor]) -> dict[str, list]:
             control = self.previous_controlnet
-            for member, embedding, shared in zip(members, constant, copies, strict=True):
-                member.block.embedding, member.first.batch.copies = embedding, shared
+            for member, embedding in zip(members, constant, strict=True):
+                member.block.embedding, member.first.batch.copies = embedding, copies
                 control = member.control.set_previous_controlnet(control)
             given = {**cond, **dict(zip(texts, changing[2:], strict=True))}
             try:
                 return control.get_control(changing[0], changing[1], given, batched_number, options)
             finally:
                 for member in members:
-                    member.block.embedding, member.first.batch.copies = None, 1
+                    member.block.embedding = None
 
         changing = [x, t, *(cond[name] for name in texts)]
         if self.session is None or self.previous_controlnet is not None:
             return function(changing, embedded)
         sampling = self._model.model_sampling
-        key = (tuple(member.control.strength for member in members), tuple(copies), tuple(texts), sampling)
+        key = (tuple(member.control.strength for member in members), copies, tuple(texts), sampling)
         networks = [self.members[index].control_model for index in acting]
         return self.session.run([*networks, sampling], ("controls", batched_number), key, changing, embedded, function)
 
