@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import itertools
 import os
@@ -52,6 +53,12 @@ def whole(path: Path) -> Iterator[Path]:
         os.chmod(temporary, 0o644)
         to_disk(temporary)
         os.replace(temporary, path)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Removes what processes that were killed left of :func:`whole` for ``path``. Nobody else may be writing it."""
+    for abandoned in path.parent.glob(f".{glob.escape(path.name)}-*"):
+        abandoned.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -20,8 +20,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from camouflage.batch.server import ComfyServer
 from camouflage.commands.launch import make_parser
-from camouflage.commands.server import ComfyServer
 from camouflage.errors import CamouflageError
 from camouflage.files import ROOT
 from camouflage.weights import REGISTRY, Weight, needed_by

@@ -22,7 +22,7 @@ import sampled
 from in_host import enter_host, host_folder
 
 if TYPE_CHECKING:
-    from camouflage.commands.server import ComfyServer
+    from camouflage.batch.server import ComfyServer
 
 ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
@@ -152,7 +152,7 @@ def server(comfyui: Path, miniature_models: Path) -> Iterator[ComfyServer]:
 
     The stock samplers send a preview of every step: whatever is tested here must not leak by one.
     """
-    from camouflage.commands.server import ComfyServer
+    from camouflage.batch.server import ComfyServer
 
     with ComfyServer(comfyui, models=[miniature_models], packs={"my.CAMOUFLaGE-1 (copy)": ROOT},
                      arguments=["--preview-method", "latent2rgb"]) as running:

@@ -21,11 +21,13 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
+from ..batch.server import ComfyError, ComfyServer, NodeFailed, Progress
 from ..comfy.in_process import accelerator
-from ..comfy.installed import default_comfyui, describe_missing, missing
+from ..comfy.installed import default_comfyui
 from ..errors import CamouflageError
 from ..files import first_free
 from ..photos import Unreadable, decode
+from .choosing import automatic, demand_weights, light_or_public
 from .contact_sheet import contact_sheet
 from .environments import cache_folder
 from .pipelines import (
@@ -41,10 +43,8 @@ from .pipelines import (
     before_the_policy,
     verdicts,
 )
-from .server import ComfyError, ComfyServer, NodeFailed, Progress
 
 MINIATURE = {"size": 256, "steps": 4}  # what a CPU does in half a minute; pictures are meaningless at any size
-TRAINED = ("light adapter", "image prompt (trained)")
 UNTRAINED = ("This was a check of the wiring. The miniature weights are untrained random numbers, so what they paint "
              "is noise, not a result: no photograph, and no face in it. There is nothing to compare then, and the "
              "policy covers the place. `python run.py demo` without --check-wiring shows what the pack does.")
@@ -82,30 +82,15 @@ def choose(options: Namespace, comfyui: Path) -> tuple[list[str], str]:
     if options.weights == "miniature":  # these networks paint no face: show the verification on the photo as well
         names = {*CHOICES["all" if asked == "auto" else asked], "redact"}
     elif asked == "auto":
-        name, told = best(comfyui)
+        name, told = automatic(comfyui)
         names = {name}
     else:
         names = {*CHOICES[asked]}
-        if "light" in names and missing(comfyui, roles=TRAINED):
-            names = names - {"light"} | {"light_public"}
-            told = "Light's trained files are not there, so its public variant ran: attributes kept nobody apart."
-        absent = [weight for name in PIPELINES if name in names for weight in missing(comfyui, pipeline=name)]
-        if absent:
-            raise CamouflageError(describe_missing(list(dict.fromkeys(absent)), comfyui))
+        if "light" in names:
+            light, told = light_or_public(comfyui)
+            names = names - {"light"} | {light}
+        demand_weights([name for name in PIPELINES if name in names], comfyui)
     return [name for name in PIPELINES if name in names], told
-
-
-def best(comfyui: Path) -> tuple[str, str]:
-    """The pipeline that shows most with what is there, and what would show more."""
-    ready = [name for name in ("base", "light") if not missing(comfyui, name)]
-    if ready and accelerator():
-        return ready[0], ""
-    if ready:
-        return "redact", (f"{PIPELINES[ready[0]].title} replaces the persons by others. Its weights are there, but no "
-                          f"GPU: python run.py demo --pipeline {ready[0]} runs it on the CPU, which takes long.")
-    return "redact", ("With a GPU and real weights the demo replaces the persons by others. python run.py demo "
-                      f"--pipeline base lists the {len(missing(comfyui, 'base'))} files to download, and where to put "
-                      "them.")
 
 
 def set_input(prompt: dict[str, Any], kind: str, name: str, value: object) -> None:

@@ -20,19 +20,19 @@ from types import FrameType
 from ..errors import CamouflageError
 from ..verification.names import RECOGNISERS
 from . import arguments as kinds
-from . import environments, train
+from . import environments, runs, train
 
-GROUPS = {"demo": "base", "calibrate": "base", "train": "train", "test": "test"}
-"""The environment of each command, see :data:`environments.REQUIREMENTS`."""
 HANDED_OVER = "CAMOUFLAGE_HANDED_OVER"  # to which environment, for the process that is started in it
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="run.py", description="CAMOUFLaGE: see it work, calibrate its check, train "
-                                     "what it needs, or test it. Each command makes its own environment in a cache "
-                                     "folder (CAMOUFLAGE_CACHE moves it).")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="demo|calibrate|train|test")
+    parser = argparse.ArgumentParser(prog="run.py", description="CAMOUFLaGE: anonymize pictures, see it work, "
+                                     "calibrate its check, train what it needs, or test it. Each command makes its own "
+                                     "environment in a cache folder (CAMOUFLAGE_CACHE moves it).")
+    commands = parser.add_subparsers(dest="command", required=True,
+                                     metavar="anonymize|review|demo|calibrate|train|test")
+    runs.add_commands(commands)
     demo = commands.add_parser("demo", allow_abbrev=False, help="anonymize a photo in a real ComfyUI",
                                description="Send a photo through a shipped workflow in a real ComfyUI, print a verdict "
                                "for every person, and write the original, what the pipeline saw in it, the anonymized "
@@ -100,15 +100,24 @@ def check(options: argparse.Namespace) -> None:
     if options.command == "calibrate" and not options.folder.is_dir():
         raise CamouflageError(f"There is no folder {options.folder}. Name one that has a sub-folder with photos for "
                               "every person.")
+    if options.command in ("anonymize", "review"):
+        runs.check(options)
     if options.command == "train":
         train.check(options)
+
+
+def group(options: argparse.Namespace) -> str:
+    """The environment of a command, see :data:`environments.REQUIREMENTS`."""
+    if options.command in ("anonymize", "review"):
+        return runs.group(options)
+    return {"train": "train", "test": "test"}.get(options.command, "base")
 
 
 def run(options: argparse.Namespace) -> int:
     """Run a command in its environment, which is built if need be."""
     check(options)
     # Whoever has started several processes has chosen their Python, too.
-    cache, host, venv = environments.prepare(options.comfyui, None if train.launched() else GROUPS[options.command])
+    cache, host, venv = environments.prepare(options.comfyui, None if train.launched() else group(options))
     # Processes that are started from here on find the same host, wherever they lie and run.
     os.environ.update(CAMOUFLAGE_CACHE=str(cache), COMFYUI_PATH=str(host), CAMOUFLAGE_COMFYUI=str(host))
     came_from = os.environ.pop(HANDED_OVER, None)

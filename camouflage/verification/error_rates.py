@@ -128,16 +128,22 @@ class Pairs:
 
 def _rate(wrong: np.ndarray, resampled: np.ndarray, totals: np.ndarray, enough: bool) -> ErrorRate:
     """An error rate, and where there are enough persons its interval, from each resample's wrong pairs, and all."""
-    from scipy.stats import beta
-
     count, total = int(np.count_nonzero(wrong)), len(wrong)
     if not enough:
         return ErrorRate(count, total)
     there = totals > 0
     low, high = np.quantile(resampled[there] / totals[there], (0.025, 0.975))
+    least, most = clopper_pearson(count, total)
+    return ErrorRate(count, total, (float(min(low, least)), float(max(high, most))))
+
+
+def clopper_pearson(count: int, total: int) -> tuple[float, float]:
+    """The 95 % interval of Clopper and Pearson for ``count`` of ``total`` independent cases, at least 1; 0..1."""
+    from scipy.stats import beta
+
     least = beta.ppf(0.025, count, total - count + 1) if count else 0.0
     most = beta.ppf(0.975, count + 1, total - count) if count < total else 1.0
-    return ErrorRate(count, total, (float(min(low, least)), float(max(high, most))))
+    return float(least), float(most)
 
 
 def pair_distances(recogniser: Recogniser, embeddings: np.ndarray, persons: Sequence[int]) -> Pairs:

@@ -20,7 +20,7 @@ from urllib.parse import quote
 import pytest
 from comfy_cli.workflow_to_api import convert_ui_to_api
 
-from camouflage.commands.server import ComfyServer
+from camouflage.batch.server import ComfyServer
 from sampled import everything, sampled
 from testing import frontend as newer_frontend
 

@@ -15,6 +15,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
+from camouflage.batch.server import NodeFailed
 from camouflage.commands import demo, launch
 from camouflage.commands.contact_sheet import contact_sheet
 from camouflage.commands.pipelines import (
@@ -27,7 +28,6 @@ from camouflage.commands.pipelines import (
     persons,
     verdicts,
 )
-from camouflage.commands.server import NodeFailed
 from camouflage.files import ROOT
 from sampled import everything
 

@@ -22,7 +22,7 @@ ABOVE = {"nodes": {*LAYERS[:5], "nodes"}, "": {"comfy", "nodes", "commands"}}
 BARE = ("commands/launch.py", "commands/environments.py", "commands/arguments.py", "commands/train.py",
         "training/config.py", "verification/names.py", "errors.py", "files.py")
 """What `run.py --help` imports, with any Python."""
-PATHS = {"run.py", "camouflage/comfy/in_process.py", "camouflage/commands/serve.py"}
+PATHS = {"run.py", "camouflage/comfy/in_process.py", "camouflage/batch/serve.py"}
 """Who touches sys.path: run.py for our own folder, in_process for ComfyUI's, serve as `python main.py` does."""
 
 LIBRARY = sorted((ROOT / "camouflage").rglob("*.py"))
@@ -156,7 +156,7 @@ enter(cpu=True)
 import importlib, inspect, pkgutil
 import camouflage
 for found in pkgutil.walk_packages(camouflage.__path__, "camouflage."):
-    if found.name not in ("camouflage.commands.serve",):
+    if found.name not in ("camouflage.batch.serve",):
         importlib.import_module(found.name)
 import nodes
 assert "LoadImage" in nodes.NODE_CLASS_MAPPINGS, "ComfyUI's own `nodes` must win"

@@ -13,7 +13,7 @@ import pytest
 from comfy_cli.workflow_to_api import convert_ui_to_api
 from PIL import Image
 
-from camouflage.commands.server import Interrupted, NodeFailed, PromptRefused
+from camouflage.batch.server import Interrupted, NodeFailed, PromptRefused
 from served import change, pictures
 from shipped import texts
 

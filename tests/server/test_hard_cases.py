@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import hard_cases
-from camouflage.commands.server import NodeFailed
+from camouflage.batch.server import NodeFailed
 from hard_cases import Case
 from pasted import covered
 from sampled import everything, sampled

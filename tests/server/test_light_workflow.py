@@ -186,7 +186,7 @@ def test_a_start_from_the_photo_is_verified_like_everything_else(server, prompt)
 
 
 def test_malformed_edits_are_explained(server, prompt):
-    from camouflage.commands.server import NodeFailed
+    from camouflage.batch.server import NodeFailed
 
     api = prompt("one")
     change(api, "CamouflageEditAttributes", edits='{"persons": {"all": {"Smilling": 0.5}}}')

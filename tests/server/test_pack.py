@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from camouflage.commands.server import ComfyServer, NodeFailed
+from camouflage.batch.server import ComfyServer, NodeFailed
 from node_ids import NODE_IDS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,7 +96,7 @@ def test_the_server_dies_with_its_parent(comfyui, tmp_path):
     script = f"""
 import sys, time, pathlib
 sys.path.insert(0, {str(ROOT)!r})
-from camouflage.commands.server import ComfyServer
+from camouflage.batch.server import ComfyServer
 server = ComfyServer(pathlib.Path({str(comfyui)!r}), pathlib.Path({str(tmp_path / 'run')!r}))
 server.start()
 print(server.address, flush=True)

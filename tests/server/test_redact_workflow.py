@@ -9,7 +9,7 @@ import pytest
 import skimage.data
 
 import photos
-from camouflage.commands.server import NodeFailed
+from camouflage.batch.server import NodeFailed
 from served import change, pictures
 from shipped import files, holds, queueable, texts, upload, workflow
 

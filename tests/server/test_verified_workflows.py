@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import skimage.data
 
-from camouflage.commands.server import NodeFailed
+from camouflage.batch.server import NodeFailed
 from sampled import everything
 from saved import traces
 from served import change

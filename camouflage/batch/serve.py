@@ -1,6 +1,6 @@
 """Run ComfyUI's main.py, but never longer than the process that started it.
 
-    python camouflage/commands/serve.py [--remove FOLDER] MAIN_PY arguments...
+    python camouflage/batch/serve.py [--remove FOLDER] MAIN_PY arguments...
 
 A server that outlives a crashed or killed parent keeps its port, its memory and the user's photo. The parent holds
 the other end of this process's standard input; when it is gone, for whatever reason and on whatever system, reading

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from camouflage.batch.server import ComfyServer, ServerDied, place_pack
 from camouflage.comfy import installed
 from camouflage.commands import client, demo
 from camouflage.commands.contact_sheet import contact_sheet
-from camouflage.commands.server import ComfyServer, ServerDied, place_pack
 from camouflage.errors import CamouflageError
 from camouflage.files import ROOT
 
@@ -119,7 +119,7 @@ def test_the_server_and_its_files_do_not_outlive_a_killed_parent(stand_in: Path)
 def start_parent(stand_in: Path) -> tuple[subprocess.Popen[str], int, Path]:
     """A process that holds a server: itself, the server's process and its folder."""
     code = (f"import sys, time; sys.path.append({str(ROOT)!r})\nfrom pathlib import Path\n"
-            "from camouflage.commands.server import ComfyServer\n"
+            "from camouflage.batch.server import ComfyServer\n"
             f"with ComfyServer(Path({str(stand_in)!r})) as server:\n"
             "    print(server.get('/system_stats')['pid'], server.run_folder, flush=True); time.sleep(60)")
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

@@ -2,7 +2,7 @@
 
 The demo command and the server tests drive ComfyUI the way a user's browser does, with the pack in ``custom_nodes``.
 Every server gets a base folder of its own, so that no user's settings, inputs or outputs are touched, and none
-outlives the process that started it (``camouflage/commands/serve.py``).
+outlives the process that started it (``camouflage/batch/serve.py``).
 """
 
 from __future__ import annotations

@@ -1,0 +1,120 @@
+"""Units of work handed to workers: one after the other here, or on Ray Data."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import CamouflageError
+from ..files import ROOT
+from .accounts import Line
+from .decisions import Decision
+from .host import Host
+from .photos import Unit
+from .worker import Worker
+
+if TYPE_CHECKING:
+    from .plan import Plan
+
+Decisions = Mapping[int, Mapping[str, Decision]]
+"""Of reviewers, by unit and key."""
+
+
+@dataclass(frozen=True)
+class Ray:
+    """How Ray Data runs workers.
+
+    Attributes:
+        workers: how many, each with a ComfyUI.
+        gpus: of each worker; a part of one lets workers share it.
+        address: of a cluster that is joined; "" starts one on this machine, which ends with the run.
+    """
+
+    workers: int
+    gpus: float = 0.0
+    address: str = ""
+
+
+def run_here(plan: Plan, units: Sequence[Unit], decisions: Decisions, seen: Callable[[Line], None], host: Host
+             ) -> None:
+    """Works on units in this process, one after the other.
+
+    Args:
+        plan: what is done with them.
+        host: the ComfyUI for it.
+        seen: told of every picture.
+
+    Raises:
+        CamouflageError: the run cannot go on.
+    """
+    with Worker(plan, host) as worker:
+        for unit in units:
+            worker.work(unit, decisions.get(unit.number, {}), seen)
+
+
+class RayWorker:
+    """A worker as Ray Data's ``map_batches`` calls it. What goes wrong comes back as text: an exception would end the
+    run of all others, and Ray would show its traceback instead of a sentence."""
+
+    def __init__(self, plan: Plan, decisions: Decisions) -> None:
+        self.worker, self.decisions = Worker(plan), decisions
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        lines: list[Line] = []
+        try:
+            for unit in batch["unit"]:
+                lines += self.worker.work(unit, self.decisions.get(unit.number, {}))
+            return {"lines": [lines], "error": [""]}
+        except CamouflageError as error:
+            return {"lines": [lines], "error": [str(error)]}
+
+
+def run_on_ray(plan: Plan, units: Sequence[Unit], decisions: Decisions, seen: Callable[[Line], None], ray_of: Ray
+               ) -> None:
+    """Works on units by Ray Data: a row is a unit, an actor a worker; a worker that dies is started anew.
+
+    Pictures stay where they are: a worker reads and writes its units by itself, so all machines of a cluster must see
+    the source, the output and this folder at the same places.
+
+    Raises:
+        CamouflageError: the run cannot go on, or Ray cannot start.
+    """
+    with closing(_rows(plan, units, decisions, ray_of)) as rows:
+        for row in rows:
+            for line in row["lines"]:
+                seen(line)
+            if row["error"]:
+                raise CamouflageError(row["error"])
+
+
+def _rows(plan: Plan, units: Sequence[Unit], decisions: Decisions, how: Ray) -> Generator[dict[str, Any]]:
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers that it ran
+    import ray
+    import ray.data
+    from ray.data import ActorPoolStrategy, DataContext
+
+    environment = {"env_vars": {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}}
+    local: dict[str, Any] = {} if how.address else {
+        "num_cpus": how.workers + 2, "include_dashboard": False}  # more than actors: reading needs some, too
+    try:
+        ray.init(address=how.address or "local", log_to_driver=False, logging_level=logging.ERROR,
+                 runtime_env=environment, **local)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise CamouflageError(f"Ray could not {'join ' + how.address if how.address else 'start'}: {error}") from error
+    try:
+        context = DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        dataset = ray.data.from_items([{"unit": unit} for unit in units], override_num_blocks=min(len(units), 10_000))
+        worked = dataset.map_batches(
+            RayWorker, fn_constructor_args=(plan, decisions), batch_size=1, zero_copy_batch=False,
+            compute=ActorPoolStrategy(size=min(how.workers, len(units))), num_cpus=0.5, num_gpus=how.gpus or None,
+            scheduling_strategy="SPREAD", max_restarts=-1, max_task_retries=-1)
+        yield from worked.iter_rows()
+    finally:
+        ray.shutdown()

