@@ -67,7 +67,9 @@ def line_of(key: str, name: str, sha256: str, record: Mapping[str, Any], decisio
     distances = [person["distance"] for person in persons if person["distance"] is not None]
     verdicts = tries[0]["verdicts"] if tries else [person["verdict"] for person in persons]
     faces = checked["faces"]
-    state = "accepted" if decision == "accept" and checked["verdict"] not in ("safe", "redacted") else checked["verdict"]
+    state = checked["verdict"]
+    if decision == "accept" and state == "nobody":
+        state = "accepted"
     return Line(key, name, state, "", sha256,
                 min(distances) / record["threshold"]["distance"] if distances else None, tuple(verdicts),
                 faces["lost"], faces["new"], faces["elsewhere"], decision)

@@ -135,8 +135,8 @@ def _as_prompt(document: Mapping[str, Any], object_info: Mapping[str, Any]) -> d
                                   "and name that file.") from error
     prompt = document.get("prompt", document)
     if not isinstance(prompt, Mapping) or not all(
-            isinstance(one, Mapping) and isinstance(one.get("class_type"), str) and isinstance(one.get("inputs"), Mapping)
-            for one in prompt.values()):
+            isinstance(one, Mapping) and isinstance(one.get("class_type"), str)
+            and isinstance(one.get("inputs"), Mapping) for one in prompt.values()):
         raise CamouflageError("This is no workflow of ComfyUI. In ComfyUI save it by Save or by Export (API).")
     return copy.deepcopy({str(node): dict(one) for node, one in prompt.items()})
 

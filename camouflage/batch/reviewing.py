@@ -40,6 +40,7 @@ class Entry:
     Attributes:
         unit, key, name, state: see :class:`~.accounts.Line`.
         reason: why it was withheld; "".
+        persons: the verdict of each.
         why: why it should be looked at, the gravest first.
         risk: whole number; the list begins with the highest.
         sample: whether it belongs to the random sample.
@@ -50,6 +51,7 @@ class Entry:
     name: str
     state: str
     reason: str
+    persons: tuple[str, ...]
     why: tuple[str, ...]
     risk: int
     sample: bool
@@ -70,7 +72,8 @@ def entries(lines: Iterable[tuple[int, Line]], seed: int) -> list[Entry]:
         risks = [(risk, why) for risk, applies, why in _RISKS if applies(line)]
         sample = (unit, line.key) in drawn
         if risks or sample:
-            found.append(Entry(unit, line.key, line.name, line.state, line.reason, tuple(why for _, why in risks),
+            found.append(Entry(unit, line.key, line.name, line.state, line.reason, line.persons,
+                               tuple(why for _, why in risks),
                                sum(risk for risk, _ in risks), sample))
     return sorted(found, key=lambda entry: (-entry.risk, entry.unit, entry.key))
 
@@ -91,7 +94,8 @@ def read(output: Path) -> list[Entry]:
     file = file_of(output)
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        return [Entry(**{**one, "why": tuple(one["why"])}) for one in content["entries"]]
+        return [Entry(**{**one, "why": tuple(one["why"]), "persons": tuple(one["persons"])})
+                for one in content["entries"]]
     except FileNotFoundError:
         raise CamouflageError(f"There is no list of pictures to look at in {output}. Make it: run the same command of "
                               "anonymize once more, with --review.") from None

@@ -64,8 +64,9 @@ def main(options: Namespace) -> int:
         if options.dry_run:
             dry_run(plan, units, host, options)
             return 0
-        manifest = Manifest(settings(plan, options), digests(units), told, software(),
-                            names.secret, {"form": source.form, "root": str(source.root)})
+        manifest = Manifest(settings(plan, options), digests(units), told, software(), names.secret,
+                            {"form": source.form, "root": str(source.root),
+                             "inputs": [str(path) for path in options.inputs]})
         with held(options, manifest, before):
             return run(plan, manifest, units, host, options)
 

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from camouflage.batch import client
 from camouflage.batch.server import ComfyServer, ServerDied, place_pack
 from camouflage.comfy import installed
-from camouflage.commands import client, demo
+from camouflage.commands import demo
 from camouflage.commands.contact_sheet import contact_sheet
 from camouflage.errors import CamouflageError
 from camouflage.files import ROOT
@@ -24,7 +25,7 @@ MAIN = """
 import http.server, json, os, sys
 print("working in", os.getcwd(), "stdin", repr(sys.stdin.read()))
 print("arguments", sys.argv[1:])
-print("path", sys.path[0], [path for path in sys.path if path.endswith("commands")])
+print("path", sys.path[0], [path for path in sys.path if path.endswith("batch")])
 if os.environ.get("DIE"):
     sys.exit("no such luck")
 if os.environ.get("NEEDS"):
