@@ -6,8 +6,11 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+ENDINGS = (".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff",
+           ".webp")
+"""What counts as a picture by its name. One that cannot be read after all is listed, not passed over."""
 MOST_PIXELS = 178_956_970  # Pillow's own limit against decompression bombs; a file of some KB may claim more
 
 
@@ -15,15 +18,16 @@ class Unreadable(Exception):
     """Why a photo cannot be used, in words without its name and content."""
 
 
-def decode(file: Path | BytesIO, formats: tuple[str, ...] | None = None) -> Image.Image:
+def decode(file: Path | BytesIO, formats: tuple[str, ...] | None = None, profile: bool = False) -> Image.Image:
     """The photo as 8-bit RGB, upright as its EXIF data says, without metadata.
 
-    Transparency becomes white, 16 bits become 8 by scaling, of several pictures in a file the first one counts. Colour
-    profiles are left aside, as the host's Load Image does.
+    Transparency becomes white, 16 bits become 8 by scaling, of several pictures in a file the first one counts.
 
     Args:
         file: where it lies, or what is in it.
         formats: Pillow's names of those that are read, such as "JPEG"; None reads all that it knows.
+        profile: convert the colours to sRGB by the embedded ICC profile. Else it is left aside, as the host's Load
+            Image does; so is one that is damaged, or of another kind than the picture.
 
     Raises:
         Unreadable: empty, cut short, damaged, huge (179 megapixels) or another kind of file.
@@ -33,7 +37,8 @@ def decode(file: Path | BytesIO, formats: tuple[str, ...] | None = None) -> Imag
             if image.width * image.height > MOST_PIXELS:  # also where somebody has lifted Pillow's own limit
                 raise Unreadable(_huge(image.width * image.height))
             image.load()
-            return Image.fromarray(np.array(_rgb(_upright(image))))
+            upright = _upright(image)
+            return Image.fromarray(np.array(_rgb(_as_srgb(upright) if profile else upright)))
     except Image.DecompressionBombError as error:
         digits = [word for word in str(error).replace("(", "").split() if word.isdigit()]
         raise Unreadable(_huge(int(digits[0]) if digits else None)) from None
@@ -62,6 +67,26 @@ def _upright(image: Image.Image) -> Image.Image:
         return ImageOps.exif_transpose(image)
     except Exception:  # as with pictures
         return image
+
+
+def _as_srgb(image: Image.Image) -> Image.Image:
+    """The picture in sRGB, transparency kept; as it is where it has no profile that can be applied."""
+    embedded = image.info.get("icc_profile")
+    if "transparency" in image.info and image.mode in ("RGB", "L", "P"):
+        image = image.convert("RGBA")
+    elif image.mode == "P":
+        image = image.convert("RGB")
+    bare = {"RGBA": "RGB", "LA": "L"}.get(image.mode, image.mode)
+    if not embedded or bare not in ("RGB", "CMYK", "L"):
+        return image
+    try:
+        source, target = ImageCms.ImageCmsProfile(BytesIO(embedded)), ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(image.convert(bare), source, target, outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return image
+    if converted is not None and image.mode in ("RGBA", "LA"):
+        converted.putalpha(image.getchannel("A"))
+    return converted or image
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -1,7 +1,7 @@
 """V3 schemas and one call down, never tensor maths; what a schema does not allow is refused here, for every node."""
 
-from . import annotate, calibration, control, faces, guide, light, report, save, verify
+from . import annotate, calibration, control, faces, guide, light, load, report, save, verify
 from .common import checked
 
-NODES = [checked(node) for module in (annotate, control, guide, faces, light, verify, save, report, calibration)
+NODES = [checked(node) for module in (load, annotate, control, guide, faces, light, verify, save, report, calibration)
          for node in module.NODES]

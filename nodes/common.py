@@ -14,6 +14,7 @@ from comfy_api.latest import io
 
 from ..camouflage.errors import CamouflageError
 
+LOAD = "CAMOUFLaGE/load"
 ANNOTATE = "CAMOUFLaGE/annotate"
 CONTROL = "CAMOUFLaGE/control"
 GUIDE = "CAMOUFLaGE/guide"

@@ -15,8 +15,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..files import to_disk
+from ..photos import ENDINGS
 from .names import Names
-from .photos import ENDINGS, RUN, Photo, Unit, blocks, file_reader, record_text, stamp
+from .photos import RUN, Photo, Unit, blocks, file_reader, record_text, stamp
 
 BLOCK = 32  # pictures that are one unit of work
 STAGING = "staging"  # beside the accounts: what is not whole yet

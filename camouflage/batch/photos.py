@@ -13,9 +13,6 @@ from typing import Any, Protocol
 from ..errors import CamouflageError
 from ..photos import Unreadable
 
-ENDINGS = (".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff",
-           ".webp")
-"""What counts as a picture by its name. One that cannot be read after all is listed, not passed over."""
 RUN = "_camouflage"
 """The folder of an output that holds what is known of the run; it names the originals, so it is not for others."""
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CamouflageError
+from ..photos import ENDINGS
 from .folders import Folder, below, listed, walk
 from .names import Names
-from .photos import ENDINGS, Source
+from .photos import Source
 from .tables import Tables
 from .tars import SHARDS, Tars
 

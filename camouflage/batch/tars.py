@@ -13,9 +13,9 @@ from typing import Any
 
 from ..errors import CamouflageError
 from ..files import remove_leftovers, whole
-from ..photos import Unreadable
+from ..photos import ENDINGS, Unreadable
 from .names import Names
-from .photos import ENDINGS, Changed, Photo, Unit, demand_unchanged, record_text, stamp
+from .photos import Changed, Photo, Unit, demand_unchanged, record_text, stamp
 
 SHARDS = (".tar", ".tar.gz", ".tgz")
 
