@@ -16,7 +16,7 @@ import torch
 from ..errors import CamouflageError
 from ..verification.policy import Policy
 from ..verification.report import Attempt, CheckedPicture, Report, Verdict
-from ..verification.verify import Verifier, make_report, of_batch
+from ..verification.verify import Blocked, Verifier, make_report, of_batch
 from .acceleration.accelerate import accelerated
 from .guidance import scale_of, with_scale
 from .messages import logger
@@ -163,7 +163,7 @@ def sample_safely(sampling: Sampling, original: OriginalBatch, verifier: Verifie
             with naming(index, len(everyone)):
                 verifier.demand_faces(originals, policy)
     if not any(originals.anybody for originals in everyone) and policy.no_face == "skip":
-        raise CamouflageError(NOBODY_AT_ALL)
+        raise Blocked(NOBODY_AT_ALL)
     first_seed, first_scale = getattr(sampling.noise, "seed", None), scale_of(sampling.guider)
     steps = max(1, sampling.sigmas.shape[-1] - 1)
     progress = comfy.utils.ProgressBar(attempts * steps)

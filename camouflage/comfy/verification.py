@@ -23,7 +23,7 @@ from ..verification.recognition import Threshold, held_to
 from ..verification.redaction import Region, changed, redact
 from ..verification.report import CheckedPicture, Report, pixels_sha256
 from ..verification.scene import together
-from ..verification.verify import Originals, Verifier, make_report, of_batch, plain_picture, with_known
+from ..verification.verify import Blocked, Originals, Verifier, make_report, of_batch, plain_picture, with_known
 from .annotators.common import from_uint8, to_uint8
 from .detectors import detectors_named, recognisers_named
 
@@ -165,7 +165,7 @@ def redact_everybody(images: torch.Tensor, detectors: str, mode: str, size: floa
             if no_face == "skip":
                 continue
             if no_face == "block":
-                raise CamouflageError(f"Picture {index} (counted from 0): {NO_FACE}{plain_picture(pixels)}")
+                raise Blocked(f"Picture {index} (counted from 0): {NO_FACE}{plain_picture(pixels)}")
         heads = tuple(Region(face.box_ltrb, mode, size, face.turn) for face in faces)
         rest = None
         if area is not None:
@@ -178,7 +178,7 @@ def redact_everybody(images: torch.Tensor, detectors: str, mode: str, size: floa
         before.append(pixels_sha256(pixels))
         results.append(redact(pixels, heads, rest))
     if not results:
-        raise CamouflageError(NOBODY_AT_ALL)
+        raise Blocked(NOBODY_AT_ALL)
     return to_images(results), Redaction(
         tuple(regions), tuple(map(pixels_sha256, results)), tuple(before), tuple(every),
         tuple(detector.info.name for detector in looking), tuple(filled), tuple(kept), len(pictures))
@@ -263,7 +263,7 @@ def verify(original: OriginalBatch, anonymized: torch.Tensor, verifier: Verifier
         settled.append(picture)
         checked.append(verdicts)
     if not settled:
-        raise CamouflageError(NOBODY_AT_ALL)
+        raise Blocked(NOBODY_AT_ALL)
     came = [index for index in range(len(after) + len(left_out)) if index not in left_out]
     skipped = sorted([*left_out, *(came[index] for index in range(len(after)) if index not in kept)])
     chosen = everyone if len(everyone) == 1 else [everyone[index] for index in kept]

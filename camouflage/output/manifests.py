@@ -209,7 +209,7 @@ _CHECKED = _fields(width=_whole(1, _WHOLE), height=_whole(1, _WHOLE), pixels_sha
                    verdict=_one_of(*_SETTLED, "nobody"), persons=_list(_PERSON),
                    faces=_fields(lost=_COUNT, new=_COUNT, elsewhere=_COUNT), nobody_passed=_truth,
                    policy=_one_of("redact", "block", "report"), tries=_list(_ATTEMPT), moved=_nothing)
-_FILE = _fields(name=_like(r"[^/\\]+_[0-9]{5,}\.(png|jpg|webp)", "a picture's name with its number and no folder"),
+_FILE = _fields(name=_like(r"[^/\\]+\.(png|jpg|webp)", "a picture's name without a folder"),
                 format=_one_of("PNG", "JPEG", "WebP"), quality=_or_null(_whole(1, 100)), pixels_sha256=_SHA256,
                 file_sha256=_SHA256)
 _MODEL = _fields(file=_like(r"[^/\\]+", "the name of a file without its folder"), sha256=_SHA256)

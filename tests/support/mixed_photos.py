@@ -15,14 +15,14 @@ ORIENTATION = 0x0112
 SWAPPED = 6  # EXIF: turn 90 degrees clockwise to see it upright
 
 
-def portrait(size: int = 320, name: str = "astronaut") -> Image.Image:
+def portrait(size: int = 192, name: str = "astronaut") -> Image.Image:
     """A head and shoulders."""
     image = Image.fromarray(photos.load(name))
     width = min(image.size)
     return image.crop((0, 0, width, width)).resize((size, size), Image.Resampling.LANCZOS)
 
 
-def landscape(name: str = "coffee", size: int = 320) -> Image.Image:
+def landscape(name: str = "coffee", size: int = 192) -> Image.Image:
     """Nobody in it."""
     return Image.fromarray(photos.load(name)).resize((size, size * 3 // 4), Image.Resampling.LANCZOS)
 
