@@ -12,24 +12,45 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+import narrow
 from image_prompts import diffusers_unet, one_step
 from in_host import FACE_FILES, NETS, SIZE, enter_host, only_folder, pictures, vouch_for
 
 enter_host()
 
+CHECKPOINT = "Realistic_Vision_V5.1_fp16-no-ema.safetensors"
+
 
 @pytest.fixture(scope="session")
-def sd(host):
-    """Checkpoint, VAE and ControlNets through the stock loaders, and conditioning of a scene."""
-    model, clip, vae = host.run("CheckpointLoaderSimple", ckpt_name="Realistic_Vision_V5.1_fp16-no-ema.safetensors")
-    nets = {name: host.run("ControlNetLoader", control_net_name=f"{file}.safetensors")[0]
-            for name, file in NETS.items()}
+def texts_and_vae(host, miniature_models):
+    """The text encoder and the VAE of the checkpoint, and conditioning of a scene."""
+    import comfy.sd
+
+    with torch.inference_mode():
+        _, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(str(miniature_models / "checkpoints" / CHECKPOINT),
+                                                                output_model=False)
     texts = {name: host.run("CLIPTextEncode", clip=clip, text=text)[0]
              for name, text in (("positive", "a woman in front of a flag"), ("negative", "blurry"), ("empty", ""))}
-    return SimpleNamespace(model=model, clip=clip, vae=vae, nets=nets, **texts)
+    return SimpleNamespace(clip=clip, vae=vae, **texts)
 
 
 @pytest.fixture(scope="session")
+def sd(texts_and_vae):
+    """Model and ControlNets with few channels, in memory; a file of tests that needs those of the files says so:
+    a fixture of this name there that gives ``wide_sd``."""
+    return SimpleNamespace(**vars(narrow.networks()), **vars(texts_and_vae))
+
+
+@pytest.fixture(scope="session")
+def wide_sd(host, texts_and_vae):
+    """Model and ControlNets of the miniature files, through the stock loaders, with SD 1.5's own widths."""
+    model, *_ = host.run("CheckpointLoaderSimple", ckpt_name=CHECKPOINT)
+    nets = {name: host.run("ControlNetLoader", control_net_name=f"{file}.safetensors")[0]
+            for name, file in NETS.items()}
+    return SimpleNamespace(model=model, nets=nets, **vars(texts_and_vae))
+
+
+@pytest.fixture(scope="module")
 def scene(host, sd):
     """Positive and negative with two scene controls, identity with the tile ControlNet, and what they show."""
     maps = {"depth_map": pictures(1), "depth_control_net": sd.nets["depth"],
@@ -41,7 +62,7 @@ def scene(host, sd):
     return SimpleNamespace(positive=positive, negative=negative, identity=identity, original=original)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def sample(host, sd):
     """sample(guider, ...) -> latent samples, through stock RandomNoise, KSamplerSelect and SamplerCustomAdvanced."""
 
@@ -56,7 +77,7 @@ def sample(host, sd):
     return run
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def dual_cfg(host, sd):
     """The host's own way to say the same: DualCFGGuider, nested."""
 
@@ -74,16 +95,16 @@ def cfg(host, sd):
         "CFGGuider", model=model, positive=positive or sd.positive, negative=negative or sd.negative, cfg=4.0)[0]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def step(host, sd):
     """step(guider, batch) -> the denoised prediction of one Euler step, its input x and its sigma."""
     return one_step(host, sd)
 
 
 @pytest.fixture(scope="module")
-def unet(miniature_models):
-    """diffusers' UNet with the weights of the miniature checkpoint; a file of tests may put IP-Adapters into it."""
-    return diffusers_unet(miniature_models)
+def unet():
+    """diffusers' UNet with the weights of ``sd``; a file of tests may put IP-Adapters into it."""
+    return diffusers_unet()
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,12 @@ import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
 from in_host import pictures
+from light_weights import UNET
 
 CONTROLS = ("depth", "normal", "segmentation", "pose", "lineart")
 
-TOKENS, WIDTH = 8 * 8, 320
-"""Of the first attention of SD 1.5's UNet and of its ControlNets, for a picture of 64 x 64 pixels."""
+TOKENS, WIDTH = 8 * 8, UNET[0]
+"""Of the first attention of the UNet and of its ControlNets, for a picture of 64 x 64 pixels."""
 FIRST_ATTENTION = 4 * 2 * TOKENS * WIDTH ** 2 + 2 * 2 * TOKENS ** 2 * WIDTH
 """FLOPs: four linear layers and the two products of the attention."""
 

@@ -42,7 +42,8 @@ def theirs(miniature_models):
 
 @pytest.mark.parametrize(("identity_net", "channels"), sampled([("tile", 3), ("identity4", 4)], 1))
 @torch.no_grad()
-def test_a_step_of_the_whole_equals_diffusers(host, sd, theirs, identity_net, channels):
+def test_a_step_of_the_whole_equals_diffusers(host, wide_sd, theirs, identity_net, channels):
+    sd = wide_sd
     maps = {name: pictures(40 + i) for i, name in enumerate(STRENGTHS)}
     original = pictures(50)
     scene = {f"{name}_map": image for name, image in maps.items()}

@@ -13,7 +13,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from in_host import SIZE, pictures
-from light_weights import ip_adapter, plus_adapter, random_map, save, seen, t2i_adapter
+from light_weights import UNET, ip_adapter, plus_adapter, random_map, save, seen, t2i_adapter
 from sampled import sampled
 from testing.counting import StandIn
 
@@ -75,7 +75,7 @@ def _inpainting(host, sd, base):
 
 def _lora(host, sd, base):
     model = sd.model.clone()
-    weights = 0.1 * torch.randn(320, 320, generator=torch.Generator().manual_seed(5))
+    weights = 0.1 * torch.randn(UNET[0], UNET[0], generator=torch.Generator().manual_seed(5))
     model.add_patches({LAYER: (weights,)}, 1.0)
     return model, base(), {}
 

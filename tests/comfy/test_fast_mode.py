@@ -13,7 +13,7 @@ from comfy.patcher_extension import WrappersMP
 import sampled
 from benchmarks import fast_mode, small_world
 from in_host import Calls, difference, pictures
-from light_weights import ip_adapter, random_map, save, seen, t2i_adapter
+from light_weights import UNET, ip_adapter, random_map, save, seen, t2i_adapter
 from testing.counting import StandIn
 
 SAMPLER, STEPS, UNTIL = "dpmpp_2m_sde", 4, 0.5
@@ -85,7 +85,7 @@ def test_the_whole_is_the_unet_and_the_shallow_part_goes_on_from_its_features(ho
         theirs = unet.forward(*arguments(x))
         whole, features = deep.whole(*arguments(x))
         assert torch.equal(whole, theirs), name
-        assert features.shape == (2, 640, 8, 8)
+        assert features.shape == (2, UNET[1], 8, 8)
         with Calls(unet.middle_block[0]) as middle, Calls(unet.output_blocks[-1][0]) as last:
             assert torch.equal(deep.shallow(features, *arguments(x)), theirs), name
             moved = deep.shallow(features, *arguments(other))

@@ -69,6 +69,12 @@ def test_the_host_knows_every_layer_of_the_published_file():
 
 
 @pytest.fixture(scope="module")
+def sd(wide_sd):
+    """The LoRA's file fits the miniature files."""
+    return wide_sd
+
+
+@pytest.fixture(scope="module")
 def few(host, sd):
     """The model with the LoRA, as the workflow has it."""
     return host.run("LoraLoaderModelOnly", model=sd.model, lora_name=FILE, strength_model=1.0)[0]

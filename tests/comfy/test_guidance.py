@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from in_host import SIZE, Calls, difference, pictures
+from light_weights import UNET
 
 
 @pytest.fixture
@@ -138,7 +139,7 @@ def test_lora_and_other_weight_patches_reach_both_branches(sd, guider, dual_cfg,
     model = sd.model.clone()
     key = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight"
     generator = torch.Generator().manual_seed(5)
-    model.add_patches({key: (0.1 * torch.randn(320, 320, generator=generator),)}, 1.0)
+    model.add_patches({key: (0.1 * torch.randn(UNET[0], UNET[0], generator=generator),)}, 1.0)
     ours = sample(guider(model=model), model=model, steps=1)
     theirs = sample(dual_cfg(scene.positive, scene.negative, scene.identity, model=model), steps=1)
     assert difference(ours, theirs) == 0.0
@@ -205,7 +206,7 @@ def test_hooks_on_the_identity_are_registered_by_the_guider_and_refused_by_the_p
     key = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight"
     generator = torch.Generator().manual_seed(5)
     hook = comfy.hooks.WeightHook(strength_model=1.0, strength_clip=0.0)
-    hook.weights = {key: (0.1 * torch.randn(320, 320, generator=generator),)}
+    hook.weights = {key: (0.1 * torch.randn(UNET[0], UNET[0], generator=generator),)}
     hook.need_weight_init = False
     hooks = comfy.hooks.HookGroup()
     hooks.add(hook)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 
 import comfy.clip_vision
 import comfy.model_patcher
@@ -16,7 +17,9 @@ from image_prompts import Watch, reference
 from in_host import difference
 from light_weights import (
     EMBEDDING,
+    LAYERS,
     SD15_LAYERS,
+    UNET,
     ip_adapter,
     patches,
     plus_adapter,
@@ -215,19 +218,19 @@ def test_masks_keep_persons_apart(prompt, sd, adapters, cfg, step):
         for output, mask in applications:
             model = prompt.apply(model, adapters[0], output, 1.0, mask=mask)
         patch = patches(model)["input", 1]
-        q = torch.randn(1, 256, 320, generator=torch.Generator().manual_seed(0))
+        q = torch.randn(1, 256, UNET[0], generator=torch.Generator().manual_seed(0))
         options = {"cond_or_uncond": [0], "n_heads": 8, "original_shape": [1, 4, 16, 16]}
         total = torch.zeros_like(q)
         while isinstance(patch, prompt.LayerPatch):
             total = total + patch.prompt.attend(q, patch.layer, options)
             patch = patch.previous
-        return total.reshape(16, 16, 320)
+        return total.reshape(16, 16, UNET[0])
 
     a, b = seen(1), seen(2)
     both = added((a, left), (b, 1 - left))
     assert difference(both[:, :8], added((a, None))[:, :8]) == 0.0, "left person from the left picture alone"
     assert difference(both[:, 8:], added((b, None))[:, 8:]) == 0.0
-    assert difference(added((a, left))[:, 8:], torch.zeros(16, 8, 320)) == 0.0
+    assert difference(added((a, left))[:, 8:], torch.zeros(16, 8, UNET[0])) == 0.0
     assert difference(added((a, torch.ones(1, 64, 64))), added((a, None))) == 0.0
     model = prompt.apply(sd.model, adapters[0], a, 1.0, mask=torch.zeros(128, 128))
     result, *_ = step(cfg(model))
@@ -258,7 +261,7 @@ def test_bad_input_is_refused(prompt, tmp_path, sd, adapters, cfg, sample):
     with pytest.raises(CamouflageError, match=r"'mask' is \[1, 1, 8, 8\]"):
         prompt.apply(sd.model, adapters[0], seen(1), 1.0, mask=torch.ones(1, 1, 8, 8))
     full = prompt.load(save(ip_adapter(SD15_LAYERS), tmp_path / "full.safetensors"))
-    widths = r"\[320, 320, 320, 320, 320, 640\]"
+    widths = re.escape(str(list(LAYERS)))
     with pytest.raises(CamouflageError, match=rf"'adapter' is for 16 .* 'model' has 6: {widths}"):
         prompt.apply(sd.model, full, seen(1), 1.0)
 
@@ -293,7 +296,7 @@ def bad_file(kind, states, folder, miniature_models):
     ("truncated", "could not be loaded"), ("light adapter", "T2I-Adapter"), ("plus", "another kind of IP-Adapter"),
     ("FaceID", "FaceID adapter: it reads the embedding of a face recogniser"), ("full-face", "is a full-face adapter"),
     ("FaceID-Plus", "FaceID adapter"), ("SDXL", "IP-Adapter for SDXL: .* width 2048"),
-    ("incomplete", r"ip_adapter.5.to_v_ip.weight is absent, but must be \[320, 768\]"),
+    ("incomplete", r"ip_adapter.5.to_v_ip.weight is absent, but must be \[32, 768\]"),
     ("LoRA inside", "FaceID adapter"), ("more inside", r"ip_adapter.1.gate is \[2, 2\], but must be absent"),
 ])
 def test_every_other_file_is_refused(prompt, states, tmp_path, miniature_models, kind, words):

@@ -7,7 +7,7 @@ import torch
 
 from camouflage.errors import CamouflageError
 from in_host import difference
-from light_weights import ip_adapter, patches, save, seen
+from light_weights import UNET, ip_adapter, patches, save, seen
 
 BLOCK = ("input", 1)
 
@@ -72,7 +72,7 @@ def other(model, key=BLOCK, height=2.0, sigma_start=1e9, sigma_end=0.0):
 
 def attended(model, key=BLOCK, sigma=1.0):
     """What the attention under a key makes of seeded tensors."""
-    q, k, v = torch.randn(3, 1, 256, 320, generator=torch.Generator().manual_seed(0))
+    q, k, v = torch.randn(3, 1, 256, UNET[0], generator=torch.Generator().manual_seed(0))
     options = {"cond_or_uncond": [0], "n_heads": 8, "sigmas": torch.tensor([sigma])}
     return patches(model)[key](q, k[:, :77], v[:, :77], options)
 
@@ -81,7 +81,7 @@ def attended(model, key=BLOCK, sigma=1.0):
 def test_a_node_before_is_kept(sd, with_image, denoise, key):
     before = other(sd.model, key)
     both, image = with_image(before), with_image(sd.model)
-    added = wave(None, torch.zeros(1, 256, 320), None, None, None, 2.0)
+    added = wave(None, torch.zeros(1, 256, UNET[0]), None, None, None, 2.0)
     assert difference(attended(both, key), attended(image) + added) < 1e-5
     result = denoise(both)
     assert difference(result, denoise(before)) > 1e-2 and difference(result, denoise(image)) > 1e-2
@@ -92,26 +92,27 @@ def test_a_node_after_is_kept_and_changes_no_other_model(sd, with_image, denoise
     image = with_image(sd.model if first is None else other(sd.model, first, height=1.0))
     alone, stood = denoise(image), attended(image)
     both = other(image)
-    added = wave(None, torch.zeros(1, 256, 320), None, None, None, 2.0)
+    added = wave(None, torch.zeros(1, 256, UNET[0]), None, None, None, 2.0)
     assert difference(attended(both), stood + added) < 1e-5
     result = denoise(both)
     assert difference(result, alone) > 1e-2
     assert difference(denoise(image), alone) == 0.0 and difference(attended(image), stood) == 0.0
     if first is None:
-        assert difference(result, denoise(with_image(other(sd.model)))) < 1e-3, "in either order the same picture"
+        swapped = denoise(with_image(other(sd.model)))
+        assert difference(result, swapped) < 1e-5 * float(swapped.abs().max()), "in either order the same picture"
 
 
 def test_a_node_after_acts_at_its_own_noise_levels(sd, with_image):
     image = with_image(sd.model)
     both = other(image, sigma_start=5.0, sigma_end=2.0)
-    added = wave(None, torch.zeros(1, 256, 320), None, None, None, 2.0)
+    added = wave(None, torch.zeros(1, 256, UNET[0]), None, None, None, 2.0)
     for sigma, there in ((5.1, 0.0), (5.0, 1.0), (2.0, 1.0), (1.9, 0.0)):
         assert difference(attended(both, sigma=sigma), attended(image, sigma=sigma) + there * added) < 1e-5
 
 
 def test_two_nodes_and_two_image_prompts_all_act(sd, with_image):
     model = other(with_image(other(with_image(sd.model), height=1.0)), height=0.5)
-    added = wave(None, torch.zeros(1, 256, 320), None, None, None, 1.5)
+    added = wave(None, torch.zeros(1, 256, UNET[0]), None, None, None, 1.5)
     assert difference(attended(model), attended(with_image(with_image(sd.model))) + added) < 1e-5
     assert difference(attended(model.clone()), attended(model)) == 0.0
 

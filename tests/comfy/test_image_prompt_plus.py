@@ -115,14 +115,14 @@ def test_the_identity_branch_gets_no_image_tokens(host, prompt, sd, scene, adapt
     assert difference(watch.predictions[1, True], plain.predictions[1, False]) < 1e-4, "as if there were no adapter"
 
 
-def test_the_encoder_makes_uncond_of_a_zero_tensor(host, prompt, sd, adapters, miniature_models, tmp_path, step, cfg):
+def test_the_encoder_makes_uncond_of_a_zero_tensor(host, prompt, wide_sd, step, cfg):
     """Through the nodes, with FaRL: every branch's keys are those of the states that transformers' net would give."""
     encoder, = host.run("CamouflageFaceEncoder", encoder=f"{FARL}.pth")
     output, = host.run("CLIPVisionEncode", clip_vision=encoder, image=pictures(1, 1, 96, 80), crop="none")
     adapter, = host.run("CamouflageImagePromptLoader", adapter="camouflage_light_sd15_image_prompt.safetensors")
     assert adapter.encoder == FARL
-    model, = host.run("CamouflageApplyImagePrompt", model=sd.model, image_prompt=adapter, clip_vision_output=output,
-                      weight=1.0, clip_vision=encoder)
+    model, = host.run("CamouflageApplyImagePrompt", model=wide_sd.model, image_prompt=adapter,
+                      clip_vision_output=output, weight=1.0, clip_vision=encoder)
     watch = Watch(model, TOKENS)
     step(cfg(watch.model))
     call = next(call for call in watch.image() if (call.block == ("input", 1) and call.branches == (0, 1))

@@ -48,7 +48,7 @@ def stock_adapter():
     state = {key: value for key, value in net.state_dict().items()}
     control = comfy.controlnet.load_t2i_adapter(state)
     # The finest level has to fit the miniature; the coarser ones have no block there.
-    control.t2i_model = Adapter([320, 640, 640, 640], 2, cin=192, ksize=1, sk=True, use_conv=False, xl=False)
+    control.t2i_model = Adapter([*UNET, *UNET[1:] * 2], 2, cin=192, ksize=1, sk=True, use_conv=False, xl=False)
     return control
 
 
@@ -230,7 +230,7 @@ def test_features_change_only_around_the_person_that_changed(adapter):
 def test_a_model_of_another_shape_is_refused(light, sd, encoding, tmp_path, error, cfg, sample):
     full = light.load(save(t2i_adapter(SD15).state_dict(), tmp_path / "a.safetensors"), encoding)
     conditioning = light.apply(sd.positive, full, random_map(1), 1.0)
-    with pytest.raises(error, match=r"\[320, 640, 1280, 1280\].*'model' has \[320, 640\]"):
+    with pytest.raises(error, match=r"\[320, 640, 1280, 1280\].*'model' has \[32, 64\]"):
         sample(cfg(conditioning, sd.negative))
 
 
@@ -319,7 +319,7 @@ def bad_file(kind, theirs, miniature_models, folder):
     ("controlnet", "is a ControlNet"), ("pickle", "only .safetensors"), ("disguised", "could not be loaded"),
     ("truncated", "could not be loaded"), ("absent", "could not be loaded"),
     ("3 channels", r"192 input channels \(3 colours unshuffled by 8\)"), ("light type", "'light_adapter'"),
-    ("ip-adapter", "is an IP-Adapter"), ("incomplete", r"block2.bias is (missing|absent), but must be \[640\]"),
+    ("ip-adapter", "is an IP-Adapter"), ("incomplete", r"block2.bias is (missing|absent), but must be \[64\]"),
     ("foreign key", r"adapter.extra.weight is \[1\], but must be absent"), ("no levels", "0 levels"),
     ("original layout", "authors' layout"),
 ])

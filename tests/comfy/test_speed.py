@@ -67,7 +67,7 @@ def test_what_is_not_computed_is_counted_as_if_it_were(host, sd, sample, scene):
         sample(guider)
     with Operations() as real:
         sample(guider)
-    with Dry(2048) as dry:
+    with Dry(1024) as dry:
         result = sample(guider)
     assert dry.flops == counter.get_total_flops() > 0
     assert dry.waited == real.waited and result.shape == (1, 4, 8, 8)

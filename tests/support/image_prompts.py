@@ -6,23 +6,22 @@ from types import SimpleNamespace
 
 import torch
 
+import narrow
+from light_weights import UNET
+from testing.miniature.diffusion import diffusers_configs
+
 TIMESTEP = 600
 MARK = "camouflage_identity_branch"
 KEYS = ("image_proj", "ip_adapter")
 
 
-def diffusers_unet(miniature_models):
-    """diffusers' UNet with the weights of the miniature checkpoint."""
-    import comfy.utils
+def diffusers_unet():
+    """diffusers' UNet with the weights of the narrow one, by its own converter."""
     from diffusers import UNet2DConditionModel
     from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 
-    from testing.miniature.diffusion import diffusers_configs
-
-    net = UNet2DConditionModel(**diffusers_configs()["unet"])
-    checkpoint = miniature_models / "checkpoints" / "Realistic_Vision_V5.1_fp16-no-ema.safetensors"
-    weights = convert_ldm_unet_checkpoint(comfy.utils.load_torch_file(str(checkpoint)), dict(net.config))
-    net.load_state_dict({key: value.float() for key, value in weights.items()})
+    net = UNet2DConditionModel(**{**diffusers_configs()["unet"], "block_out_channels": UNET})
+    net.load_state_dict(convert_ldm_unet_checkpoint(narrow.unet_state(), dict(net.config)))
     return net.eval().requires_grad_(False)
 
 

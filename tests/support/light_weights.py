@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import save_file
 
 SIGNED = {"encoding": "camouflage-signed", "encoding_version": "1"}
-UNET = (320, 640)  # widths of the miniature UNet's levels
-LAYERS = (320,) * 5 + (640,)  # widths of its cross-attention layers: two in, three out, one in the middle
+UNET = (32, 64)  # widths of the levels of the UNet that tests sample with (narrow)
+LAYERS = (32,) * 5 + (64,)  # widths of its cross-attention layers: two in, three out, one in the middle
+MINIATURE, MINIATURE_LAYERS = (320, 640), (320,) * 5 + (640,)  # the same of the UNet of the miniature files
 SD15_LAYERS = (320, 320, 640, 640, 1280, 1280, 1280, 1280, 1280, 640, 640, 640, 320, 320, 320, 1280)
 EMBEDDING = 64
 

@@ -17,12 +17,12 @@ from camouflage.method.attribute_map import PROBABILITIES, AttributeMap
 from camouflage.training import imported
 from camouflage.weights import FARL
 from in_host import difference, pictures
-from light_weights import LAYERS, SD15_LAYERS, random_map
+from light_weights import MINIATURE, MINIATURE_LAYERS, SD15_LAYERS, random_map
 from sampled import everything
 from training_command import train
 
 ADAPTER, PROMPT = "camouflage_light_sd15.safetensors", "camouflage_light_sd15_image_prompt.safetensors"
-SMALL = {"channels": (320, 640), "layers": LAYERS, "depth": 2}  # fits the miniature UNet
+SMALL = {"channels": MINIATURE, "layers": MINIATURE_LAYERS, "depth": 2}  # fits the miniature UNet
 FULL = {"channels": (320, 640, 1280, 1280), "layers": SD15_LAYERS, "depth": 4}
 
 

@@ -22,7 +22,7 @@ from camouflage.training.networks import read
 from camouflage.training.validation import Sampler
 from camouflage.weights import of_role
 from in_host import Calls
-from light_weights import difference_of_states, save, t2i_adapter
+from light_weights import MINIATURE, difference_of_states, save, t2i_adapter
 from sampled import everything
 from training_data import FARL_STATES, synthetic_dataset, synthetic_info, synthetic_sample
 from training_nets import tiny_checkpoint, tiny_ip_adapter
@@ -59,7 +59,7 @@ def scene(request, host, miniature_models, tmp_path_factory) -> SimpleNamespace:
     encoding = PROBABILITIES if authors else SIGNED
     maps = [AttributeMap(light.draw_map(sample.picture, sample, settings(*chosen))[None], encoding)
             for sample in samples]
-    adapters = [save(t2i_adapter(seed=seed).state_dict(), folder / f"{seed}.safetensors") for seed in (0, 1)]
+    adapters = [save(t2i_adapter(MINIATURE, seed=seed).state_dict(), folder / f"{seed}.safetensors") for seed in (0, 1)]
 
     def paint(adapter, *overrides, count=1):
         return sampler.light(adapter, samples[:count], maps[:count], info, settings(*chosen, *overrides))
