@@ -29,7 +29,7 @@ STATES = (*SAVED, *WITHHELD, *FAULTY)
 
 
 @dataclass(frozen=True)
-class Line:
+class Outcome:
     """What became of a picture.
 
     Attributes:
@@ -58,10 +58,10 @@ class Line:
     decision: str = ""
 
 
-def line_of(key: str, name: str, sha256: str, record: Mapping[str, Any], decision: str = "") -> Line:
+def outcome_of(key: str, name: str, sha256: str, record: Mapping[str, Any], decision: str = "") -> Outcome:
     """The line of a picture that was written, from the record of its verdict."""
     if record["format"] == ACCEPTED:
-        return Line(key, name, "accepted", sha256=sha256, decision=decision)
+        return Outcome(key, name, "accepted", sha256=sha256, decision=decision)
     checked = record["checked"]
     persons, tries = checked["persons"], [one for one in checked["tries"] if one["kept"]]
     distances = [person["distance"] for person in persons if person["distance"] is not None]
@@ -70,7 +70,7 @@ def line_of(key: str, name: str, sha256: str, record: Mapping[str, Any], decisio
     state = checked["verdict"]
     if decision == "accept" and state == "nobody":
         state = "accepted"
-    return Line(key, name, state, "", sha256,
+    return Outcome(key, name, state, "", sha256,
                 min(distances) / record["threshold"]["distance"] if distances else None, tuple(verdicts),
                 faces["lost"], faces["new"], faces["elsewhere"], decision)
 
@@ -85,7 +85,7 @@ class Accounts:
         """Of a unit."""
         return self.folder / f"{unit:06d}.jsonl"
 
-    def write(self, unit: int, lines: Sequence[Line]) -> None:
+    def write(self, unit: int, lines: Sequence[Outcome]) -> None:
         """Writes a unit's account, whole. From then on the unit is done."""
         self.folder.mkdir(parents=True, exist_ok=True)
         text = "".join(json.dumps(dataclasses.asdict(line), ensure_ascii=False) + "\n" for line in lines)
@@ -96,12 +96,12 @@ class Accounts:
         """Whether the unit is in the output."""
         return self.file(unit).is_file()
 
-    def read(self, unit: int) -> list[Line]:
+    def read(self, unit: int) -> list[Outcome]:
         """A unit's account. Raises CamouflageError for a file that is none."""
-        known = {field.name for field in dataclasses.fields(Line)}
+        known = {field.name for field in dataclasses.fields(Outcome)}
         try:
             rows = [json.loads(row) for row in self.file(unit).read_text(encoding="utf-8").splitlines()]
-            lines = [Line(**{**row, "persons": tuple(row["persons"])}) for row in rows if row.keys() <= known]
+            lines = [Outcome(**{**row, "persons": tuple(row["persons"])}) for row in rows if row.keys() <= known]
             if len(lines) != len(rows) or any(line.state not in STATES for line in lines):
                 raise ValueError("unknown fields")
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -109,7 +109,7 @@ class Accounts:
                                   "the next run does this part again.") from error
         return lines
 
-    def lines(self, units: Iterable[int]) -> Iterator[tuple[int, Line]]:
+    def lines(self, units: Iterable[int]) -> Iterator[tuple[int, Outcome]]:
         """All lines of the units that are done, each with its unit's number."""
         for unit in units:
             if self.done(unit):
@@ -117,12 +117,12 @@ class Accounts:
                     yield unit, line
 
 
-def counts(lines: Iterable[Line]) -> Counter[str]:
+def counts(lines: Iterable[Outcome]) -> Counter[str]:
     """How many pictures are in which state."""
     return Counter(line.state for line in lines)
 
 
-def quarantine(lines: Iterable[Line]) -> str:
+def quarantine(lines: Iterable[Outcome]) -> str:
     """The table (CSV) of what is not in the output, with the reason; it names the originals."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CamouflageError
 from ..files import ROOT
-from .accounts import Line
+from .accounts import Outcome
 from .decisions import Decision
 from .host import Host
 from .photos import Unit
@@ -39,7 +39,7 @@ class Ray:
     address: str = ""
 
 
-def run_here(plan: Plan, units: Sequence[Unit], decisions: Decisions, seen: Callable[[Line], None], host: Host
+def run_here(plan: Plan, units: Sequence[Unit], decisions: Decisions, seen: Callable[[Outcome], None], host: Host
              ) -> None:
     """Works on units in this process, one after the other.
 
@@ -64,7 +64,7 @@ class RayWorker:
         self.worker, self.decisions = Worker(plan), decisions
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        lines: list[Line] = []
+        lines: list[Outcome] = []
         try:
             for unit in batch["unit"]:
                 lines += self.worker.work(unit, self.decisions.get(unit.number, {}))
@@ -73,7 +73,7 @@ class RayWorker:
             return {"lines": [lines], "error": [str(error)]}
 
 
-def run_on_ray(plan: Plan, units: Sequence[Unit], decisions: Decisions, seen: Callable[[Line], None], ray_of: Ray
+def run_on_ray(plan: Plan, units: Sequence[Unit], decisions: Decisions, seen: Callable[[Outcome], None], ray_of: Ray
                ) -> None:
     """Works on units by Ray Data: a row is a unit, an actor a worker; a worker that dies is started anew.
 

@@ -17,7 +17,7 @@ from typing import Any
 from ..files import to_disk
 from ..photos import ENDINGS
 from .names import Names
-from .photos import RUN, Photo, Unit, blocks, file_reader, record_text, stamp
+from .photos import RUN, Item, Unit, blocks, file_reader, record_text, stamp
 
 BLOCK = 32  # pictures that are one unit of work
 STAGING = "staging"  # beside the accounts: what is not whole yet
@@ -96,10 +96,10 @@ class Folder:
         except OSError:
             return (-1, -1)  # a link that leads nowhere, or a line of a list: it is said when it is read
 
-    def photos(self, unit: Unit) -> Iterator[Photo]:
+    def photos(self, unit: Unit) -> Iterator[Item]:
         """The pictures of a block."""
         for path, name in unit.entries:
-            yield Photo(path, name, file_reader(self.root / path, unit.files[path]), self._more(path))
+            yield Item(path, name, file_reader(self.root / path, unit.files[path]), self._more(path))
 
     def _more(self, path: str) -> dict[str, bytes]:
         beside = {ending: (self.root / path).with_suffix(f".{ending}") for ending in self.keep}
@@ -143,7 +143,7 @@ class _Files:
     def __init__(self, folder: Path) -> None:
         self.folder, self.written = folder, []
 
-    def add(self, photo: Photo, suffix: str, data: bytes, record: Mapping[str, Any]) -> str:
+    def add(self, photo: Item, suffix: str, data: bytes, record: Mapping[str, Any]) -> str:
         name = photo.name + suffix
         self._write(photo.name + ".json", record_text(record).encode())
         for ending, content in photo.more.items():

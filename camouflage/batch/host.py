@@ -42,7 +42,7 @@ class Result:
     Attributes:
         data: its file; None where it may not leave.
         record: its manifest.
-        state, reason: where there is no file, see :class:`~.accounts.Line`.
+        state, reason: where there is no file, see :class:`~.accounts.Outcome`.
     """
 
     data: bytes | None = None

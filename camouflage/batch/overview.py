@@ -7,7 +7,7 @@ import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from .accounts import FAULTY, SAVED, STATES, WITHHELD, Line
+from .accounts import FAULTY, SAVED, STATES, WITHHELD, Outcome
 from .plan import Manifest
 
 WORST = 50
@@ -32,7 +32,7 @@ text-align:left;vertical-align:top;overflow-wrap:anywhere}td.n{text-align:right;
 """
 
 
-def page(manifest: Manifest, lines: Sequence[Line], done: int, total: int, seconds: float, worked: int,
+def page(manifest: Manifest, lines: Sequence[Outcome], done: int, total: int, seconds: float, worked: int,
          risk: str) -> str:
     """The page.
 
@@ -70,7 +70,7 @@ def _text(value: object) -> str:
     return html.escape(str(value))
 
 
-def _distances(lines: Sequence[Line]) -> str:
+def _distances(lines: Sequence[Outcome]) -> str:
     values = [line.distance for line in lines if line.state in SAVED and line.distance is not None]
     if not values:
         return "<p>In no saved picture was there a distance to measure.</p>"
@@ -87,7 +87,7 @@ def _distances(lines: Sequence[Line]) -> str:
             f"<table><tr><th>Distance</th><th>Pictures</th><th></th></tr>{body}</table>")
 
 
-def _worst(lines: Sequence[Line]) -> str:
+def _worst(lines: Sequence[Outcome]) -> str:
     near = sorted((line for line in lines if line.state in SAVED and line.distance is not None),
                   key=lambda line: (line.distance, line.key))[:WORST]
     body = "".join(f"<tr><td>{_text(line.key)}</td><td>{line.state}</td><td class=n>{line.distance:.3f}</td></tr>"
@@ -95,7 +95,7 @@ def _worst(lines: Sequence[Line]) -> str:
     return f"<table><tr><th>Picture</th><th>State</th><th>Distance</th></tr>{body}</table>" if near else "<p>None.</p>"
 
 
-def _withheld(lines: Sequence[Line]) -> str:
+def _withheld(lines: Sequence[Outcome]) -> str:
     out = [line for line in lines if line.state in (*WITHHELD, *FAULTY)]
     if not out:
         return "<p>Everything was saved.</p>"

@@ -18,7 +18,7 @@ RUN = "_camouflage"
 
 
 @dataclass(frozen=True)
-class Photo:
+class Item:
     """A picture of a source.
 
     Attributes:
@@ -64,7 +64,7 @@ class Unit:
 class Writer(Protocol):
     """Takes the pictures of a unit in their order."""
 
-    def add(self, photo: Photo, suffix: str, data: bytes, record: Mapping[str, Any]) -> str:
+    def add(self, photo: Item, suffix: str, data: bytes, record: Mapping[str, Any]) -> str:
         """Writes a picture and the record of its verdict. Gives the picture's name in the output."""
         ...
 
@@ -91,7 +91,7 @@ class Source(Protocol):
         """All units in order. Raises CamouflageError where the source cannot be listed."""
         ...
 
-    def photos(self, unit: Unit) -> Iterator[Photo]:
+    def photos(self, unit: Unit) -> Iterator[Item]:
         """The pictures of a unit in order. Raises Changed, OSError."""
         ...
 

@@ -63,6 +63,7 @@ class Manifest:
         software: versions, for people; another one is no other run.
         secret: key of hashed names; "".
         source: path of the source, for people and the review.
+        document: digest of the workflow's file and what is changed in it; where it is the same, so is the workflow.
     """
 
     settings: Mapping[str, Any]
@@ -71,6 +72,7 @@ class Manifest:
     software: Mapping[str, str]
     secret: str
     source: Mapping[str, Any]
+    document: str = ""
 
     def write(self, output: Path) -> None:
         """Writes it, whole, where there is none. Raises OSError."""
@@ -78,15 +80,18 @@ class Manifest:
         folder.mkdir(parents=True, exist_ok=True)
         os.chmod(folder, 0o700)
         content = {"format": FORMAT, "version": VERSION, "settings": self.settings, "told": self.told,
-                   "software": self.software, "secret": self.secret, "source": self.source, "units": self.units}
+                   "software": self.software, "secret": self.secret, "source": self.source, "document": self.document,
+                   "units": self.units}
         write_whole(folder / FILE, (json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode())
 
     def demand_same(self, before: Manifest, output: Path) -> None:
-        """Raises CamouflageError, which names what differs from the run that the output belongs to."""
+        """Raises CamouflageError, which names what differs from the run that the output belongs to.
+
+        Settings that are not known yet count as the same.
+        """
         different = [f"{_NAMES.get(name, name)} ({_short(self.settings.get(name))}, before "
                      f"{_short(before.settings.get(name))})"
-                     for name in dict.fromkeys([*before.settings, *self.settings])
-                     if self.settings.get(name) != before.settings.get(name)]
+                     for name in self.settings if self.settings[name] != before.settings.get(name)]
         if self.units != before.units:
             at = next((n for n, (a, b) in enumerate(zip(self.units, before.units, strict=False)) if a != b),
                       min(len(self.units), len(before.units)))
@@ -110,7 +115,7 @@ def read_manifest(output: Path) -> Manifest | None:
         if content["format"] != FORMAT or content["version"] != VERSION:
             raise ValueError(f"version {content['version']}")
         return Manifest(content["settings"], tuple(content["units"]), content["told"], content["software"],
-                        content["secret"], content["source"])
+                        content["secret"], content["source"], content["document"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CamouflageError(f"{file} is no manifest of a run that this version can go on with ({error}). Name "
                               "another --output.") from error

@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import CamouflageError
 from ..files import write_whole
 from ..verification.error_rates import clopper_pearson
-from .accounts import SAVED, Line
+from .accounts import SAVED, Outcome
 from .decisions import Decision
 from .photos import RUN
 
@@ -38,7 +38,7 @@ class Entry:
     """A picture to look at.
 
     Attributes:
-        unit, key, name, state: see :class:`~.accounts.Line`.
+        unit, key, name, state: see :class:`~.accounts.Outcome`.
         reason: why it was withheld; "".
         persons: the verdict of each.
         why: why it should be looked at, the gravest first.
@@ -57,7 +57,7 @@ class Entry:
     sample: bool
 
 
-def entries(lines: Iterable[tuple[int, Line]], seed: int) -> list[Entry]:
+def entries(lines: Iterable[tuple[int, Outcome]], seed: int) -> list[Entry]:
     """The pictures that need a look, and a random sample of those that were saved; the riskiest first.
 
     Args:

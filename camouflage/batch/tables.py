@@ -13,7 +13,7 @@ from ..errors import CamouflageError
 from ..files import remove_leftovers, whole
 from ..photos import Unreadable
 from .names import Names
-from .photos import Changed, Photo, Unit, demand_unchanged, stamp
+from .photos import Changed, Item, Unit, demand_unchanged, stamp
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -82,7 +82,7 @@ class Tables:
                                   f"{': ' if found else ''}{', '.join(found)}. Name the right one with --column.")
         return found[0]
 
-    def photos(self, unit: Unit) -> Iterator[Photo]:
+    def photos(self, unit: Unit) -> Iterator[Item]:
         """The rows of a file in order; a part of them is in memory at a time."""
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -103,7 +103,7 @@ class Tables:
             raise Changed(f"{file} is damaged ({error}). Nothing of it was written.") from error
         demand_unchanged(file, before)
 
-    def _photo(self, unit: Unit, number: int, row: Mapping[str, Any], image: str, seen: set[str]) -> Photo:
+    def _photo(self, unit: Unit, number: int, row: Mapping[str, Any], image: str, seen: set[str]) -> Item:
         key = f"{number:08d}" if not self.key else str(row[self.key])
         problem = "its key stands there twice" if key in seen else None
         if problem:
@@ -117,7 +117,7 @@ class Tables:
                 raise Unreadable("the row has no picture in it")
             return data
         name = self.names.of(f"{unit.name}/{key}" if not self.key else key) if self.names.secret else key
-        return Photo(key, name, read, {column: row[column] for column in self.keep}, problem)
+        return Item(key, name, read, {column: row[column] for column in self.keep}, problem)
 
     @contextlib.contextmanager
     def writer(self, unit: Unit, output: Path) -> Iterator[_Rows]:
@@ -178,7 +178,7 @@ class _Rows:
     def __init__(self, table: Any, schema: pa.Schema) -> None:
         self.table, self.schema, self.rows = table, schema, []
 
-    def add(self, photo: Photo, suffix: str, data: bytes, record: Mapping[str, Any]) -> str:
+    def add(self, photo: Item, suffix: str, data: bytes, record: Mapping[str, Any]) -> str:
         name = photo.name + suffix
         self.rows.append({"key": photo.name, "image": {"bytes": data, "path": name},
                           "verdict": record["verdict"] if "verdict" in record else record["checked"]["verdict"],

@@ -15,7 +15,7 @@ from ..errors import CamouflageError
 from ..files import remove_leftovers, whole
 from ..photos import ENDINGS, Unreadable
 from .names import Names
-from .photos import Changed, Photo, Unit, demand_unchanged, record_text, stamp
+from .photos import Changed, Item, Unit, demand_unchanged, record_text, stamp
 
 SHARDS = (".tar", ".tar.gz", ".tgz")
 
@@ -58,7 +58,7 @@ class Tars:
             raise CamouflageError(f"The shard {file} cannot be read as a tar file ({error}). Repair it, or leave it "
                                   "out.") from error
 
-    def photos(self, unit: Unit) -> Iterator[Photo]:
+    def photos(self, unit: Unit) -> Iterator[Item]:
         """The samples of a shard that have a picture, in the order of their first files."""
         file, before = self.root / unit.name, unit.files[unit.name]
         demand_unchanged(file, before)
@@ -75,7 +75,7 @@ class Tars:
             raise Changed(f"The shard {file} is damaged ({error}). Nothing of it was written.") from error
         demand_unchanged(file, before)
 
-    def _photo(self, shard: tarfile.TarFile, key: str, members: list[tarfile.TarInfo]) -> Photo:
+    def _photo(self, shard: tarfile.TarFile, key: str, members: list[tarfile.TarInfo]) -> Item:
         pictures = [member for member in members if _is_picture(member)]
         problem = f"{len(pictures)} pictures under one key" if len(pictures) > 1 else None
         if not key or key.endswith("/") or key.startswith("/") or ".." in PurePosixPath(key).parts:
@@ -86,7 +86,7 @@ class Tars:
                     if (ending := stem_and_ending(member.name)[1]) in self.keep}
         except Unreadable as error:
             problem = str(error)
-        return Photo(key, self.names.of(key), lambda: _content(shard, pictures[0]), more, problem)
+        return Item(key, self.names.of(key), lambda: _content(shard, pictures[0]), more, problem)
 
     @contextlib.contextmanager
     def writer(self, unit: Unit, output: Path) -> Iterator[_Samples]:
@@ -129,7 +129,7 @@ class _Samples:
     def __init__(self, shard: tarfile.TarFile) -> None:
         self.shard = shard
 
-    def add(self, photo: Photo, suffix: str, data: bytes, record: Mapping[str, Any]) -> str:
+    def add(self, photo: Item, suffix: str, data: bytes, record: Mapping[str, Any]) -> str:
         for ending, content in {suffix[1:]: data, "json": record_text(record).encode(), **photo.more}.items():
             member = tarfile.TarInfo(f"{photo.name}.{ending}")  # time 0, nobody's: nothing of the source's
             member.size = len(content)

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from ..photos import Unreadable, decode
-from .accounts import SAVED, Accounts, Line, line_of
+from .accounts import SAVED, Accounts, Outcome, outcome_of
 from .client import NodeFailed, ServerDied
 from .decisions import Decision
 from .host import Host, Result, Stopped
 
 if TYPE_CHECKING:
     from .graphs import Graph
-    from .photos import Photo, Unit
+    from .photos import Item, Unit
     from .plan import Plan
 
 LEAST, MOST = 64, 100_000_000  # px of a side, and of a picture, that the verification takes
@@ -37,7 +37,7 @@ class _Waiting:
     """A picture that was read."""
 
     index: int
-    photo: Photo
+    photo: Item
     image: Image.Image
 
 
@@ -64,8 +64,8 @@ class Worker:
 
     # --- a unit -----------------------------------------------------------------------------------------------------
 
-    def work(self, unit: Unit, decisions: Mapping[str, Decision], seen: Callable[[Line], None] = lambda line: None
-             ) -> list[Line]:
+    def work(self, unit: Unit, decisions: Mapping[str, Decision], seen: Callable[[Outcome], None] = lambda line: None
+             ) -> list[Outcome]:
         """Writes a unit's part of the output and its account.
 
         What an earlier run has written of it is taken over, but where a decision says otherwise.
@@ -80,7 +80,7 @@ class Worker:
         """
         plan, accounts = self.plan, Accounts(self.plan.output)
         before = {line.key: line for line in accounts.read(unit.number)} if accounts.done(unit.number) else {}
-        lines: list[Line] = []
+        lines: list[Outcome] = []
         try:
             with contextlib.ExitStack() as stack:
                 earlier = stack.enter_context(plan.source.read_back(unit, plan.output)) if before else None
@@ -96,16 +96,16 @@ class Worker:
                           "then run the same command again.") from error
         return lines
 
-    def _written(self, writer: Any, photo: Photo, result: Result, decision: Decision | None) -> Line:
+    def _written(self, writer: Any, photo: Item, result: Result, decision: Decision | None) -> Outcome:
         word = decision.word if decision else ""
         if result.data is None or result.record is None:
-            return Line(photo.key, photo.name, result.state, result.reason, decision=word)
+            return Outcome(photo.key, photo.name, result.state, result.reason, decision=word)
         suffix = "." + str(result.record["file"]["name"]).rpartition(".")[2]
         record = {**result.record, "file": {**result.record["file"], "name": PurePosixPath(photo.name).name + suffix}}
         name = writer.add(photo, suffix, result.data, record)
-        return line_of(photo.key, name, hashlib.sha256(result.data).hexdigest(), record, word)
+        return outcome_of(photo.key, name, hashlib.sha256(result.data).hexdigest(), record, word)
 
-    def _remove_withdrawn(self, unit: Unit, before: Mapping[str, Line], lines: Sequence[Line]) -> None:
+    def _remove_withdrawn(self, unit: Unit, before: Mapping[str, Outcome], lines: Sequence[Outcome]) -> None:
         """Removes files of a folder that a decision took back."""
         if self.plan.source.form == "folder":
             written = {line.name for line in lines if line.state in SAVED}
@@ -115,10 +115,10 @@ class Worker:
                     for path in (file, file.with_suffix(".json")):
                         path.unlink(missing_ok=True)
 
-    def _in_order(self, unit: Unit, decisions: Mapping[str, Decision], before: Mapping[str, Line],
-                  earlier: Callable[[str], tuple[bytes, dict[str, Any]]] | None) -> Iterator[tuple[Photo, Result]]:
+    def _in_order(self, unit: Unit, decisions: Mapping[str, Decision], before: Mapping[str, Outcome],
+                  earlier: Callable[[str], tuple[bytes, dict[str, Any]]] | None) -> Iterator[tuple[Item, Result]]:
         """The results in the order of the pictures; those whose line stays are taken over as they are."""
-        def known(photo: Photo) -> Result | None:
+        def known(photo: Item) -> Result | None:
             line, decision = before.get(photo.key), decisions.get(photo.key)
             if line is None or line.decision != (decision.word if decision else ""):
                 return None
@@ -126,7 +126,7 @@ class Worker:
                 return Result(*earlier(line.name))
             return Result(state=line.state, reason=line.reason)
 
-        ready: dict[int, tuple[Photo, Result]] = {}
+        ready: dict[int, tuple[Item, Result]] = {}
         turn = 0
         photos = ((index, photo, known(photo)) for index, photo in enumerate(self.plan.source.photos(unit)))
         for index, photo, result in self._processed(photos, decisions):
@@ -137,8 +137,8 @@ class Worker:
 
     # --- pictures ---------------------------------------------------------------------------------------------------
 
-    def _processed(self, photos: Iterable[tuple[int, Photo, Result | None]], decisions: Mapping[str, Decision]
-                   ) -> Iterator[tuple[int, Photo, Result]]:
+    def _processed(self, photos: Iterable[tuple[int, Item, Result | None]], decisions: Mapping[str, Decision]
+                   ) -> Iterator[tuple[int, Item, Result]]:
         """Results in the order in which they come; see the module for what goes through together."""
         size, waiting = self.plan.batch_size, dict[tuple[int, int], list[_Waiting]]()
         for index, photo, known in photos:
@@ -162,7 +162,7 @@ class Worker:
         for group in sorted(waiting.values(), key=lambda group: group[0].index):
             yield from self._batch(group)
 
-    def _read(self, photo: Photo) -> Image.Image:
+    def _read(self, photo: Item) -> Image.Image:
         if photo.problem:
             raise Unreadable(photo.problem)
         image = decode(io.BytesIO(photo.read()), profile=True)
@@ -171,14 +171,14 @@ class Worker:
                              f"{MOST // 1_000_000} megapixels")
         return image
 
-    def one(self, photo: Photo) -> Result:
+    def one(self, photo: Item) -> Result:
         """What a single picture becomes; nothing is written."""
         try:
             return self._alone(self.plan.graph, photo, self._read(photo))
         except Unreadable as error:
             return Result(state="unreadable", reason=str(error))
 
-    def _batch(self, group: Sequence[_Waiting]) -> Iterator[tuple[int, Photo, Result]]:
+    def _batch(self, group: Sequence[_Waiting]) -> Iterator[tuple[int, Item, Result]]:
         """Pictures that go through together; one by one where something happens to them."""
         results = None
         if len(group) > 1:
@@ -189,7 +189,7 @@ class Worker:
             result = results[place] if results else self._alone(self.plan.graph, one.photo, one.image)
             yield one.index, one.photo, result
 
-    def _decided(self, photo: Photo, image: Image.Image, decision: Decision) -> Result:
+    def _decided(self, photo: Item, image: Image.Image, decision: Decision) -> Result:
         """A picture that a reviewer has decided on."""
         if decision.word == "reject":
             return Result(state="rejected", reason="rejected by a reviewer")
@@ -197,5 +197,5 @@ class Worker:
             return self._alone(self.plan.redact, photo, image)
         return self.host.accepted(self.plan.graph, image, self.plan.picture_seed([photo.key]))
 
-    def _alone(self, graph: Graph, photo: Photo, image: Image.Image) -> Result:
+    def _alone(self, graph: Graph, photo: Item, image: Image.Image) -> Result:
         return self.host.alone(graph, image, self.plan.picture_seed([photo.key]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -13,11 +14,12 @@ import warnings
 from argparse import Namespace
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..batch import overview, reviewing
-from ..batch.accounts import FAULTY, SAVED, WITHHELD, Accounts, Line, counts, quarantine
+from ..batch.accounts import FAULTY, SAVED, WITHHELD, Accounts, counts, quarantine
 from ..batch.decisions import Decision, read_decisions
 from ..batch.engine import Decisions, Ray, run_here, run_on_ray
 from ..batch.graphs import JUDGES, SAVE, Graph, make_graph, read_workflow
@@ -29,9 +31,9 @@ from ..batch.sources import Wanted, open_source
 from ..comfy.in_process import accelerator
 from ..comfy.installed import default_comfyui
 from ..errors import CamouflageError
-from ..files import ROOT, try_lock, write_whole
+from ..files import try_lock, write_whole
 from . import choosing
-from .counting import Progress, duration
+from .counting import RunProgress, duration
 from .environments import cache_folder
 from .fingerprints import weights_digest
 from .pipelines import PIPELINES
@@ -57,16 +59,26 @@ def main(options: Namespace) -> int:
     cpu = pipeline == "redact" or options.check_wiring or not accelerator()
     server = ServerOptions(default_comfyui(), models(options), {path.name: path for path in options.pack}, cpu,
                            threads=max(1, cores() // options.workers) if options.workers > 1 else 0)
+    size = batch_size(options, cpu)
+    document = read_workflow(options.workflow or PIPELINES[pipeline].workflow)
+    manifest = Manifest(settings(options, pipeline, source, size), digests(units), told, software(), names.secret,
+                        {"form": source.form, "root": str(source.root),
+                         "inputs": [str(path) for path in options.inputs]}, document_digest(options, document))
+    if before is not None:
+        manifest.demand_same(before, options.output)
+        if not options.dry_run and before.document == manifest.document and not remaining(options, units):
+            print("Everything is done already.", flush=True)
+            with held(options, before, before):
+                return finish(options, before, units, RunProgress(0), 0.0)
     with Host(server) as host:
         print("Starting ComfyUI.", flush=True)
-        graph, redact = graphs(options, pipeline, host)
-        plan = Plan(source, options.output, pipeline, graph, redact, options.seed, batch_size(options, cpu), server)
+        graph, redact = graphs(options, document, host)
+        plan = Plan(source, options.output, pipeline, graph, redact, options.seed, size, server)
         if options.dry_run:
             dry_run(plan, units, host, options)
             return 0
-        manifest = Manifest(settings(plan, options), digests(units), told, software(), names.secret,
-                            {"form": source.form, "root": str(source.root),
-                             "inputs": [str(path) for path in options.inputs]})
+        late = {"workflow": graph.digest, "weights": weights_digest(graph.strings, pipeline, server)}
+        manifest = replace(manifest, settings={**manifest.settings, **late})
         with held(options, manifest, before):
             return run(plan, manifest, units, host, options)
 
@@ -98,10 +110,9 @@ def models(options: Namespace) -> tuple[Path, ...]:
     return (miniature.ensure(cache_folder(), report=lambda line: print(line, flush=True)),)
 
 
-def graphs(options: Namespace, pipeline: str, host: Host) -> tuple[Graph, Graph]:
+def graphs(options: Namespace, document: dict[str, Any], host: Host) -> tuple[Graph, Graph]:
     """What is run on every picture, and on those that a reviewer wants covered."""
     info = host.server().object_info()
-    document = read_workflow(options.workflow or PIPELINES[pipeline].workflow)
     graph = make_graph(document, info, options.input, dict(options.set))
     redact = make_graph(read_workflow(PIPELINES["redact"].workflow), info)
     if options.no_face:
@@ -131,12 +142,17 @@ def batch_size(options: Namespace, cpu: bool) -> int:
     return max(1, min(8, int(memory // 8e9)))
 
 
-def settings(plan: Plan, options: Namespace) -> dict[str, Any]:
-    """All that can change pixels or names in the output."""
-    return {"pipeline": plan.pipeline, "workflow": plan.graph.digest,
-            "weights": weights_digest(plan.graph.strings, plan.pipeline, plan.server), "seed": plan.seed,
-            "batch_size": plan.batch_size, "form": plan.source.form, "keep": sorted(options.keep),
-            "hash_names": options.hash_names, "columns": [options.column, options.key]}
+def settings(options: Namespace, pipeline: str, source: Source, size: int) -> dict[str, Any]:
+    """What can change pixels or names in the output, as far as it is known without ComfyUI."""
+    return {"pipeline": pipeline, "seed": options.seed, "batch_size": size, "form": source.form,
+            "keep": sorted(options.keep), "hash_names": options.hash_names, "columns": [options.column, options.key]}
+
+
+def document_digest(options: Namespace, document: dict[str, Any]) -> str:
+    """SHA-256 of the workflow's file and of what is changed in it."""
+    text = json.dumps([document, options.input, sorted(options.set), options.no_face, options.check_wiring],
+                      sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def software() -> dict[str, str]:
@@ -177,17 +193,26 @@ def held(options: Namespace, manifest: Manifest, before: Manifest | None) -> Ite
                               "--output.") from error
 
 
-def run(plan: Plan, manifest: Manifest, units: Sequence[Unit], host: Host, options: Namespace) -> int:
-    """Does what is left, and writes the tables."""
-    accounts = Accounts(plan.output)
+def mine(options: Namespace, units: Sequence[Unit]) -> list[Unit]:
+    """The units of this part of the run."""
     part, parts = options.shard
-    mine = [unit for unit in units if unit.number % parts == part - 1]
-    decisions = by_unit(read_decisions(plan.output))
-    todo = [unit for unit in mine if not accounts.done(unit.number) or undecided(accounts, unit, decisions)]
-    if len(todo) < len(mine):
-        print(f"{len(mine) - len(todo)} of {len(mine)} parts are done already.", flush=True)
+    return [unit for unit in units if unit.number % parts == part - 1]
+
+
+def remaining(options: Namespace, units: Sequence[Unit]) -> list[Unit]:
+    """Those of them that are not done, or on which a decision is not applied yet."""
+    accounts, decisions = Accounts(options.output), by_unit(read_decisions(options.output))
+    return [unit for unit in mine(options, units)
+            if not accounts.done(unit.number) or undecided(accounts, unit, decisions)]
+
+
+def run(plan: Plan, manifest: Manifest, units: Sequence[Unit], host: Host, options: Namespace) -> int:
+    """Does what is left, and writes the tables; gives the exit code."""
+    todo, decisions = remaining(options, units), by_unit(read_decisions(plan.output))
+    if done := len(mine(options, units)) - len(todo):
+        print(f"{done} of {done + len(todo)} parts are done already.", flush=True)
     begun = time.monotonic()
-    with Progress(sum(unit.count for unit in todo)) as progress:
+    with RunProgress(sum(unit.count for unit in todo)) as progress:
         try:
             if options.workers > 1 or options.address:
                 host.close()
@@ -198,16 +223,8 @@ def run(plan: Plan, manifest: Manifest, units: Sequence[Unit], host: Host, optio
                 run_here(plan, todo, decisions, progress.seen, host)
         finally:
             host.close()
-            lines = finish(plan, manifest, units, progress, time.monotonic() - begun, options)
-    mine_lines = [line for _, line in accounts.lines(unit.number for unit in mine)]
-    found = counts(mine_lines)
-    print(f"{overview.summary(found)}.", f"The output is in {plan.output}; what is known of the run, and an overview, "
-          f"in {plan.output / RUN} (it names the originals: keep it to yourself).", sep="\n")
-    if len(lines) < sum(unit.count for unit in units) and parts > 1:
-        print("Other parts of the run are not done yet.")
-    if any(found[state] for state in FAULTY):
-        return FAILED
-    return BLOCKED if any(found[state] for state in WITHHELD) else 0
+            code = finish(options, manifest, units, progress, time.monotonic() - begun)
+    return code
 
 
 def by_unit(decisions: dict[tuple[int, str], Decision]) -> Decisions:
@@ -230,27 +247,33 @@ def gpus(options: Namespace, plan: Plan) -> float:
     return options.gpus_per_worker if options.gpus_per_worker is not None else 0.0 if plan.server.cpu else 1.0
 
 
-def finish(plan: Plan, manifest: Manifest, units: Sequence[Unit], progress: Progress, seconds: float,
-           options: Namespace) -> list[Line]:
-    """Writes quarantine table, overview and, if it is wanted, the list for the review; gives all lines."""
-    accounts = Accounts(plan.output)
-    known = list(accounts.lines(unit.number for unit in units))
+def finish(options: Namespace, manifest: Manifest, units: Sequence[Unit], progress: RunProgress, seconds: float) -> int:
+    """Writes quarantine table, overview and, if it is wanted, the list for the review; gives the exit code."""
+    output, folder = options.output, options.output / RUN
+    known = list(Accounts(output).lines(unit.number for unit in units))
     lines = [line for _, line in known]
-    folder = plan.output / RUN
     if options.review:
-        found = reviewing.entries(known, plan.seed)
-        reviewing.write(plan.output, found)
-        if plan.source.form == "folder":
-            write_fiftyone(plan.output, found)
-        print(f"{len(found)} pictures to look at: python run.py review {plan.output}")
+        found = reviewing.entries(known, manifest.settings["seed"])
+        reviewing.write(output, found)
+        if manifest.settings["form"] == "folder":
+            write_fiftyone(output, found)
+        print(f"{len(found)} pictures to look at: python run.py review {output}")
     risk = "not measured"
-    if reviewing.file_of(plan.output).is_file():
-        risk = reviewing.residual_risk(reviewing.read(plan.output), by_unit(read_decisions(plan.output)))
-    done = sum(accounts.done(unit.number) for unit in units)
+    if reviewing.file_of(output).is_file():
+        risk = reviewing.residual_risk(reviewing.read(output), by_unit(read_decisions(output)))
+    done = sum(Accounts(output).done(unit.number) for unit in units)
     page = overview.page(manifest, lines, done, len(units), seconds, progress.done, risk)
     write_whole(folder / "quarantine.csv", quarantine(lines).encode())
     write_whole(folder / "overview.html", page.encode())
-    return lines
+    numbers = {unit.number for unit in mine(options, units)}
+    states = counts(line for number, line in known if number in numbers)
+    print(f"{overview.summary(states)}.", f"The output is in {output}; what is known of the run, and an overview, in "
+          f"{folder} (it names the originals: keep it to yourself).", sep="\n")
+    if done < len(units):
+        print(f"{len(units) - done} of {len(units)} parts are not done yet.")
+    if any(states[state] for state in FAULTY):
+        return FAILED
+    return BLOCKED if any(states[state] for state in WITHHELD) else 0
 
 
 def write_fiftyone(output: Path, found: Sequence[reviewing.Entry]) -> None:
@@ -299,6 +322,3 @@ def first_photos(source: Source, units: Sequence[Unit]) -> Iterator[Any]:
 def cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-__all__ = ["ROOT", "main"]

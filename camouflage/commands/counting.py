@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from ..batch.accounts import FAULTY, SAVED, WITHHELD, Line
+from ..batch.accounts import FAULTY, SAVED, WITHHELD, Outcome
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -28,7 +28,7 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 
-class Progress:
+class RunProgress:
     """Counts pictures; a context manager.
 
     Args:
@@ -46,7 +46,7 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
-    def seen(self, line: Line) -> None:
+    def seen(self, line: Outcome) -> None:
         """A picture is done."""
         self.done += 1
         self.states[line.state] += 1

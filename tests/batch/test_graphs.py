@@ -12,8 +12,9 @@ from camouflage.errors import CamouflageError
 
 INFO = {
     "LoadImage": {"input": {"required": {"image": [["a.png"], {}]}}},
-    "CamouflageRedact": {"input": {"required": {"image": ["IMAGE"], "redaction": ["COMBO", {"options": ["solid", "blur"]}],
-                                                "size": ["FLOAT", {}], "no_face": [["block", "pass"], {}]}}},
+    "CamouflageRedact": {"input": {"required": {
+        "image": ["IMAGE"], "redaction": ["COMBO", {"options": ["solid", "blur"]}], "size": ["FLOAT", {}],
+        "no_face": [["block", "pass"], {}]}}},
     "CamouflageVerify": {"input": {"required": {"original": ["IMAGE"], "anonymized": ["IMAGE"],
                                                 "no_face": [["block", "pass"], {}]}}},
     "CamouflageSaveImage": {"output_node": True, "input": {"required": {
@@ -100,7 +101,8 @@ def test_a_workflow_that_will_not_do_is_refused(prompt, change, said):
         make_graph(prompt, INFO)
 
 
-@pytest.mark.parametrize(("setting", "said"), [("Nobody.size=1", "names 0 nodes"), ("Redact.nothing=1", "no widget 'nothing'"),
+@pytest.mark.parametrize(("setting", "said"), [("Nobody.size=1", "names 0 nodes"),
+                                               ("Redact.nothing=1", "no widget 'nothing'"),
                                                ("Redact.redaction=x", "It takes solid, blur"),
                                                ("Redact.size=wide", "takes this value")])
 def test_a_setting_that_will_not_do_is_refused(prompt, setting, said):

@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import binomtest
 
 from camouflage.batch import overview, reviewing
-from camouflage.batch.accounts import Accounts, Line
+from camouflage.batch.accounts import Accounts, Outcome
 from camouflage.batch.decisions import Decision, append, file_of, read_decisions
 from camouflage.batch.host import Result
 from camouflage.batch.photos import RUN
@@ -21,8 +21,8 @@ from camouflage.errors import CamouflageError
 from small_datasets import make_dataset, picture, record
 
 
-def line(key: str, state: str = "safe", **fields) -> Line:
-    return Line(key, f"{key}.png", state, **{"persons": ("safe",), "distance": 1.5, **fields})
+def line(key: str, state: str = "safe", **fields) -> Outcome:
+    return Outcome(key, f"{key}.png", state, **{"persons": ("safe",), "distance": 1.5, **fields})
 
 
 def test_the_riskiest_come_first_and_each_says_why():

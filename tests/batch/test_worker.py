@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from camouflage.batch import folders
-from camouflage.batch.accounts import STATES, Accounts, Line, counts, quarantine
+from camouflage.batch.accounts import STATES, Accounts, Outcome, counts, quarantine
 from camouflage.batch.client import NodeFailed, ServerDied
 from camouflage.batch.decisions import Decision
 from camouflage.batch.host import Host, Result, ServerOptions, Stopped, refused
@@ -30,7 +30,7 @@ def files(folder: Path) -> dict[str, bytes]:
             if path.is_file()}
 
 
-def names_of(lines: list[Line]) -> list[str]:
+def names_of(lines: list[Outcome]) -> list[str]:
     return [line.name for line in lines]
 
 
@@ -39,7 +39,7 @@ def test_a_picture_gets_its_result_its_record_and_a_line(dataset):
     (line,) = at.worker.work(at.units[0], {})
     assert at.pixels("a.png") == 252 and at.record("a.json")["file"]["name"] == "a.png"
     digest = hashlib.sha256((at.output / "a.png").read_bytes()).hexdigest()
-    assert line == Line("a.jpg", "a.png", "redacted", sha256=digest, distance=0.9 / 0.6, persons=("redacted",))
+    assert line == Outcome("a.jpg", "a.png", "redacted", sha256=digest, distance=0.9 / 0.6, persons=("redacted",))
     assert Accounts(at.output).read(0) == [line]
 
 
@@ -126,7 +126,7 @@ def reviewed(dataset):
     return at
 
 
-def again(at, **words: str) -> list[Line]:
+def again(at, **words: str) -> list[Outcome]:
     return at.worker.work(at.units[0], {f"{key[1:]}.png": Decision(f"{key[1:]}.png", 0, word)
                                         for key, word in words.items()})
 

@@ -97,7 +97,8 @@ def test_every_one_of_a_mixed_folder_is_accounted_for(command, tmp_path, capsys)
     assert "<script" not in page and "<img" not in page and "Residual risk</th><td>not measured" in page
     labels = json.loads((output / RUN / "fiftyone" / "labels.json").read_text(encoding="utf-8"))
     data = json.loads((output / RUN / "fiftyone" / "data.json").read_text(encoding="utf-8"))
-    assert len(data) == 16 and data.keys() == labels["labels"].keys() and all(map(Path.is_file, map(Path, data.values())))
+    assert len(data) == 16 and data.keys() == labels["labels"].keys()
+    assert all(Path(path).is_file() for path in data.values())
     assert all(0 <= side <= 1 for found in labels["labels"].values() for one in found for side in one["bounding_box"])
     if os.name != "nt":
         assert (output / RUN).stat().st_mode & 0o777 == 0o700
@@ -119,7 +120,7 @@ def make_table(path: Path, few: dict[str, bytes]) -> Path:
     return path
 
 
-def test_folder_tar_and_parquet_give_the_same_pixels_and_verdicts(command, few, folder, tmp_path):
+def test_folder_tar_and_parquet_give_the_same_pixels_and_verdicts(command, few, folder, tmp_path, capsys):
     shard, parquet = make_tar(tmp_path / "x.tar", few), make_table(tmp_path / "x.parquet", few)
     assert command("anonymize", folder, "--output", tmp_path / "1", "--keep", "txt") == 3
     assert command("anonymize", shard, "--output", tmp_path / "2", "--keep", "txt") == 3
@@ -138,20 +139,24 @@ def test_folder_tar_and_parquet_give_the_same_pixels_and_verdicts(command, few, 
     assert [set(account(tmp_path / number).values()) for number in "123"] == [{"redacted", "blocked"}] * 3
     # What is done is not done again, and what would change pixels is refused.
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "1").rglob("*.png")}
+    capsys.readouterr()
     assert command("anonymize", folder, "--output", tmp_path / "1", "--keep", "txt", "--review") == 3
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "1").rglob("*.png")} == written
+    told = capsys.readouterr().out
+    assert "Everything is done already." in told and "Starting ComfyUI" not in told and "3 pictures to look at" in told
 
 
 @pytest.mark.parametrize(("change", "said"), [
     (["--seed", "1"], "--seed (1, before 0)"), (["--batch-size", "2"], "--batch-size (2, before 1)"),
-    (["--set", "Redact.redaction=blur"], "the workflow or a setting in it"),
-    (["--hash-names"], "--hash-names (true, before false)"),
+    (["--hash-names"], "--hash-names (true, before false)"), (["--keep", "txt"], "--keep"),
     (["--no-face", "pass"], "the workflow or a setting in it")])
 def test_a_run_is_not_gone_on_with_by_other_settings(command, done, capsys, change, said):
     folder, output = done
     before = files(output)
     assert command("anonymize", folder, "--output", output, *change) == 2
-    assert said in capsys.readouterr().err and files(output) == before
+    told = capsys.readouterr()
+    assert said in told.err and files(output) == before
+    assert ("Starting ComfyUI" in told.out) == ("workflow" in said)
 
 
 @pytest.fixture(scope="module")

