@@ -6,8 +6,11 @@ import gc
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -164,7 +167,28 @@ def faces_folder(tmp_path, own_networks, miniature_models, monkeypatch) -> Path:
 
 
 @pytest.fixture(scope="module")
-def read_by(host, miniature_models, tmp_path_factory) -> Iterator[Path]:
+def shallow() -> Iterator[None]:
+    """FaRL's transformers, ours and pyfacer's own, compute the first of their twelve layers alone, and draw no numbers
+    for weights that come from a file: the layers of the miniature files are one like the other and do little."""
+    from facer.farl import model
+
+    made = model.Transformer.__init__
+
+    def make(self: Any, *args: Any, **kwargs: Any) -> None:
+        with ExitStack() as stack:
+            for name in ("kaiming_uniform_", "uniform_", "xavier_uniform_"):
+                stack.enter_context(mock.patch.object(torch.nn.init, name, lambda tensor, *_, **__: tensor))
+            stack.enter_context(mock.patch.object(model, "trunc_normal_", lambda tensor, *_, **__: tensor))
+            made(self, *args, **kwargs)
+        for block in self.resblocks[1:]:
+            block.forward = lambda x: x
+
+    with mock.patch.object(model.Transformer, "__init__", make):
+        yield
+
+
+@pytest.fixture(scope="module")
+def read_by(host, miniature_models, shallow, tmp_path_factory) -> Iterator[Path]:
     """The folder whose weights read faces in the tests of one file; the networks stay for all of them."""
     yield face_weights(tmp_path_factory.mktemp("camouflage"), miniature_models)
     host.module("camouflage.comfy.networks").clear()

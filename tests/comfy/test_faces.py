@@ -36,7 +36,7 @@ def plant(host, monkeypatch, boxes: list[tuple[float, float, float, float]]) -> 
 
 
 @pytest.fixture(scope="module")
-def facers(miniature_models) -> Callable[[str], Callable]:
+def facers(miniature_models, shallow) -> Callable[[str], Callable]:
     """pyfacer's own detector, attributes and landmarks; each is loaded once."""
     import facer
 
