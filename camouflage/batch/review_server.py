@@ -149,6 +149,8 @@ class _Handler(BaseHTTPRequestHandler):
         if file := _FILES.get(found.path):
             # Script and style hold nothing of anybody, and a page cannot hand its token on to them.
             self._guarded(lambda: self._send((PAGE / file[0]).read_bytes(), file[1]), found.path == "/")
+        elif found.path == "/favicon.ico":  # every browser asks for one
+            self._send(b"", "image/x-icon", HTTPStatus.NO_CONTENT)
         elif found.path == "/list":
             self._guarded(lambda: self._json(self.server.review.listed()))
         elif found.path in ("/original", "/result"):

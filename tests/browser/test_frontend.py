@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
 from comfy_cli.workflow_to_api import convert_ui_to_api
 
+from browsers import browser, missing
 from camouflage.batch.server import ComfyServer
 from sampled import everything, sampled
 from testing import frontend as newer_frontend
@@ -27,19 +26,10 @@ from testing import frontend as newer_frontend
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-REQUIRED = os.environ.get("CAMOUFLAGE_REQUIRE_BROWSER") == "1"  # in CI nothing here may be skipped
-if REQUIRED:
-    from playwright import sync_api
-else:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="the Python package 'playwright' is not installed")
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome",
-            "microsoft-edge", "msedge")
+__all__ = ["browser"]
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = sorted((ROOT / "workflows").glob("*.json"))
 BASE = ROOT / "workflows" / "camouflage_base.json"
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 VERSIONS = ["own", newer_frontend.VERSION]
 NEWEST = pytest.mark.parametrize("version", VERSIONS if everything else VERSIONS[-1:], indirect=True, scope="module")
 OPENED = [(version, path) for version in VERSIONS for path in TEMPLATES if everything or path == BASE]
@@ -90,23 +80,6 @@ class Frontend:
         node = self.page.evaluate("type => app.graph.nodes.find(node => node.type === type).id", node_type)
         self.page.evaluate(LOOK_AT, node)
         self.page.evaluate("id => app.canvas.selectNode(app.graph.getNodeById(id))", node)
-
-
-def missing(what: str) -> NoReturn:
-    """Skips the test, or fails it where it must run."""
-    (pytest.fail if REQUIRED else pytest.skip)(what)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A browser for this module only: Playwright's event loop would be in the way of other modules' asyncio.run."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        missing(f"no browser is on PATH (looked for {', '.join(BROWSERS)})")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module", params=VERSIONS)
