@@ -174,7 +174,7 @@ class ComfyClient:
                 except websocket.WebSocketTimeoutException:
                     ended = True  # quiet: a lost message must not hang us, so ask
                 except (websocket.WebSocketException, OSError) as error:
-                    self._wait_for_death()
+                    self.wait_for_death()
                     raise ComfyError(f"ComfyUI closed the websocket while it worked: {error}") from error
                 else:
                     for event in _progress(prompt, prompt_id, message):
@@ -193,8 +193,8 @@ class ComfyClient:
         _raise_failure(prompt, entry)
         return entry
 
-    def _wait_for_death(self) -> None:
-        """A dying server closes its sockets before its process is gone; give it a moment to explain itself."""
+    def wait_for_death(self) -> None:
+        """Raise ServerDied if the server is gone after a moment: it closes its sockets before its process ends."""
         for _ in range(20):
             self.check_alive()
             time.sleep(0.1)

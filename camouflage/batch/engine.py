@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CamouflageError
@@ -15,6 +15,7 @@ from .accounts import Outcome
 from .decisions import Decision
 from .host import Host
 from .photos import Unit
+from .shares import Share
 from .worker import Worker
 
 if TYPE_CHECKING:
@@ -60,8 +61,10 @@ class RayWorker:
     """A worker as Ray Data's ``map_batches`` calls it. What goes wrong comes back as text: an exception would end the
     run of all others, and Ray would show its traceback instead of a sentence."""
 
-    def __init__(self, plan: Plan, decisions: Decisions) -> None:
-        self.worker, self.decisions = Worker(plan), decisions
+    def __init__(self, plan: Plan, decisions: Decisions, share: int) -> None:
+        self.share = Share(share)
+        server = replace(plan.server, threads=len(self.share.cores))
+        self.worker, self.decisions = Worker(replace(plan, server=server)), decisions
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         lines: list[Outcome] = []
@@ -110,9 +113,11 @@ def _rows(plan: Plan, units: Sequence[Unit], decisions: Decisions, how: Ray) -> 
         context = DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
+        machines = sum(bool(node["Alive"]) for node in ray.nodes())
+        share = -(-how.workers // machines)  # of each machine's workers
         dataset = ray.data.from_items([{"unit": unit} for unit in units], override_num_blocks=min(len(units), 10_000))
         worked = dataset.map_batches(
-            RayWorker, fn_constructor_args=(plan, decisions), batch_size=1, zero_copy_batch=False,
+            RayWorker, fn_constructor_args=(plan, decisions, share), batch_size=1, zero_copy_batch=False,
             compute=ActorPoolStrategy(size=min(how.workers, len(units))), num_cpus=0.5, num_gpus=how.gpus or None,
             scheduling_strategy="SPREAD", max_restarts=-1, max_task_retries=-1)
         yield from worked.iter_rows()

@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from ..files import ROOT
 from ..output.encoding import encode
 from ..photos import decode
 from .accounts import ACCEPTED
-from .client import ComfyError, Interrupted, NodeFailed, ServerDied
+from .client import ComfyError, Interrupted, NodeFailed, PromptRefused, ServerDied
 from .graphs import JUDGES, SAVE, Graph
 from .server import ComfyServer
 
@@ -99,6 +99,12 @@ class Host:
                 return self._server
             except ServerDied:
                 self.close()
+        try:
+            return self._started()
+        except ServerDied:  # killed while it started, perhaps
+            return self._started()
+
+    def _started(self) -> ComfyServer:
         options = self.options
         threads = {"OMP_NUM_THREADS": str(options.threads)} if options.threads else {}
         # A path of ours would put this pack's `nodes` before ComfyUI's.
@@ -106,8 +112,17 @@ class Host:
                              cpu=options.cpu, environment={"PYTHONPATH": "", **threads})
         server.__enter__()
         self._server, self._lent = server, set()
-        server.check_loaded(SAVE)
+        with _watched(server):
+            server.check_loaded(SAVE)
         return server
+
+    def object_info(self) -> dict[str, Any]:
+        """The schemas of all nodes. Raises ComfyError where none can be had."""
+        try:
+            with _watched(server := self.server()):
+                return server.object_info()
+        except ServerDied:
+            return self.server().object_info()
 
     def _lend_inputs(self, server: ComfyServer, graph: Graph) -> None:
         """Copies files of the user's input folder that the workflow loads besides the pictures."""
@@ -157,15 +172,17 @@ class Host:
         shown = graph.with_values({"no_face": "pass", "policy": "report"}, JUDGES)
         names: list[str] = []
         server = self.server()
-        prompt = shown.for_pictures(self._uploaded(server, [image], names), seed)
+        with _watched(server):
+            prompt = shown.for_pictures(self._uploaded(server, [image], names), seed)
         saver = prompt.pop(graph.save)
         prompt["picture"] = {"class_type": "PreviewImage", "inputs": {"images": saver["inputs"]["image"]}}
         prompt["verdict"] = {"class_type": "PreviewAny", "inputs": {"source": [saver["inputs"]["report"][0], 2]}}
         files: list[Mapping[str, str]] = []
         try:
-            outputs = server.run(prompt)["outputs"]
-            files = outputs["picture"]["images"]
-            pixels = np.asarray(decode(io.BytesIO(server.view(files[0]))))  # without the workflow in it
+            with _watched(server):
+                outputs = server.run(prompt)["outputs"]
+                files = outputs["picture"]["images"]
+                pixels = np.asarray(decode(io.BytesIO(server.view(files[0]))))  # without the workflow in it
             return encode(pixels, "PNG"), "\n".join(map(str, outputs["verdict"]["text"]))
         finally:
             self._forget(server, names, files)
@@ -180,12 +197,13 @@ class Host:
         files: list[Mapping[str, str]] = []
         try:
             self._lend_inputs(server, graph)
-            self._uploaded(server, images, names)
-            entry = server.run(graph.for_pictures(names, seed))
-            files = entry["outputs"].get(graph.save, {}).get("images", [])
-            if len(files) != len(images):
-                return None
-            return [_fetched(server, file) for file in files]
+            with _watched(server):
+                self._uploaded(server, images, names)
+                entry = server.run(graph.for_pictures(names, seed))
+                files = entry["outputs"].get(graph.save, {}).get("images", [])
+                if len(files) != len(images):
+                    return None
+                return [_fetched(server, file) for file in files]
         except NodeFailed as error:
             if any(text in str(error) for text in _FULL):
                 raise Stopped(f"ComfyUI could not write its files: {error} Make room where temporary files lie "
@@ -217,6 +235,18 @@ class Host:
                 one.unlink(missing_ok=True)
         with contextlib.suppress(ComfyError, OSError, ValueError):
             server.post("/history", {"clear": True})
+
+
+@contextlib.contextmanager
+def _watched(server: ComfyServer) -> Iterator[None]:
+    """What a server that is dying does not answer becomes ServerDied: its sockets close before its process is gone."""
+    try:
+        yield
+    except (NodeFailed, Interrupted, PromptRefused, ServerDied):
+        raise
+    except ComfyError:
+        server.wait_for_death()
+        raise
 
 
 def _fetched(server: ComfyServer, file: Mapping[str, str]) -> Result:

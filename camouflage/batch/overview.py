@@ -25,7 +25,7 @@ _BINS = [*(step / 10 for step in range(10, 25)), float("inf")]
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1b1b;background:#fff}
 table{border-collapse:collapse;width:100%;margin:1rem 0}td,th{padding:.35rem .6rem;border-bottom:1px solid #ddd;
-text-align:left;vertical-align:top;overflow-wrap:anywhere}td.n{text-align:right;font-variant-numeric:tabular-nums}
+text-align:left;vertical-align:top;overflow-wrap:anywhere}th,td.n,td.bad{white-space:nowrap}td.n{text-align:right;font-variant-numeric:tabular-nums}
 .bar{background:#2a6f97;height:1em;display:inline-block}.bad{color:#a4161a}
 @media (prefers-color-scheme:dark){body{color:#eee;background:#181818}td,th{border-color:#444}.bar{background:#7cc0e8}
 .bad{color:#ff8a80}}
@@ -50,6 +50,8 @@ def page(manifest: Manifest, lines: Sequence[Outcome], done: int, total: int, se
              "Speed of the last run": rate, "Seed": manifest.settings["seed"],
              "Batch size": manifest.settings["batch_size"], "Residual risk": risk,
              **{f"Version: {name}": version for name, version in manifest.software.items()}}
+    known = "".join(f"<tr><th>{_text(name)}</th><td>{_text(value)}</td></tr>"
+                    for name, value in facts.items() if value != "")
     states = "".join(
         f"<tr><td>{state}</td><td class=n>{found[state]}</td><td>{MEANING[state]}</td></tr>"
         for state in STATES if found[state])
@@ -57,8 +59,7 @@ def page(manifest: Manifest, lines: Sequence[Outcome], done: int, total: int, se
 <title>Overview of a run</title><style>{_STYLE}</style>
 <h1>Overview of a run</h1>
 <p>This page names the originals. It is for you, not for those who get the pictures.</p>
-<table>{"".join(f"<tr><th>{_text(name)}</th><td>{_text(value)}</td></tr>" for name, value in facts.items() if value)}
-</table>
+<table>{known}</table>
 <h2>What became of the pictures</h2><table><tr><th>State</th><th>Pictures</th><th>Meaning</th></tr>{states}</table>
 <h2>Distances</h2>{_distances(lines)}
 <h2>Worst first</h2>{_worst(lines)}

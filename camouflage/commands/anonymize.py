@@ -57,8 +57,7 @@ def main(options: Namespace) -> int:
     print(*filter(None, [f"{sum(unit.count for unit in units)} pictures in {len(units)} parts.", aside, told]),
           sep="\n", flush=True)
     cpu = pipeline == "redact" or options.check_wiring or not accelerator()
-    server = ServerOptions(default_comfyui(), models(options), {path.name: path for path in options.pack}, cpu,
-                           threads=max(1, cores() // options.workers) if options.workers > 1 else 0)
+    server = ServerOptions(default_comfyui(), models(options), {path.name: path for path in options.pack}, cpu)
     size = batch_size(options, cpu)
     document = read_workflow(options.workflow or PIPELINES[pipeline].workflow)
     manifest = Manifest(settings(options, pipeline, source, size), digests(units), told, software(), names.secret,
@@ -112,7 +111,7 @@ def models(options: Namespace) -> tuple[Path, ...]:
 
 def graphs(options: Namespace, document: dict[str, Any], host: Host) -> tuple[Graph, Graph]:
     """What is run on every picture, and on those that a reviewer wants covered."""
-    info = host.server().object_info()
+    info = host.object_info()
     graph = make_graph(document, info, options.input, dict(options.set))
     redact = make_graph(read_workflow(PIPELINES["redact"].workflow), info)
     if options.no_face:
@@ -317,8 +316,3 @@ def first_photos(source: Source, units: Sequence[Unit]) -> Iterator[Any]:
             if number >= max(1, TRIED // len(units)):
                 break
             yield photo
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
