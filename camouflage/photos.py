@@ -6,12 +6,13 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 ENDINGS = (".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff",
            ".webp")
 """What counts as a picture by its name. One that cannot be read after all is listed, not passed over."""
 MOST_PIXELS = 178_956_970  # Pillow's own limit against decompression bombs; a file of some KB may claim more
+_MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # a profile's colour space -> Pillow's mode
 
 
 class Unreadable(Exception):
@@ -38,7 +39,8 @@ def decode(file: Path | BytesIO, formats: tuple[str, ...] | None = None, profile
                 raise Unreadable(_huge(image.width * image.height))
             image.load()
             upright = _upright(image)
-            return Image.fromarray(np.array(_rgb(_as_srgb(upright) if profile else upright)))
+            converted = _in_srgb(upright) if profile else None
+            return Image.fromarray(np.array(_rgb(upright) if converted is None else converted))
     except Image.DecompressionBombError as error:
         digits = [word for word in str(error).replace("(", "").split() if word.isdigit()]
         raise Unreadable(_huge(int(digits[0]) if digits else None)) from None
@@ -69,24 +71,26 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _as_srgb(image: Image.Image) -> Image.Image:
-    """The picture in sRGB, transparency kept; as it is where it has no profile that can be applied."""
-    embedded = image.info.get("icc_profile")
-    if "transparency" in image.info and image.mode in ("RGB", "L", "P"):
-        image = image.convert("RGBA")
-    elif image.mode == "P":
-        image = image.convert("RGB")
-    bare = {"RGBA": "RGB", "LA": "L"}.get(image.mode, image.mode)
-    if not embedded or bare not in ("RGB", "CMYK", "L"):
-        return image
+def _in_srgb(image: Image.Image) -> Image.Image | None:
+    """The picture as 8-bit RGB, its colours brought to sRGB by its own profile; None where there is none that fits.
+
+    Inks go through the profile. Everything else becomes 8 bits and opaque first; white is white in every colour space.
+    """
+    from PIL import ImageCms  # few photos have a profile that is asked for, and ComfyUI starts without it
+
     try:
-        source, target = ImageCms.ImageCmsProfile(BytesIO(embedded)), ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(image.convert(bare), source, target, outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError):
-        return image
-    if converted is not None and image.mode in ("RGBA", "LA"):
-        converted.putalpha(image.getchannel("A"))
-    return converted or image
+        source = ImageCms.ImageCmsProfile(BytesIO(image.info["icc_profile"]))
+        mode = _MODES[source.profile.xcolor_space]
+    except (KeyError, TypeError, ValueError, OSError):  # none, one of no such space, or a damaged one
+        return None
+    if (mode == "CMYK") != (image.mode == "CMYK") or (mode == "L" and Image.getmodebase(image.mode) != "L"):
+        return None
+    pixels = image if mode == "CMYK" else _rgb(image)
+    try:
+        return ImageCms.profileToProfile(pixels.getchannel(0) if mode == "L" else pixels, source,
+                                         ImageCms.createProfile("sRGB"), ImageCms.Intent.PERCEPTUAL, "RGB")
+    except ImageCms.PyCMSError:  # damaged where only the conversion looks
+        return None
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -144,7 +144,7 @@ def nodes_page(nodes: Mapping[str, Mapping[str, Any]]) -> str:
     stages: dict[str, list[str]] = {}
     for name, node in nodes.items():
         stages.setdefault(node["category"].split("/")[-1], []).append(name)
-    order = [stage for stage in ("annotate", "control", "guide", "light", "verify") if stage in stages]
+    order = [stage for stage in ("load", "annotate", "control", "guide", "light", "verify") if stage in stages]
     order += sorted(set(stages) - set(order))
     text = (WHOLE + "# Nodes\n\nEvery node, with what its tooltips say. The help page of a node (select it in ComfyUI "
             "and press the info button) adds what it is for, what can go wrong, and a hint.\n\nPictures come in batches"

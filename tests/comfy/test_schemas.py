@@ -12,7 +12,7 @@ import pytest
 from node_ids import NODE_IDS
 
 DOCS = Path(__file__).resolve().parents[2] / "js" / "docs"
-STAGES = {"CAMOUFLaGE/annotate", "CAMOUFLaGE/control", "CAMOUFLaGE/guide", "CAMOUFLaGE/light",
+STAGES = {"CAMOUFLaGE/load", "CAMOUFLaGE/annotate", "CAMOUFLaGE/control", "CAMOUFLaGE/guide", "CAMOUFLaGE/light",
           "CAMOUFLaGE/verify"}
 
 

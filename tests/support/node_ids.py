@@ -1,6 +1,7 @@
 """The nodes of the pack; ids are for ever: workflows name them."""
 
 NODE_IDS = [
+    "CamouflageLoadPhotos",
     "CamouflagePrepareImage", "CamouflageDepthMap", "CamouflageNormalMap", "CamouflageSegmentationMap",
     "CamouflagePoseMap", "CamouflageLineartMap", "CamouflageCaption", "CamouflageEncodeCaptions",
     "CamouflageNegativePrompt", "CamouflageSceneControl", "CamouflageIdentityControl", "CamouflageGuider",

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
+import icc
 from camouflage import photos
 from camouflage.errors import CamouflageError
 from camouflage.images import working_size
@@ -210,6 +211,71 @@ def test_a_text_chunk_that_grows_is_refused(save):
     text.add_text("comment", "x" * 3_000_000, zip=True)
     with pytest.raises(Unreadable):
         decode(save("x.png", CORNERS, pnginfo=text))
+
+
+# --- colour profiles ----------------------------------------------------------------------------------------------
+
+
+def by_profile(path: Path) -> np.ndarray:
+    return np.asarray(photos.decode(path, profile=True)).astype(float)
+
+
+RAMP = np.stack([np.arange(256), np.arange(256)[::-1], np.full(256, 77)], -1).astype(np.uint8)[None]
+
+
+def test_colours_become_those_of_srgb_where_that_is_asked(save):
+    path = save("x.png", RAMP, icc_profile=icc.rgb("grb"))
+    assert np.abs(by_profile(path) - icc.in_srgb(RAMP[..., [1, 0, 2]])).max() < 1
+    assert (pixels(path) == RAMP).all(), "it is not asked by default"
+    assert (by_profile(save("none.png", RAMP)) == RAMP).all()
+    stored = Image.fromarray(RAMP).transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert (by_profile(save("turned.png", stored, exif=exif, icc_profile=icc.rgb("grb"))) == by_profile(path)).all()
+    assert not photos.decode(path, profile=True).info
+
+
+def test_profiles_of_transparent_and_palette_pictures_count(save):
+    clear = np.dstack([RAMP[0, :, None], np.repeat([0, 255], 128)[:, None]]).astype(np.uint8)
+    shown, wanted = by_profile(save("rgba.png", clear, icc_profile=icc.rgb())), icc.in_srgb(RAMP[0, :, None])
+    assert (shown[:128] == 255).all() and np.abs(shown[128:] - wanted[128:]).max() < 1
+    palette = Image.fromarray(CORNERS).quantize(4)
+    assert np.abs(by_profile(save("p.png", palette, icc_profile=icc.rgb())) - icc.in_srgb(CORNERS)).max() < 1
+
+
+def test_grey_has_profiles_of_its_own(save):
+    values = np.arange(32, 256, dtype=np.uint16)[None]
+    wanted = np.repeat(icc.in_srgb(values)[..., None], 3, axis=-1)
+    for name, picture in (("8.png", values.astype(np.uint8)), ("16.png", values * 257)):
+        for profile in (icc.grey(), icc.rgb()):
+            assert np.abs(by_profile(save(name, picture, icc_profile=profile)) - wanted).max() < 1
+
+
+@pytest.mark.parametrize("name", ["x.tif", "x.jpg"])
+def test_inks_go_through_their_profile(save, name):
+    inks = np.zeros((16, 48, 4), np.uint8)
+    inks[:, 16:32], inks[:, 32:] = (255, 0, 255, 0), (0, 0, 0, 255)
+    shown = by_profile(save(name, Image.fromarray(inks, "CMYK"), icc_profile=icc.inks(), quality=100))
+    assert np.abs(shown[8, [4, 24, 44]] - np.array([255, 119, 0])[:, None]).max() <= 2
+
+
+def test_a_profile_that_does_not_fit_is_left_aside(save):
+    whole = icc.rgb()
+    inks = Image.fromarray(np.full((8, 8, 4), 90, np.uint8), "CMYK")
+    for profile in (b"x", b"secret" * 100, whole[:200], whole[:-30], icc.grey(), icc.inks(),
+                    whole.replace(b"rTRC", b"xTRC"), whole.replace(b"RGB XYZ ", b"Lab XYZ ")):
+        assert (by_profile(save("x.png", RAMP, icc_profile=profile)) == RAMP).all()
+        path = save("x.tif", inks, icc_profile=whole if profile == icc.inks() else profile)
+        assert (by_profile(path) == np.asarray(photos.decode(path))).all()
+
+
+def test_a_profile_with_a_wrong_byte_does_no_harm(save):
+    random, whole = np.random.default_rng(0), icc.rgb()
+    for _ in range(100):
+        spoiled = bytearray(whole)
+        for place in random.integers(0, len(whole), 3):
+            spoiled[place] = random.integers(256)
+        assert by_profile(save("x.png", RAMP, icc_profile=bytes(spoiled))).shape == RAMP.shape
 
 
 # --- beside a photo -----------------------------------------------------------------------------------------------
