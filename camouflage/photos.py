@@ -11,12 +11,19 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 ENDINGS = (".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff",
            ".webp")
 """What counts as a picture by its name. One that cannot be read after all is listed, not passed over."""
+_FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "PNG", "TIFF", "WEBP")  # none that is a program, as EPS is
 MOST_PIXELS = 178_956_970  # Pillow's own limit against decompression bombs; a file of some KB may claim more
 _MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # a profile's colour space -> Pillow's mode
 
 
 class Unreadable(Exception):
     """Why a photo cannot be used, in words without its name and content."""
+
+
+def picture_formats() -> tuple[str, ...]:
+    """Formats of pictures that this Pillow reads, by itself or because another pack has taught it to."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 def decode(file: Path | BytesIO, formats: tuple[str, ...] | None = None, profile: bool = False) -> Image.Image:

@@ -26,29 +26,36 @@ STAGING = "staging"  # beside the accounts: what is not whole yet
 def walk(root: Path) -> tuple[list[str], int]:
     """All pictures below a folder, sorted, as paths with "/"; and how many other files there are.
 
-    Links to folders are followed, but none twice on one way down, so that a circle of links ends.
+    Links to folders are followed, but no folder is entered twice, so that a circle of links ends.
     """
     found: list[str] = []
     others = 0
+    entered: set[str] = set()
 
-    def enter(folder: Path, inside: PurePosixPath, above: frozenset[str]) -> None:
+    def enter(folder: Path, inside: PurePosixPath) -> None:
         nonlocal others
         real = os.path.realpath(folder)
-        if real in above:
+        if real in entered:
             return
+        entered.add(real)
         with os.scandir(folder) as entries:
             for entry in sorted(entries, key=lambda one: one.name):
                 if entry.name == RUN:  # what another run knows
                     continue
                 if entry.is_dir():
-                    enter(folder / entry.name, inside / entry.name, above | {real})
+                    enter(folder / entry.name, inside / entry.name)
                 elif not entry.name.startswith(".") and entry.name.lower().endswith(ENDINGS):
-                    found.append(str(inside / entry.name))
+                    found.append(_as_text(str(inside / entry.name)))
                 else:
                     others += 1
 
-    enter(root, PurePosixPath(), frozenset())
+    enter(root, PurePosixPath())
     return sorted(found), others
+
+
+def _as_text(path: str) -> str:
+    """The path; one that is no UTF-8 with its odd bytes written out, which cannot be read, and is listed so."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 @dataclass(frozen=True)

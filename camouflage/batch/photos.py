@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,8 +112,10 @@ class Changed(CamouflageError):
 
 
 def stamp(path: Path) -> tuple[int, int]:
-    """Size in bytes and change time in ns. Raises OSError."""
+    """Size in bytes and change time in ns. Raises OSError, also for what is no file: a pipe would never end."""
     found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is no file", str(path))
     return found.st_size, found.st_mtime_ns
 
 
@@ -137,7 +141,7 @@ def file_reader(path: Path, before: tuple[int, int]) -> Callable[[], bytes]:
             if stamp(path) != before:
                 raise Unreadable("it was changed while it was read")
         except FileNotFoundError:
-            raise Unreadable("it is not there any more") from None
+            raise Unreadable("it is not there any more, or its name is no text in UTF-8") from None
         except OSError as error:
             raise Unreadable(f"cannot be opened: {error.strerror}") from None
         return data

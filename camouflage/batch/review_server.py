@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from ..errors import CamouflageError
-from ..photos import Unreadable, decode
+from ..photos import Unreadable, decode, picture_formats
 from .accounts import SAVED
 from .decisions import Decision, append, read_decisions
 from .photos import Source, Unit
@@ -108,7 +108,7 @@ class Review:
     def _original(self, entry: Entry) -> bytes:
         try:
             photo = next(photo for photo in self.source.photos(self.units[entry.unit]) if photo.key == entry.key)
-            image = decode(io.BytesIO(photo.read()), profile=True)
+            image = decode(io.BytesIO(photo.read()), picture_formats(), profile=True)
         except (StopIteration, Unreadable) as error:
             raise CamouflageError(f"The original cannot be read: {error or 'it is not there any more'}.") from error
         image.thumbnail((_LONGEST, _LONGEST))

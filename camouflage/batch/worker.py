@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from ..photos import Unreadable, decode
+from ..photos import Unreadable, decode, picture_formats
 from .accounts import SAVED, Accounts, Outcome, outcome_of
 from .client import NodeFailed, ServerDied
 from .decisions import Decision
@@ -165,7 +165,7 @@ class Worker:
     def _read(self, photo: Item) -> Image.Image:
         if photo.problem:
             raise Unreadable(photo.problem)
-        image = decode(io.BytesIO(photo.read()), profile=True)
+        image = decode(io.BytesIO(photo.read()), picture_formats(), profile=True)
         if min(image.size) < LEAST or image.width * image.height > MOST:
             raise Unreadable(f"{image.width} x {image.height} px; what is verified has {LEAST} px a side to "
                              f"{MOST // 1_000_000} megapixels")

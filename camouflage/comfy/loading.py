@@ -14,13 +14,11 @@ import comfy.utils
 import folder_paths
 import numpy as np
 import torch
-from PIL import Image
 
 from ..errors import CamouflageError
-from ..photos import ENDINGS, Unreadable, decode
+from ..photos import ENDINGS, Unreadable, decode, picture_formats
 from .annotators.common import from_uint8
 
-_FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "PNG", "TIFF", "WEBP")  # none that is a program, as EPS is
 _NAMED = 20  # files, in a text for people
 _NO_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, and bytes of a name that are no UTF-8
 _WANTED = ("'photos' must name a folder, or files one per line, as they are called inside ComfyUI's input folder: "
@@ -56,7 +54,7 @@ def load_photos(listed: str, batch_size: int, skip: bool = False) -> Photos:
         CamouflageError: what :func:`find` refuses, or files that cannot be read.
     """
     found = find(listed)
-    formats = _formats()
+    formats = picture_formats()
     progress = comfy.utils.ProgressBar(len(found))
     pictures: dict[str, np.ndarray] = {}
     broken: list[str] = []
@@ -197,12 +195,6 @@ def _entries(folder: Path, root: Path) -> list[Path]:
     except OSError as error:
         raise CamouflageError(f"The folder '{_shown(folder.relative_to(root).as_posix())}' of 'photos' cannot be read "
                               f"({error.strerror}). Give the right to read it, or name another one.") from error
-
-
-def _formats() -> tuple[str, ...]:
-    """Those of ``_FORMATS`` that this Pillow reads, by itself or because another pack has taught it to."""
-    Image.init()
-    return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 def _pixels(path: Path, formats: tuple[str, ...]) -> np.ndarray:

@@ -330,3 +330,26 @@ def test_a_units_digest_knows_names_and_sizes_and_no_times(tmp_path):
     (tmp_path / "in/1.png").write_bytes(png() + b"!")
     assert opened(tmp_path / "in")[0].units()[0].digest != before.digest
     assert isinstance(before, Unit) and np.array_equal([before.count], [2])
+
+
+def test_what_would_hang_or_run_a_reader_is_listed(tmp_path):
+    """A pipe has no end, a name may be no text, and EPS is a program."""
+    import small_datasets
+
+    folder = make(tmp_path / "in", "1.png")
+    os.mkfifo(folder / "pipe.png")
+    (folder / os.fsdecode(b"odd\xff.png")).write_bytes(png())
+    at = small_datasets.make_dataset(tmp_path, {"eps.jpg": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n"})
+    outcomes = {one.key: (one.state, one.reason) for one in at.worker.work(at.units[0], {})}
+    assert {state for state, _ in outcomes.values()} == {"unreadable"} and len(outcomes) == 4
+    assert "no file" in outcomes["pipe.png"][1] and "no text" in outcomes["odd\\xff.png"][1]
+    assert "no AVIF" in outcomes["eps.jpg"][1]
+
+
+def test_a_folder_with_many_cross_links_is_walked_once(tmp_path):
+    folder = tmp_path / "in"
+    for level in range(20):
+        make(folder / str(level), "1.png")
+        for other in range(20):
+            (folder / str(level) / f"to{other}").symlink_to(folder / str(other), target_is_directory=True)
+    assert len(opened(folder)[0].paths) == 20

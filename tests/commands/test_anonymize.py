@@ -203,6 +203,13 @@ def test_names_can_be_hashed_and_nobody_passes_if_it_is_wanted(command, folder, 
     assert sorted(account(tmp_path / "out").values()) == ["nobody", "redacted", "redacted"]
 
 
+@long
+def test_redact_gives_the_same_bytes_at_any_batch_size(command, folder, tmp_path):
+    assert command("anonymize", folder, "--output", tmp_path / "1") == 3
+    assert command("anonymize", folder, "--output", tmp_path / "2", "--batch-size", "2", "--seed", "5") == 3
+    assert files(tmp_path / "1") == files(tmp_path / "2")
+
+
 def test_what_was_tried_is_not_kept(command, folder, tmp_path, capsys):
     assert command("anonymize", folder, "--output", tmp_path / "out", "--dry-run") == 0
     told = capsys.readouterr().out
