@@ -110,7 +110,7 @@ def part(text: str) -> float:
         number = float(text)
     except ValueError:
         number = -1.0
-    if not (0 <= number <= 1 or (number <= 8 and number == int(number))):
+    if not (0 <= number <= 8 and (number <= 1 or number == int(number))):
         raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, or a whole one up to 8, not {text!r}")
     return number
 

@@ -16,7 +16,7 @@ import skimage.data
 from PIL import Image
 
 from camouflage.batch.server import NodeFailed
-from camouflage.commands import demo, launch
+from camouflage.commands import choosing, demo, launch
 from camouflage.commands.contact_sheet import contact_sheet
 from camouflage.commands.pipelines import (
     BEFORE,
@@ -80,27 +80,28 @@ def parse(*arguments: str) -> Namespace:
 
 
 @pytest.mark.parametrize(("gpu", "there", "chosen", "told"), [
-    (True, {"base", "light"}, "base", "^$"),
-    (True, {"light"}, "light", "^$"),
-    (True, {"light_public"}, "redact", "--pipeline base lists the 7 files"),
-    (True, set(), "redact", "With a GPU and real weights .* --pipeline base lists the 7 files to download"),
-    (False, {"base"}, "redact", "CAMOUFLaGE-Base .* no GPU: python run.py demo --pipeline base runs it on the CPU"),
-    (False, {"light"}, "redact", "--pipeline light runs it on the CPU"),
+    (True, {"base", "light"}, "base", "^CAMOUFLaGE-Base was taken: its weights and a GPU are there"),
+    (True, {"light", "light_public"}, "light", "^CAMOUFLaGE-Light was taken"),
+    (True, {"light_public"}, "light_public", "^CAMOUFLaGE-Light, public weights was taken"),
+    (True, set(), "redact", "for new persons 7 files of weights are missing. --pipeline base lists them"),
+    (False, {"base"}, "redact", "weights of CAMOUFLaGE-Base are there, but no GPU. --pipeline base paints"),
+    (False, {"light"}, "redact", "--pipeline light paints new persons on the CPU"),
 ])
-def test_the_demo_shows_the_best_that_is_there(gpu: bool, there: set[str], chosen: str, told: str, tmp_path: Path,
-                                               monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_best_that_is_there_is_taken_and_why_is_said(gpu: bool, there: set[str], chosen: str, told: str,
+                                                         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(comfyui: Path, pipeline: str = "", roles: tuple[str, ...] = ()) -> list[str]:
         return [name for name in (pipeline, *roles) if name not in there for _ in range(7)]
 
-    monkeypatch.setattr(demo, "missing", missing)
-    monkeypatch.setattr(demo, "accelerator", lambda: gpu)
+    monkeypatch.setattr(choosing, "missing", missing)
+    monkeypatch.setattr(choosing, "accelerator", lambda: gpu)
     names, said = demo.choose(parse(), tmp_path)
     assert names == [chosen] and re.search(told, said) and "\n" not in said
+    assert choosing.automatic(tmp_path) == (chosen, said), "the one chooser"
 
 
 def test_light_without_its_trained_files_is_the_public_one(tmp_path, monkeypatch):
     there = {"light_public", "base"}
-    monkeypatch.setattr(demo, "missing", lambda comfyui, pipeline="", roles=(): [
+    monkeypatch.setattr(choosing, "missing", lambda comfyui, pipeline="", roles=(): [
         name for name in (pipeline, *roles) if name and name not in there])
     names, said = demo.choose(parse("--pipeline", "both"), tmp_path)
     assert names == ["base", "light_public"] and "Light's trained files are not there" in said
