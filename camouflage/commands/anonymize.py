@@ -54,8 +54,8 @@ def main(options: Namespace) -> int:
     demand_free(options.output)
     units = source.units()
     pipeline, told = chosen(options, before)
-    print(*filter(None, [f"{sum(unit.count for unit in units)} pictures in {len(units)} parts.", aside, told]),
-          sep="\n", flush=True)
+    print(*filter(None, [f"{sum(unit.count for unit in units)} pictures in {len(units)} part{'s' * (len(units) > 1)}.",
+                         aside, told]), sep="\n", flush=True)
     cpu = pipeline == "redact" or options.check_wiring or not accelerator()
     server = ServerOptions(default_comfyui(), models(options), {path.name: path for path in options.pack}, cpu)
     size = batch_size(options, cpu)
@@ -65,21 +65,29 @@ def main(options: Namespace) -> int:
                          "inputs": [str(path) for path in options.inputs]}, document_digest(options, document))
     if before is not None:
         manifest.demand_same(before, options.output)
-        if not options.dry_run and before.document == manifest.document and not remaining(options, units):
+    if options.dry_run:
+        with started(server) as host:
+            graph, redact = graphs(options, document, host)
+            dry_run(Plan(source, options.output, pipeline, graph, redact, options.seed, size, server), units, host,
+                    options)
+        return 0
+    with held(options):
+        if before is not None and before.document == manifest.document and not remaining(options, units):
             print("Everything is done already.", flush=True)
-            with held(options, before, before):
-                return finish(options, before, units, RunProgress(0), 0.0)
-    with Host(server) as host:
-        print("Starting ComfyUI.", flush=True)
-        graph, redact = graphs(options, document, host)
-        plan = Plan(source, options.output, pipeline, graph, redact, options.seed, size, server)
-        if options.dry_run:
-            dry_run(plan, units, host, options)
-            return 0
-        late = {"workflow": graph.digest, "weights": weights_digest(graph.strings, pipeline, server)}
-        manifest = replace(manifest, settings={**manifest.settings, **late})
-        with held(options, manifest, before):
+            return finish(options, before, units, RunProgress(0), 0.0)
+        with started(server) as host:
+            graph, redact = graphs(options, document, host)
+            plan = Plan(source, options.output, pipeline, graph, redact, options.seed, size, server)
+            late = {"workflow": graph.digest, "weights": weights_digest(graph.strings, pipeline, server)}
+            manifest = replace(manifest, settings={**manifest.settings, **late})
+            settle(options, manifest, before)
             return run(plan, manifest, units, host, options)
+
+
+def started(server: ServerOptions) -> Host:
+    """The ComfyUI of this process."""
+    print("Starting ComfyUI.", flush=True)
+    return Host(server)
 
 
 def chosen(options: Namespace, before: Manifest | None) -> tuple[str, str]:
@@ -121,7 +129,7 @@ def graphs(options: Namespace, document: dict[str, Any], host: Host) -> tuple[Gr
             graph = graph.with_values(values, [kind])
     saving = graph.prompt[graph.save]["inputs"]
     redact = redact.with_values({name: saving[name] for name in ("format", "quality")}, [SAVE])
-    if graph.left_out:
+    if graph.left_out and options.workflow:
         print(f"These nodes only show something, and do not run: {', '.join(graph.left_out)}.", flush=True)
     return graph, redact
 
@@ -164,32 +172,35 @@ def software() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def held(options: Namespace, manifest: Manifest, before: Manifest | None) -> Iterator[None]:
-    """Holds the output for this run, or this part of it; writes the manifest, or compares it with the one there is."""
+def held(options: Namespace) -> Iterator[None]:
+    """Holds the output for this run, or this part of it. Raises CamouflageError where it cannot be written, too."""
     folder = options.output / RUN
     part, parts = options.shard
     try:
         folder.mkdir(parents=True, exist_ok=True)
         os.chmod(folder, 0o700)
-        with contextlib.ExitStack() as stack:
-            lock = stack.enter_context(open(folder / f".lock-{part}-of-{parts}", "a+b"))
+        with open(folder / f".lock-{part}-of-{parts}", "a+b") as lock:
             if not try_lock(lock.fileno()):
                 raise CamouflageError(f"Another process works on {options.output}. Let it end, or give every process "
                                       "its own --shard.")
-            with open(folder / ".lock-manifest", "a+b") as first:  # of several parts that begin at once
-                while not try_lock(first.fileno()):
-                    time.sleep(0.1)
-                there = read_manifest(options.output)
-                if there is None:
-                    manifest.write(options.output)
-                elif before is None and manifest.secret:
-                    raise CamouflageError("Another process has begun this run just now. Run the same command again.")
-                else:
-                    manifest.demand_same(there, options.output)
             yield
     except OSError as error:
         raise CamouflageError(f"The output folder {options.output} cannot be written ({error.strerror}). Name another "
                               "--output.") from error
+
+
+def settle(options: Namespace, manifest: Manifest, before: Manifest | None) -> None:
+    """Writes the manifest, or compares it with the one there is. Raises CamouflageError, OSError."""
+    with open(options.output / RUN / ".lock-manifest", "a+b") as first:  # of several parts that begin at once
+        while not try_lock(first.fileno()):
+            time.sleep(0.1)
+        there = read_manifest(options.output)
+        if there is None:
+            manifest.write(options.output)
+        elif before is None and manifest.secret:
+            raise CamouflageError("Another process has begun this run just now. Run the same command again.")
+        else:
+            manifest.demand_same(there, options.output)
 
 
 def mine(options: Namespace, units: Sequence[Unit]) -> list[Unit]:

@@ -69,7 +69,7 @@ def test_every_one_of_a_mixed_folder_is_accounted_for(command, tmp_path, capsys)
     output = tmp_path / "out"
     assert command("anonymize", tmp_path / "in", "--output", output, "--review") == 4
     told = capsys.readouterr().out
-    assert "24 pictures in 1 parts." in told and "Redaction was taken" in told
+    assert "24 pictures in 1 part." in told and "Redaction was taken" in told
     assert "16 redacted, 2 blocked, 6 unreadable." in told
     assert account(output) == expected
     saved = [name for name, state in expected.items() if state == "redacted"]
