@@ -21,10 +21,10 @@ pytestmark = pytest.mark.usefixtures("forget")
 
 @pytest.mark.parametrize("node", MAPS)
 def test_map_of_a_photo_is_finite_and_shows_something(host, photo, forget, node):
-    first, = host.run(node, image=photo, **MAPS[node], resolution=192)
+    first, = host.run(node, image=photo, **MAPS[node], **SMALL)
     forget()
-    again, = host.run(node, image=photo, **MAPS[node], resolution=192)
-    mirrored, = host.run(node, image=photo.flip(2), **MAPS[node], resolution=192)
+    again, = host.run(node, image=photo, **MAPS[node], **SMALL)
+    mirrored, = host.run(node, image=photo.flip(2), **MAPS[node], **SMALL)
     assert first.shape == photo.shape and first.dtype == torch.float32
     assert torch.isfinite(first).all() and first.min() >= 0 and first.max() <= 1
     assert first.std() > 0.01, "constant map"
@@ -42,18 +42,18 @@ def test_every_size_comes_back_exactly(host, node, height, width):
 
 
 def test_the_largest_picture(host):
-    for node in ("CamouflageDepthMap", "CamouflageSegmentationMap"):
+    for node in sampled(("CamouflageDepthMap", "CamouflageSegmentationMap"), 1):
         result, = host.run(node, image=pictures(0, 1, 4096, 4096), **SMALL)
         assert result.shape == (1, 4096, 4096, 3)
 
 
 @pytest.mark.parametrize("node", MAPS)
 def test_every_picture_of_a_batch_gets_its_own_map(host, photo, forget, node):
-    batch = torch.cat([photo, photo.flip(2), photo.flip(1)])
+    batch = torch.cat([photo, photo.flip(2)])
     together, = host.run(node, image=batch, **MAPS[node], **SMALL)
     forget()
     alone = torch.cat([host.run(node, image=image, **MAPS[node], **SMALL)[0] for image in batch.split(1)])
-    if node == "CamouflageDepthMap":  # three pictures in one pass of the network: another order of sums
+    if node == "CamouflageDepthMap":  # two pictures in one pass of the network: another order of sums
         assert difference(together, alone) < 1e-5
     else:
         assert torch.equal(together, alone)

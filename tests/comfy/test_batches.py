@@ -70,16 +70,16 @@ def test_swapped_results_are_recognised(host):
     original, swapped = batch("astronaut", "hopper"), batch("hopper", "astronaut")
     assert verdicts(host, original, swapped) == ["recognisable"] * 2
     with pytest.raises(Exception, match=r"^Verify: Picture 0 \(counted from 0\): Not anonymized"):
-        verify(host, original, swapped, policy="block")
-    result, report, _ = verify(host, original, swapped)
+        verify(host, original, swapped, policy="block", **ONE)
+    result, report, _ = verify(host, original, swapped, **ONE)
     assert all(picture.passes for picture in report.pictures) and min(shares(swapped, result)) >= 0.9
 
 
-def test_results_that_are_off_by_one_are_recognised(host):
+@pytest.mark.parametrize(("by", "factor"), [(-1, 0.5), *([(1, 1.0)] if everything else [])])
+def test_results_that_are_off_by_one_are_recognised(host, by, factor):
     original = batch(*NAMES)
-    assert verdicts(host, original, original.roll(1, 0)) == ["recognisable"] * 3
-    half = torch.nn.functional.interpolate(original.movedim(-1, 1), scale_factor=0.5, mode="area").movedim(1, -1)
-    assert verdicts(host, original, half.roll(-1, 0)) == ["recognisable"] * 3
+    results = torch.nn.functional.interpolate(original.movedim(-1, 1), scale_factor=factor, mode="area").movedim(1, -1)
+    assert verdicts(host, original, results.roll(by, 0)) == ["recognisable"] * 3
 
 
 def test_another_number_or_shape_is_refused(host):
@@ -292,7 +292,8 @@ def test_an_area_alone_is_somebody_and_a_face_has_its_own(host):
 def test_a_redaction_of_another_picture_is_refused(host):
     image = tensor(from_behind(somebody=True))
     picture, redacted = host.run("CamouflageRedact", image=image, **ONE)
-    for row, column, same in ((300, 500, False), (10, 300, False), (160, 150, True)):  # the last one is in the face
+    places = ((300, 500, False), *(((10, 300, False),) if everything else ()), (160, 150, True))  # the last: in the face
+    for row, column, same in places:
         other = image.clone()
         other[0, row, column, 1] = (other[0, row, column, 1] - 0.5).abs()
         assert difference(other, image) > 1 / 255
@@ -310,7 +311,7 @@ def test_a_redaction_of_another_picture_is_refused(host):
 # --- sizes --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [1.0] if everything else [0.5], ids=lambda size: f"{15 * size**2:.0f} megapixels")
+@pytest.mark.parametrize("size", [1.0] if everything else [0.4], ids=lambda size: f"{15 * size**2:.0f} megapixels")
 def test_a_large_photo_goes_all_the_way(host, size):
     """By tiles; of 15 megapixels with ``--all``."""
     width, height = round(4800 * size), round(3200 * size)

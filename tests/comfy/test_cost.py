@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from in_host import pictures
 from light_weights import UNET
 
-CONTROLS = ("depth", "normal", "segmentation", "pose", "lineart")
+CONTROLS = ("depth", "pose", "lineart")
 
 TOKENS, WIDTH = 8 * 8, UNET[0]
 """Of the first attention of the UNet and of its ControlNets, for a picture of 64 x 64 pixels."""

@@ -105,18 +105,18 @@ def test_sgm_uniform_is_ddim_with_trailing_timesteps(host, sd, few, steps):
 
 
 def test_eight_calls_of_each_prediction_and_another_picture_than_without(host, sd, few, scene):
-    def sampled(model):
+    def sampled(model, steps=2):
         guider, = host.run("CamouflageGuider", model=model, positive=scene.positive, negative=scene.negative,
                            identity=scene.identity)
         noise, = host.run("RandomNoise", noise_seed=7)
         sampler, = host.run("KSamplerSelect", sampler_name="ddim")
-        sigmas, = host.run("BasicScheduler", model=model, scheduler="sgm_uniform", steps=8, denoise=1.0)
+        sigmas, = host.run("BasicScheduler", model=model, scheduler="sgm_uniform", steps=steps, denoise=1.0)
         return host.run("SamplerCustomAdvanced", noise=noise, guider=guider, sampler=sampler, sigmas=sigmas,
                         latent_image={"samples": torch.zeros(1, 4, SIZE // 8, SIZE // 8)})[0]["samples"]
 
     with Calls(sd.model.model.diffusion_model) as text_and_identity:
-        with_it = sampled(few)
+        sampled(few, 8)
     assert text_and_identity.count == 8 * 2  # positive and negative together, and identity alone
-    without, again = sampled(sd.model), sampled(few)
+    with_it, without, again = sampled(few), sampled(sd.model), sampled(few)
     assert difference(with_it, again) == 0, "the LoRA is taken off and put on whole"
     assert difference(with_it, without) > 0.1 * float(without.std())

@@ -43,7 +43,7 @@ def bench(bench_host):
 def test_a_picture_at_full_shapes(bench_host):
     """The code of a real sampling, with hollow networks. The counts of benchmarks.passes are sums over parts; their
     shares at 30 steps are held in test_passes, and here with --all, launches and waits with them."""
-    steps = 30 if sampled.everything else 6
+    steps = 30 if sampled.everything else 4
     model, graphs = hollow_graphs(bench_host, 768, light=False)
     sampling = Sampling(bench_host, model, 768, steps, noise=False)
     stock = tflop(sampling, graphs[BASE].guider)
