@@ -67,12 +67,14 @@ class Folder:
         paths: of the pictures, with "/", sorted (a folder) or in the order of their list.
         names: how they are called in the output.
         keep: endings of files beside a picture, with its stem, that go along ("txt" for captions).
+        walked: whether it is all that a folder holds, so that an output in it would be a part of it.
     """
 
     root: Path
     paths: tuple[str, ...]
     names: Names
     keep: tuple[str, ...] = ()
+    walked: bool = False
     form = "folder"
 
     def units(self) -> list[Unit]:

@@ -102,6 +102,7 @@ class Host:
         try:
             return self._started()
         except ServerDied:  # killed while it started, perhaps
+            self.close()
             return self._started()
 
     def _started(self) -> ComfyServer:

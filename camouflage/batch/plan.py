@@ -124,7 +124,7 @@ def read_manifest(output: Path) -> Manifest | None:
 def demand_apart(source: Source, output: Path) -> None:
     """Raises CamouflageError where the output would lie in the source, or the source in the output."""
     real, root = Path(os.path.realpath(output)), Path(os.path.realpath(source.root))
-    inside = source.form == "folder" and real.is_relative_to(root)
+    inside = getattr(source, "walked", False) and real.is_relative_to(root)
     same = any(Path(os.path.realpath(source.root / path)).is_relative_to(real) for path in source.paths)
     if inside or same:
         raise CamouflageError(f"The output {output} and the source {source.root} lie within each other. Originals and "

@@ -70,7 +70,7 @@ def _opened(wanted: Wanted) -> tuple[Source, str]:
                                       f"{', '.join(ENDINGS)}.")
             _demand(wanted, "a folder", column=False, json=True)
             told = f"{others} other files in the folder were left aside." if others else ""
-            return Folder(root, tuple(found), wanted.names, wanted.keep), told
+            return Folder(root, tuple(found), wanted.names, wanted.keep, walked=True), told
         paths = [Path(shard) for shard in shards]
     if any(path.is_dir() for path in paths):
         raise CamouflageError("Name one folder, or files; not several folders. Their pictures can be named in a list "

@@ -180,6 +180,14 @@ def test_output_and_source_must_lie_apart(tmp_path, output):
     demand_apart(source, tmp_path / "out")
 
 
+def test_photos_that_are_named_may_have_their_output_beside_them(tmp_path):
+    make(tmp_path / "out", "1.png")
+    source, _ = opened(make(tmp_path, "1.png") / "1.png")
+    demand_apart(source, tmp_path / "out")
+    with pytest.raises(CamouflageError, match="within each other"):
+        demand_apart(opened(tmp_path / "out" / "1.png")[0], tmp_path / "out")
+
+
 # --- tar ------------------------------------------------------------------------------------------------------------
 
 
