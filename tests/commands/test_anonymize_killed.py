@@ -101,10 +101,12 @@ def test_killed_at_a_random_moment_and_gone_on_with(shards, whole, tmp_path, mom
     assert not list(output.rglob(".*-*.tar*")), "nothing half-written"
 
 
-@pytest.mark.parametrize("number", sampled([signal.SIGINT, signal.SIGTERM], 1))
-def test_stopped_politely_it_says_so_and_leaves_nobody(shards, whole, tmp_path, number):
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@long
+def test_stopped_politely_it_says_so_and_leaves_nobody(shards, whole, tmp_path, number, workers):
     output = tmp_path / "out"
-    run = Run(["anonymize", *shards, "--output", output])
+    run = Run(["anonymize", *shards, "--output", output, "--workers", workers])
     while not list(output.glob("*.tar")):
         assert run.process.poll() is None
         time.sleep(0.1)
