@@ -292,7 +292,8 @@ def test_an_area_alone_is_somebody_and_a_face_has_its_own(host):
 def test_a_redaction_of_another_picture_is_refused(host):
     image = tensor(from_behind(somebody=True))
     picture, redacted = host.run("CamouflageRedact", image=image, **ONE)
-    places = ((300, 500, False), *(((10, 300, False),) if everything else ()), (160, 150, True))  # the last: in the face
+    more = ((10, 300, False),) if everything else ()
+    places = ((300, 500, False), *more, (160, 150, True))  # the last one is in the face
     for row, column, same in places:
         other = image.clone()
         other[0, row, column, 1] = (other[0, row, column, 1] - 0.5).abs()
