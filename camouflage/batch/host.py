@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _FULL = ("No space left", "Disk quota", "Read-only file system")
-_RECOGNISABLE = ": recognisable,"
+_NEVER = (": recognisable,", "the result shows the original ")  # turned or mirrored as a whole, it shows everybody
 
 
 class Stopped(CamouflageError):
@@ -163,7 +163,7 @@ class Host:
             pixels, said = self._shown(graph, image, seed)
         except (NodeFailed, ServerDied) as error:
             return Result(state="failed", reason=sentence(str(error)))
-        if _RECOGNISABLE in said:
+        if any(words in said for words in _NEVER):
             return Result(state="blocked", reason=f"a reviewer cannot accept somebody who is recognisable: "
                                                   f"{sentence(said)}")
         return Result(pixels, _accepted(pixels, said))

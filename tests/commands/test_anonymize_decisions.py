@@ -16,13 +16,14 @@ from camouflage.batch.photos import RUN
 
 PACK = '''
 class Cover:
-    """Makes a picture grey that is red in its corner; all others stay."""
+    """Makes a picture grey that is red in its corner, mirrors one that is green there; all others stay."""
     @classmethod
     def INPUT_TYPES(cls): return {"required": {"image": ("IMAGE",)}}
     RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE",), "run", "test"
     def run(self, image):
         red = image[0, 0, 0, 0] > 0.99 and image[0, 0, 0, 1] < 0.01
-        return (image * 0 + 0.5 if red else image,)
+        green = image[0, 0, 0, 1] > 0.99 and image[0, 0, 0, 0] < 0.01
+        return (image * 0 + 0.5 if red else image.flip(2) if green else image,)
 NODE_CLASS_MAPPINGS = {"Cover": Cover}
 '''
 WORKFLOW = {
@@ -41,17 +42,19 @@ def account(output: Path) -> dict[str, tuple[str, str]]:
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """A portrait that stays as it is, one that is made grey, and nobody."""
-    red = mixed_photos.portrait(160, "hopper")
+    """A portrait that stays as it is, one that is made grey, nobody, and a portrait that is mirrored."""
+    red, green = mixed_photos.portrait(160, "hopper"), mixed_photos.portrait(160, "hopper")
     red.paste((255, 0, 0), (0, 0, 2, 2))
+    green.paste((0, 255, 0), (0, 0, 2, 2))
     (tmp_path / "in").mkdir()
-    for name, image in {"1": mixed_photos.portrait(160), "2": red, "3": mixed_photos.landscape(size=160)}.items():
+    images = {"1": mixed_photos.portrait(160), "2": red, "3": mixed_photos.landscape(size=160), "4": green}
+    for name, image in images.items():
         (tmp_path / "in" / f"{name}.png").write_bytes(mixed_photos.encoded(image))
     return tmp_path / "in"
 
 
 def test_accept_saves_nobody_who_is_recognisable(command, folder, tmp_path):
-    """One is recognisable, one cannot be judged, and in one there is nobody: all are withheld, and all accepted."""
+    """One is recognisable, one cannot be judged, in one there is nobody, one is mirrored: all withheld and accepted."""
     (tmp_path / "cover").mkdir()
     (tmp_path / "cover" / "__init__.py").write_text(PACK)
     (tmp_path / "mine.json").write_text(json.dumps(WORKFLOW))
@@ -59,13 +62,14 @@ def test_accept_saves_nobody_who_is_recognisable(command, folder, tmp_path):
     again = ("anonymize", folder, "--output", output, "--workflow", tmp_path / "mine.json", "--pack",
              tmp_path / "cover", "--review")
     assert command(*again) == 3
-    assert [state for state, _ in account(output).values()] == ["blocked"] * 3
-    for name in ("1.png", "2.png", "3.png"):
+    assert [state for state, _ in account(output).values()] == ["blocked"] * 4
+    for name in ("1.png", "2.png", "3.png", "4.png"):
         append(output, Decision(name, 0, "accept"))
     assert command(*again) == 3
     found = account(output)
-    assert [state for state, _ in found.values()] == ["blocked", "accepted", "accepted"]
-    assert "cannot accept somebody who is recognisable" in found["1.png"][1]
+    assert [state for state, _ in found.values()] == ["blocked", "accepted", "accepted", "blocked"]
+    assert all("cannot accept somebody who is recognisable" in found[name][1] for name in ("1.png", "4.png"))
+    assert "the result shows the original mirrored" in found["4.png"][1]
     assert {path.name for path in output.iterdir()} == {"2.png", "2.json", "3.png", "3.json", RUN}
     record = json.loads((output / "2.json").read_text(encoding="utf-8"))
     assert record["format"] == "camouflage-accepted" and record["verdict"] == "accepted by a reviewer"
@@ -79,15 +83,16 @@ def test_what_reviewers_decide_is_applied(command, folder, tmp_path, capsys):
     output = tmp_path / "out"
     again = ("anonymize", folder, "--output", output)
     assert command(*again) == 3
-    assert [state for state, _ in account(output).values()] == ["redacted", "redacted", "blocked"]
+    assert [state for state, _ in account(output).values()] == ["redacted", "redacted", "blocked", "redacted"]
     before = {path.name: path.read_bytes() for path in output.glob("*.*")}
     for name, word in (("1.png", "reject"), ("2.png", "redact"), ("3.png", "accept")):
         append(output, Decision(name, 0, word))
     assert command(*again) == 3
     assert account(output) == {"1.png": ("rejected", "rejected by a reviewer"), "2.png": ("redacted", ""),
-                               "3.png": ("accepted", "")}
+                               "3.png": ("accepted", ""), "4.png": ("redacted", "")}
     after = {path.name: path.read_bytes() for path in output.glob("*.*")}
-    assert set(after) == {"2.png", "2.json", "3.png", "3.json"} and after["2.png"] == before["2.png"]
+    assert set(after) == {f"{name}.{end}" for name in "234" for end in ("png", "json")}
+    assert after["2.png"] == before["2.png"]
     saved, original = (Image.open(io.BytesIO(one)) for one in (after["3.png"], (folder / "3.png").read_bytes()))
     assert saved.tobytes() == original.tobytes()
     capsys.readouterr()
