@@ -89,6 +89,11 @@ class Source(Protocol):
         """Of its files, with "/"."""
         ...
 
+    @property
+    def keep(self) -> tuple[str, ...]:
+        """What else goes along, by ending or column."""
+        ...
+
     def units(self) -> list[Unit]:
         """All units in order. Raises CamouflageError where the source cannot be listed."""
         ...

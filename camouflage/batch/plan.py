@@ -61,7 +61,6 @@ class Manifest:
         units: digest of every unit of the source, in order.
         told: why this pipeline was chosen.
         software: versions, for people; another one is no other run.
-        secret: key of hashed names; "".
         source: path of the source, for people and the review.
         document: digest of the workflow's file and what is changed in it; where it is the same, so is the workflow.
     """
@@ -70,7 +69,6 @@ class Manifest:
     units: tuple[str, ...]
     told: str
     software: Mapping[str, str]
-    secret: str
     source: Mapping[str, Any]
     document: str = ""
 
@@ -80,7 +78,7 @@ class Manifest:
         folder.mkdir(parents=True, exist_ok=True)
         os.chmod(folder, 0o700)
         content = {"format": FORMAT, "version": VERSION, "settings": self.settings, "told": self.told,
-                   "software": self.software, "secret": self.secret, "source": self.source, "document": self.document,
+                   "software": self.software, "source": self.source, "document": self.document,
                    "units": self.units}
         write_whole(folder / FILE, (json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode())
 
@@ -115,7 +113,7 @@ def read_manifest(output: Path) -> Manifest | None:
         if content["format"] != FORMAT or content["version"] != VERSION:
             raise ValueError(f"version {content['version']}")
         return Manifest(content["settings"], tuple(content["units"]), content["told"], content["software"],
-                        content["secret"], content["source"], content["document"])
+                        content["source"], content["document"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CamouflageError(f"{file} is no manifest of a run that this version can go on with ({error}). Name "
                               "another --output.") from error

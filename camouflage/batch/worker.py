@@ -112,16 +112,17 @@ class Worker:
             for line in before.values():
                 if line.state in SAVED and line.name not in written:
                     file = self.plan.output / line.name
-                    for path in (file, file.with_suffix(".json")):
-                        path.unlink(missing_ok=True)
+                    for ending in (file.suffix, ".json", *(f".{kept}" for kept in self.plan.source.keep)):
+                        file.with_suffix(ending).unlink(missing_ok=True)
 
     def _in_order(self, unit: Unit, decisions: Mapping[str, Decision], before: Mapping[str, Outcome],
                   earlier: Callable[[str], tuple[bytes, dict[str, Any]]] | None) -> Iterator[tuple[Item, Result]]:
         """The results in the order of the pictures; those whose line stays are taken over as they are."""
         def known(photo: Item) -> Result | None:
             line, decision = before.get(photo.key), decisions.get(photo.key)
-            if line is None or line.decision != (decision.word if decision else ""):
-                return None
+            word = decision.word if decision else ""
+            if line is None or (line.decision != word and not (word == "accept" and line.state in SAVED)):
+                return None  # what is accepted as it was saved is not painted anew
             if line.state in SAVED and earlier is not None:
                 return Result(*earlier(line.name))
             return Result(state=line.state, reason=line.reason)

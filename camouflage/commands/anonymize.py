@@ -7,16 +7,15 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import secrets
 import tempfile
 import time
 import warnings
 from argparse import Namespace
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..batch import overview, reviewing
 from ..batch.accounts import FAULTY, SAVED, WITHHELD, Accounts, counts, quarantine
@@ -24,7 +23,7 @@ from ..batch.decisions import Decision, read_decisions
 from ..batch.engine import Decisions, Ray, run_here, run_on_ray
 from ..batch.graphs import JUDGES, SAVE, Graph, make_graph, read_workflow
 from ..batch.host import Host, ServerOptions
-from ..batch.names import Names
+from ..batch.names import Names, secret_of
 from ..batch.photos import RUN, Source, Unit
 from ..batch.plan import Manifest, Plan, demand_apart, demand_free, digests, read_manifest
 from ..batch.sources import Wanted, open_source
@@ -38,6 +37,7 @@ from .environments import cache_folder
 from .fingerprints import weights_digest
 from .pipelines import PIPELINES
 
+T = TypeVar("T")
 MINIATURE = {"CamouflagePrepareImage": {"size": 256}, "BasicScheduler": {"steps": 4}}
 BLOCKED, FAILED = 3, 4  # exit codes
 TRIED = 4  # pictures of a dry run
@@ -47,11 +47,11 @@ def main(options: Namespace) -> int:
     """Everything from the source to the output. Raises CamouflageError; gives the exit code."""
     warnings.simplefilter("ignore")  # libraries speaking to their developers
     before = read_manifest(options.output) if options.output.is_dir() else None
-    names = Names((before.secret if before else secrets.token_hex(16)) if options.hash_names else "")
-    source, aside = open_source(Wanted(tuple(options.inputs), names, tuple(options.keep), options.column or "",
-                                       options.key or ""))
+    source, aside = opened(options)
     demand_apart(source, options.output)
     demand_free(options.output)
+    if options.hash_names:
+        source, _ = opened(options, "00" if options.dry_run else writable(options, secret_of))
     units = source.units()
     pipeline, told = chosen(options, before)
     print(*filter(None, [f"{sum(unit.count for unit in units)} pictures in {len(units)} part{'s' * (len(units) > 1)}.",
@@ -60,7 +60,7 @@ def main(options: Namespace) -> int:
     server = ServerOptions(default_comfyui(), models(options), {path.name: path for path in options.pack}, cpu)
     size = batch_size(options, cpu)
     document = read_workflow(options.workflow or PIPELINES[pipeline].workflow)
-    manifest = Manifest(settings(options, pipeline, source, size), digests(units), told, software(), names.secret,
+    manifest = Manifest(settings(options, pipeline, source, size), digests(units), told, software(),
                         {"form": source.form, "root": str(source.root),
                          "inputs": [str(path) for path in options.inputs]}, document_digest(options, document))
     if before is not None:
@@ -74,14 +74,29 @@ def main(options: Namespace) -> int:
     with held(options):
         if before is not None and before.document == manifest.document and not remaining(options, units):
             print("Everything is done already.", flush=True)
-            return finish(options, before, units, RunProgress(0), 0.0)
+            return writable(options, lambda _: finish(options, before, units, RunProgress(0), 0.0))
         with started(server) as host:
             graph, redact = graphs(options, document, host)
             plan = Plan(source, options.output, pipeline, graph, redact, options.seed, size, server)
             late = {"workflow": graph.digest, "weights": weights_digest(graph.strings, pipeline, server)}
             manifest = replace(manifest, settings={**manifest.settings, **late})
-            settle(options, manifest, before)
+            settle(options, manifest)
             return run(plan, manifest, units, host, options)
+
+
+def opened(options: Namespace, secret: str = "") -> tuple[Source, str]:
+    """The source, and what was left aside in it."""
+    return open_source(Wanted(tuple(options.inputs), Names(secret), tuple(options.keep), options.column or "",
+                              options.key or ""))
+
+
+def writable(options: Namespace, make: Callable[[Path], T]) -> T:
+    """What ``make`` gives for the output folder. Raises CamouflageError where it cannot be written."""
+    try:
+        return make(options.output)
+    except OSError as error:
+        raise CamouflageError(f"The output folder {options.output} cannot be written ({error.strerror}). Name another "
+                              "--output.") from error
 
 
 def started(server: ServerOptions) -> Host:
@@ -174,31 +189,29 @@ def software() -> dict[str, str]:
 @contextlib.contextmanager
 def held(options: Namespace) -> Iterator[None]:
     """Holds the output for this run, or this part of it. Raises CamouflageError where it cannot be written, too."""
-    folder = options.output / RUN
-    part, parts = options.shard
-    try:
+    def folder_of(output: Path) -> Path:
+        folder = output / RUN
         folder.mkdir(parents=True, exist_ok=True)
         os.chmod(folder, 0o700)
-        with open(folder / f".lock-{part}-of-{parts}", "a+b") as lock:
-            if not try_lock(lock.fileno()):
-                raise CamouflageError(f"Another process works on {options.output}. Let it end, or give every process "
-                                      "its own --shard.")
-            yield
-    except OSError as error:
-        raise CamouflageError(f"The output folder {options.output} cannot be written ({error.strerror}). Name another "
-                              "--output.") from error
+        return folder
+
+    part, parts = options.shard
+    folder = writable(options, folder_of)
+    with writable(options, lambda _: open(folder / f".lock-{part}-of-{parts}", "a+b")) as lock:
+        if not try_lock(lock.fileno()):
+            raise CamouflageError(f"Another process works on {options.output}. Let it end, or give every process its "
+                                  "own --shard.")
+        yield
 
 
-def settle(options: Namespace, manifest: Manifest, before: Manifest | None) -> None:
-    """Writes the manifest, or compares it with the one there is. Raises CamouflageError, OSError."""
+def settle(options: Namespace, manifest: Manifest) -> None:
+    """Writes the manifest, or compares it with the one there is. Raises CamouflageError."""
     with open(options.output / RUN / ".lock-manifest", "a+b") as first:  # of several parts that begin at once
         while not try_lock(first.fileno()):
             time.sleep(0.1)
         there = read_manifest(options.output)
         if there is None:
-            manifest.write(options.output)
-        elif before is None and manifest.secret:
-            raise CamouflageError("Another process has begun this run just now. Run the same command again.")
+            writable(options, manifest.write)
         else:
             manifest.demand_same(there, options.output)
 
@@ -233,7 +246,8 @@ def run(plan: Plan, manifest: Manifest, units: Sequence[Unit], host: Host, optio
                 run_here(plan, todo, decisions, progress.seen, host)
         finally:
             host.close()
-            code = finish(options, manifest, units, progress, time.monotonic() - begun)
+            seconds = time.monotonic() - begun
+            code = writable(options, lambda _: finish(options, manifest, units, progress, seconds))
     return code
 
 

@@ -6,7 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from ..batch import reviewing
-from ..batch.names import Names
+from ..batch.names import Names, secret_of
 from ..batch.plan import digests, read_manifest
 from ..batch.review_server import Review, ReviewServer
 from ..batch.sources import Wanted, open_source
@@ -27,7 +27,8 @@ def make_server(output: Path, port: int = 0) -> ReviewServer:
     if manifest is None:
         raise CamouflageError(f"{output} is not the output of a run of anonymize.")
     known = manifest.source
-    source, _ = open_source(Wanted(tuple(map(Path, known["inputs"])), Names(manifest.secret),
+    secret = secret_of(output) if manifest.settings["hash_names"] else ""
+    source, _ = open_source(Wanted(tuple(map(Path, known["inputs"])), Names(secret),
                                    tuple(manifest.settings["keep"]), *(text or "" for text in
                                                                        manifest.settings["columns"])))
     units = source.units()

@@ -184,7 +184,7 @@ SETTINGS = {"pipeline": "redact", "workflow": "a" * 64, "weights": "b" * 64, "se
 
 
 def manifest(units: tuple[str, ...] = ("1", "2"), **settings) -> Manifest:
-    return Manifest({**SETTINGS, **settings}, units, "why", {"torch": "2"}, "", {"form": "folder"})
+    return Manifest({**SETTINGS, **settings}, units, "why", {"torch": "2"}, {"form": "folder"})
 
 
 def test_a_manifest_comes_back_and_is_held_against_the_next_run(tmp_path):

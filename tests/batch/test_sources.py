@@ -16,8 +16,8 @@ import webdataset
 from PIL import Image
 
 from camouflage.batch import folders, tars
-from camouflage.batch.names import Names
-from camouflage.batch.photos import Changed, Unit
+from camouflage.batch.names import Names, secret_of
+from camouflage.batch.photos import RUN, Changed, Unit
 from camouflage.batch.plan import demand_apart
 from camouflage.batch.sources import Wanted, open_source
 from camouflage.errors import CamouflageError
@@ -103,6 +103,13 @@ def test_hashed_names_say_nothing_and_are_the_same_again(tmp_path):
     one, again, other = (photos(opened(tmp_path, secret=secret)[0]) for secret in ("aa" * 16, "aa" * 16, "bb" * 16))
     assert [photo.name for photo in one] == [photo.name for photo in again] != [photo.name for photo in other]
     assert not any("j" in photo.name or "n" in photo.name for photo in one), "hex"
+
+
+def test_the_key_of_names_is_made_once_and_is_private(tmp_path):
+    keys = {secret_of(tmp_path / "out") for _ in range(3)}
+    (file,) = (tmp_path / "out" / RUN).iterdir()
+    assert keys == {file.read_text()} and len(file.read_text()) == 32 and file.stat().st_mode & 0o777 == 0o600
+    assert secret_of(tmp_path / "other") not in keys
 
 
 def test_a_list_of_paths_keeps_its_order(tmp_path):

@@ -148,6 +148,14 @@ def test_a_rejected_picture_is_taken_out_and_comes_back(reviewed):
     assert again(reviewed, _3="")[2].state == "redacted" and reviewed.pixels("3.png") == 252
 
 
+def test_accepting_what_was_saved_keeps_it_as_it_is(reviewed):
+    """On a GPU it might be painted otherwise the next time, and the reviewer has seen this one."""
+    before = files(reviewed.output)
+    line = again(reviewed, _3="accept")[2]
+    assert (line.state, line.decision) == ("redacted", "accept") and reviewed.host.together == []
+    assert files(reviewed.output)["3.png"] == before["3.png"]
+
+
 def test_an_accepted_picture_is_never_called_safe(reviewed):
     line = again(reviewed, _2="accept")[1]
     assert line.state == "accepted" and line.decision == "accept" and (reviewed.output / "2.png").is_file()
