@@ -58,6 +58,21 @@ class Outcome:
     decision: str = ""
 
 
+def to_text(lines: Iterable[Outcome]) -> str:
+    """One JSON document a line."""
+    return "".join(json.dumps(dataclasses.asdict(line), ensure_ascii=False) + "\n" for line in lines)
+
+
+def from_text(text: str) -> list[Outcome]:
+    """What :func:`to_text` gave. Raises ValueError, TypeError, KeyError or AttributeError for anything else."""
+    known = {field.name for field in dataclasses.fields(Outcome)}
+    rows = [json.loads(row) for row in text.splitlines()]
+    lines = [Outcome(**{**row, "persons": tuple(row["persons"])}) for row in rows if row.keys() <= known]
+    if len(lines) != len(rows) or any(line.state not in STATES for line in lines):
+        raise ValueError("unknown fields")
+    return lines
+
+
 def outcome_of(key: str, name: str, sha256: str, record: Mapping[str, Any], decision: str = "") -> Outcome:
     """The line of a picture that was written, from the record of its verdict."""
     if record["format"] == ACCEPTED:
@@ -88,9 +103,8 @@ class Accounts:
     def write(self, unit: int, lines: Sequence[Outcome]) -> None:
         """Writes a unit's account, whole. From then on the unit is done."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        text = "".join(json.dumps(dataclasses.asdict(line), ensure_ascii=False) + "\n" for line in lines)
         remove_leftovers(self.file(unit))
-        write_whole(self.file(unit), text.encode())
+        write_whole(self.file(unit), to_text(lines).encode())
 
     def done(self, unit: int) -> bool:
         """Whether the unit is in the output."""
@@ -98,16 +112,11 @@ class Accounts:
 
     def read(self, unit: int) -> list[Outcome]:
         """A unit's account. Raises CamouflageError for a file that is none."""
-        known = {field.name for field in dataclasses.fields(Outcome)}
         try:
-            rows = [json.loads(row) for row in self.file(unit).read_text(encoding="utf-8").splitlines()]
-            lines = [Outcome(**{**row, "persons": tuple(row["persons"])}) for row in rows if row.keys() <= known]
-            if len(lines) != len(rows) or any(line.state not in STATES for line in lines):
-                raise ValueError("unknown fields")
+            return from_text(self.file(unit).read_text(encoding="utf-8"))
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise CamouflageError(f"{self.file(unit)} is no account of a run ({error}). If it was changed, delete it: "
                                   "the next run does this part again.") from error
-        return lines
 
     def lines(self, units: Iterable[int]) -> Iterator[tuple[int, Outcome]]:
         """All lines of the units that are done, each with its unit's number."""

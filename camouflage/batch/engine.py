@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CamouflageError
-from ..files import ROOT
-from .accounts import Outcome
+from ..files import ROOT, OwnedFolder
+from .accounts import Outcome, from_text, to_text
 from .decisions import Decision
 from .host import Host
 from .photos import Unit
+from .server import PREFIX
 from .shares import Share
 from .worker import Worker
 
@@ -66,14 +67,15 @@ class RayWorker:
         server = replace(plan.server, threads=len(self.share.cores))
         self.worker, self.decisions = Worker(replace(plan, server=server)), decisions
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        lines: list[Outcome] = []
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        """One unit as text -> the lines of its account as text, and what went wrong: Ray writes of objects that it
+        does not know, and so of names, into its log."""
+        (text,) = batch["unit"]
+        unit = Unit.from_text(str(text))
         try:
-            for unit in batch["unit"]:
-                lines += self.worker.work(unit, self.decisions.get(unit.number, {}))
-            return {"lines": [lines], "error": [""]}
+            return {"lines": [to_text(self.worker.work(unit, self.decisions.get(unit.number, {})))], "error": [""]}
         except CamouflageError as error:
-            return {"lines": [lines], "error": [str(error)]}
+            return {"lines": [""], "error": [str(error)]}
 
 
 def run_on_ray(plan: Plan, units: Sequence[Unit], decisions: Decisions, seen: Callable[[Outcome], None], ray_of: Ray
@@ -88,7 +90,7 @@ def run_on_ray(plan: Plan, units: Sequence[Unit], decisions: Decisions, seen: Ca
     """
     with closing(_rows(plan, units, decisions, ray_of)) as rows:
         for row in rows:
-            for line in row["lines"]:
+            for line in from_text(row["lines"]):
                 seen(line)
             if row["error"]:
                 raise CamouflageError(row["error"])
@@ -103,8 +105,10 @@ def _rows(plan: Plan, units: Sequence[Unit], decisions: Decisions, how: Ray) -> 
     from ray.data import ActorPoolStrategy, DataContext
 
     environment = {"env_vars": {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}}
-    local: dict[str, Any] = {} if how.address else {
-        "num_cpus": how.workers + 2, "include_dashboard": False}  # more than actors: reading needs some, too
+    folder = None if how.address else OwnedFolder(PREFIX)  # its logs, too, are for this user alone
+    local: dict[str, Any] = {} if folder is None else {
+        "num_cpus": how.workers + 2, "include_dashboard": False,  # more than actors: reading needs some, too
+        "_temp_dir": str(folder.path)}
     try:
         ray.init(address=how.address or "local", log_to_driver=False, logging_level=logging.ERROR,
                  runtime_env=environment, **local)
@@ -116,11 +120,18 @@ def _rows(plan: Plan, units: Sequence[Unit], decisions: Decisions, how: Ray) -> 
         context.print_on_execution_start = False
         machines = sum(bool(node["Alive"]) for node in ray.nodes())
         share = -(-how.workers // machines)  # of each machine's workers
-        dataset = ray.data.from_items([{"unit": unit} for unit in units], override_num_blocks=min(len(units), 10_000))
+        rows = [{"unit": unit.to_text()} for unit in units]
+        dataset = ray.data.from_items(rows, override_num_blocks=min(len(rows), 10_000))
         worked = dataset.map_batches(
             RayWorker, fn_constructor_args=(plan, decisions, share), batch_size=1, zero_copy_batch=False,
             compute=ActorPoolStrategy(size=min(how.workers, len(units))), num_cpus=0.5, num_gpus=how.gpus or None,
             scheduling_strategy="SPREAD", max_restarts=-1, max_task_retries=-1)
         yield from worked.iter_rows()
+    except ray.exceptions.RayError as error:
+        cause = str(error).strip().splitlines() or [type(error).__name__]
+        raise CamouflageError(f"The run on Ray ended: {cause[-1]} What was finished stays; run the same command again "
+                              "to go on.") from error
     finally:
         ray.shutdown()
+        if folder:
+            folder.remove()

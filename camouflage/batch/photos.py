@@ -63,6 +63,18 @@ class Unit:
         return hashlib.sha256(json.dumps(known, ensure_ascii=False).encode()).hexdigest()
 
 
+    def to_text(self) -> str:
+        """As JSON, for another process."""
+        return json.dumps([self.number, self.name, self.count, self.entries, self.files], ensure_ascii=False)
+
+    @classmethod
+    def from_text(cls, text: str) -> Unit:
+        """What :meth:`to_text` gave."""
+        number, name, count, entries, files = json.loads(text)
+        return cls(number, name, count, tuple(map(tuple, entries)),
+                   {file: (size, changed) for file, (size, changed) in files.items()})
+
+
 class Writer(Protocol):
     """Takes the pictures of a unit in their order."""
 

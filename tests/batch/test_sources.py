@@ -337,6 +337,13 @@ def test_a_file_that_is_no_table_is_refused(tmp_path):
 # --- all ------------------------------------------------------------------------------------------------------------
 
 
+def test_a_unit_comes_back_from_its_text(tmp_path):
+    for unit in (*opened(make(tmp_path / "in", "b/1.png", "Zoë.png"))[0].units(),
+                 *opened(shard(tmp_path / "0.tar", {"a.png": png()}))[0].units()):
+        again = Unit.from_text(unit.to_text())
+        assert again == unit and again.digest == unit.digest
+
+
 def test_a_units_digest_knows_names_and_sizes_and_no_times(tmp_path):
     make(tmp_path / "in", "1.png", "2.png")
     (before,) = opened(tmp_path / "in")[0].units()
