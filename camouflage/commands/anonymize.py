@@ -140,8 +140,9 @@ def graphs(options: Namespace, document: dict[str, Any], host: Host) -> tuple[Gr
     if options.no_face:
         graph = graph.with_values({"no_face": options.no_face}, JUDGES)
     if options.check_wiring:
+        chosen_by_hand = {name.rpartition(".")[2] for name, _ in options.set}
         for kind, values in MINIATURE.items():
-            graph = graph.with_values(values, [kind])
+            graph = graph.with_values({name: one for name, one in values.items() if name not in chosen_by_hand}, [kind])
     saving = graph.prompt[graph.save]["inputs"]
     redact = redact.with_values({name: saving[name] for name in ("format", "quality")}, [SAVE])
     if graph.left_out and options.workflow:

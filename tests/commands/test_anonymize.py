@@ -217,16 +217,19 @@ def test_what_was_tried_is_not_kept(command, folder, tmp_path, capsys):
     assert "s a picture" in told and not (tmp_path / "out").exists()
 
 
-def test_base_from_one_end_to_the_other(command, folder, tmp_path, capsys):
+def test_base_from_one_end_to_the_other(command, folder, tmp_path):
     """With miniature weights nobody is painted, so what is saved is covered; each picture has noise of its own."""
+    small = [f"{name} Map.resolution=64" for name in ("Depth", "Normal", "Segmentation", "Pose", "Lineart")]
+    chosen = [part for setting in (*small, "Prepare Image.size=128", "Steps.steps=2") for part in ("--set", setting)]
     assert command("anonymize", folder / "1.png", folder / "3.png", "--output", tmp_path / "out", "--pipeline", "base",
-                   "--check-wiring", "--batch-size", "2") == 0
+                   "--check-wiring", "--batch-size", "2", *chosen) == 0
     records = [json.loads((tmp_path / "out" / f"{name}.json").read_text(encoding="utf-8")) for name in ("1", "3")]
     assert [record["file"]["name"] for record in records] == ["1.png", "3.png"]
     assert all(record["models"] and record["sampling"]["anonymization_scale"] == 1.25 for record in records)
     assert records[0]["sampling"]["seed"] == records[1]["sampling"]["seed"] != 0
     first, second = (np.asarray(Image.open(tmp_path / "out" / f"{name}.png")).astype(int) for name in ("1", "3"))
-    assert first.shape == second.shape == (256, 256, 3)
+    assert first.shape == second.shape == (128, 128, 3)
+    assert np.abs(first - second).mean() > 1, "another picture, and noise of its own"
     settings = json.loads((tmp_path / "out" / RUN / "run.json").read_text(encoding="utf-8"))["settings"]
     assert settings["pipeline"] == "base" and settings["batch_size"] == 2
 
@@ -246,7 +249,7 @@ NODE_CLASS_MAPPINGS = {"Poison": Poison}
 '''
 
 
-def test_a_picture_that_ends_comfyui_is_listed_and_the_others_go_on(command, few, tmp_path, capsys):
+def test_a_picture_that_ends_comfyui_is_listed_and_the_others_go_on(command, few, tmp_path):
     """With a workflow of somebody's own, and another pack."""
     pack = tmp_path / "poison"
     pack.mkdir()
@@ -264,9 +267,6 @@ def test_a_picture_that_ends_comfyui_is_listed_and_the_others_go_on(command, few
     assert account(output) == {"1.png": "redacted", "2.png": "failed", "3.png": "redacted"}
     assert table(output)["2.png"] == ("failed", "ComfyUI ended while it worked on this picture, twice")
     assert set(files(output)) == {"1.png", "1.json", "3.png", "3.json"}
-    assert command("anonymize", tmp_path / "in", "--output", tmp_path / "other", "--workflow",
-                   tmp_path / "mine.json") == 2
-    assert "does not know: Poison" in capsys.readouterr().err
 
 
 @long

@@ -196,7 +196,7 @@ def test_the_redaction_of_a_real_photo_from_one_end_to_the_other(
     assert command("demo", "--output", str(tmp_path / "out")) == 0
     said, complaints = capsys.readouterr()
     assert complaints == "" and "arning" not in said
-    assert said.splitlines()[-1].startswith("With a GPU and real weights the demo replaces the persons by others.")
+    assert said.splitlines()[-1].startswith("Redaction was taken, which covers the heads")
     assert "The photo as it is: person 0 (94 x 118 px at 178, 60): recognisable, distance 0.000" in said
     assert ("As saved: person 0 (94 x 118 px at 178, 60): redacted, nothing to compare; the region was replaced "
             "(solid)") in said, "our own fill proves itself"
