@@ -7,7 +7,8 @@
 
 "workers" runs Redact over small photos, no two alike, with one worker kept to one core (taskset), then with two workers
 on two cores, each kept to its own; the start of ComfyUI and of Ray is not counted, from the first account on. "memory"
-runs one worker and reads the resident memory of all its processes at picture 200 and at the last. "overhead" anonymizes
+runs one worker over 40 photos again and again, under other keys, and reads the resident memory of all its processes at
+picture 200 and at the last. "overhead" anonymizes
 photos of 1024 px by a worker, from file to file, and by the library in this process, decoding and saving included,
 in turns. "throughput" is Redact at several sizes with all cores. Run it with the environment of run.py, after
 ``python run.py test`` has fetched the photos, and with CAMOUFLAGE_COMFYUI set.
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import itertools
 import os
 import statistics
 import subprocess
@@ -33,6 +35,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 SHARD = 20  # pictures
+DIFFERENT = 40  # pictures of the long run: what was seen once is remembered, so that the others take little time
 
 
 def photos_of(count: int, size: int) -> Iterator[bytes]:
@@ -53,9 +56,9 @@ def photos_of(count: int, size: int) -> Iterator[bytes]:
         yield file.getvalue()
 
 
-def shards(folder: Path, count: int, size: int) -> list[Path]:
-    """The photos as tar shards."""
-    pictures = photos_of(count, size)
+def shards(folder: Path, count: int, size: int, different: int | None = None) -> list[Path]:
+    """The photos as tar shards; where only some are different, they come again and again under other keys."""
+    pictures = itertools.cycle(photos_of(different or count, size))
     found = []
     for first in range(0, count, SHARD):
         path = folder / f"{first // SHARD:05d}.tar"
@@ -129,7 +132,7 @@ def print_memory(count: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "in").mkdir()
-        paths = shards(folder / "in", count, 128)
+        paths = shards(folder / "in", count, 96, DIFFERENT)
         with running(paths, folder / "out") as run:
             seen: dict[int, dict[str, float]] = {}
             while run.process.poll() is None:
