@@ -16,7 +16,8 @@ from camouflage.files import ROOT
 
 MARK = "CAMOUFLAGE_TEST_RUN"
 START = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests themselves run in the background
 from pathlib import Path
 sys.path.append({root!r})
 from camouflage.commands import environments, launch
