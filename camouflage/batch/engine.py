@@ -99,7 +99,8 @@ def run_on_ray(plan: Plan, units: Sequence[Unit], decisions: Decisions, seen: Ca
 def _rows(plan: Plan, units: Sequence[Unit], decisions: Decisions, how: Ray) -> Generator[dict[str, Any]]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers that it ran
-    os.environ.setdefault("RAY_AUTH_MODE", "token")  # its ports are open to the network, and run what they are sent
+    if not how.address:  # a cluster that is joined has chosen for itself, and sets it otherwise
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray's ports are open to the network, and run what they get
     import ray
     import ray.data
     from ray.data import ActorPoolStrategy, DataContext
