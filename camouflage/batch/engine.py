@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -110,9 +111,11 @@ def _rows(plan: Plan, units: Sequence[Unit], decisions: Decisions, how: Ray) -> 
     local: dict[str, Any] = {} if folder is None else {
         "num_cpus": how.workers + 2, "include_dashboard": False,  # more than actors: reading needs some, too
         "_temp_dir": str(folder.path)}
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=how.address or "local", log_to_driver=False, logging_level=logging.ERROR,
                  runtime_env=environment, **local)
+        signal.signal(signal.SIGTERM, handler or signal.SIG_DFL)  # Ray puts one of its own in its place
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise CamouflageError(f"Ray could not {'join ' + how.address if how.address else 'start'}: {error}") from error
     try:
