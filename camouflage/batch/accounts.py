@@ -86,8 +86,8 @@ def outcome_of(key: str, name: str, sha256: str, record: Mapping[str, Any], deci
     if decision == "accept" and state == "nobody":
         state = "accepted"
     return Outcome(key, name, state, "", sha256,
-                min(distances) / record["threshold"]["distance"] if distances else None, tuple(verdicts),
-                faces["lost"], faces["new"], faces["elsewhere"], decision)
+                   min(distances) / record["threshold"]["distance"] if distances else None, tuple(verdicts),
+                   faces["lost"], faces["new"], faces["elsewhere"], decision)
 
 
 class Accounts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +62,14 @@ def read_decisions(output: Path) -> dict[tuple[int, str], Decision]:
             raise CamouflageError(f"{file}, line {number + 1} is no decision: {error}. Mend or delete the "
                                   "line.") from error
         found[decision.unit, decision.key] = decision
+    return found
+
+
+def by_unit(decisions: Mapping[tuple[int, str], Decision]) -> dict[int, dict[str, Decision]]:
+    """Decisions by unit, and there by key."""
+    found: dict[int, dict[str, Decision]] = {}
+    for (unit, key), decision in decisions.items():
+        found.setdefault(unit, {})[key] = decision
     return found
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CamouflageError
+from ..output.encoding import SUFFIXES
 
 LOAD, LOAD_MANY, SAVE = "LoadImage", "CamouflageLoadPhotos", "CamouflageSaveImage"
 JUDGES = ("CamouflageRedact", "CamouflageVerify", "CamouflageSafeSampler", SAVE)
 """Nodes of ours that let nothing pass that is not settled."""
 SEEDS = ("noise_seed", "seed")
-_FORMATS = {"PNG": ".png", "JPEG": ".jpg", "WebP": ".webp"}
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Graph:
     @property
     def suffix(self) -> str:
         """The ending of the saved pictures' names."""
-        return _FORMATS[self.prompt[self.save]["inputs"]["format"]]
+        return SUFFIXES[self.prompt[self.save]["inputs"]["format"]]
 
     @property
     def strings(self) -> set[str]:

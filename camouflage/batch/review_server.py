@@ -24,7 +24,7 @@ from urllib.parse import parse_qs, urlsplit
 from ..errors import CamouflageError
 from ..photos import Unreadable, decode, picture_formats
 from .accounts import SAVED
-from .decisions import Decision, append, read_decisions
+from .decisions import Decision, append, by_unit, read_decisions
 from .photos import Source, Unit
 from .reviewing import Entry, residual_risk
 
@@ -70,10 +70,7 @@ class Review:
 
     def risk(self) -> str:
         """See :func:`~.reviewing.residual_risk`."""
-        found: dict[int, dict[str, Decision]] = {}
-        for (unit, key), decision in read_decisions(self.output).items():
-            found.setdefault(unit, {})[key] = decision
-        return residual_risk(self.entries, found)
+        return residual_risk(self.entries, by_unit(read_decisions(self.output)))
 
     def decide(self, number: int, word: str, recognisable: bool | None) -> str:
         """Notes a decision; gives the residual risk. Raises CamouflageError, OSError."""

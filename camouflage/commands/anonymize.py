@@ -7,11 +7,9 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import tempfile
 import time
 import warnings
 from argparse import Namespace
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +17,7 @@ from typing import Any, TypeVar
 
 from ..batch import overview, reviewing
 from ..batch.accounts import FAULTY, SAVED, WITHHELD, Accounts, counts, quarantine
-from ..batch.decisions import Decision, read_decisions
+from ..batch.decisions import by_unit, read_decisions
 from ..batch.engine import Decisions, Ray, run_here, run_on_ray
 from ..batch.graphs import JUDGES, SAVE, Graph, make_graph, read_workflow
 from ..batch.host import Host, ServerOptions
@@ -252,14 +250,6 @@ def run(plan: Plan, manifest: Manifest, units: Sequence[Unit], host: Host, optio
     return code
 
 
-def by_unit(decisions: dict[tuple[int, str], Decision]) -> Decisions:
-    """Decisions by unit and key."""
-    found: dict[int, dict[str, Decision]] = defaultdict(dict)
-    for (unit, key), decision in decisions.items():
-        found[unit][key] = decision
-    return found
-
-
 def undecided(accounts: Accounts, unit: Unit, decisions: Decisions) -> bool:
     """Whether a decision on a picture of a unit that is done is not in the output yet."""
     wanted = decisions.get(unit.number, {})
@@ -322,13 +312,11 @@ def dry_run(plan: Plan, units: Sequence[Unit], host: Host, options: Namespace) -
     total = sum(unit.count for unit in units)
     seen: list[float] = []
     states: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="camouflage-dry-run-") as folder:
-        here = Plan(plan.source, Path(folder), plan.pipeline, plan.graph, plan.redact, plan.seed, 1, plan.server)
-        worker = Worker(here, host)
-        for photo in first_photos(plan.source, units):
-            begun = time.monotonic()
-            states.append(worker.one(photo).state or "saved")
-            seen.append(time.monotonic() - begun)
+    worker = Worker(plan, host)
+    for photo in first_photos(plan.source, units):
+        begun = time.monotonic()
+        states.append(worker.one(photo).state or "saved")
+        seen.append(time.monotonic() - begun)
     each = sorted(seen)[len(seen) // 2] if seen else 0.0  # the first one loads the models
     print(f"{len(seen)} of {total} pictures were tried, and nothing was kept: {', '.join(states)}.",
           f"About {each:.1f} s a picture: about {duration(each * total / options.workers)} for all with "
