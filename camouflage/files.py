@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -99,14 +100,19 @@ class OwnedFolder:
 
     A locked file in it says that the owner lives. The system drops the lock with the process, however that ends.
 
+    Args:
+        prefix: of its name.
+        place: the folder that it lies in; the system's for temporary files if None.
+
     Attributes:
         path: the folder; nobody but this user can read it.
     """
 
     MARK = "owner.lock"
 
-    def __init__(self, prefix: str) -> None:
-        for abandoned in Path(tempfile.gettempdir()).glob(f"{prefix}*/{self.MARK}"):
+    def __init__(self, prefix: str, place: Path | None = None) -> None:
+        place = place or Path(tempfile.gettempdir())
+        for abandoned in place.glob(f"{prefix}*/{self.MARK}"):
             with contextlib.suppress(OSError):
                 with open(abandoned, "r+b") as mark:
                     free = try_lock(mark.fileno())
@@ -115,16 +121,20 @@ class OwnedFolder:
                 if free:  # Windows removes no open file
                     shutil.rmtree(abandoned.parent, ignore_errors=True)
         while True:
-            self.path = Path(tempfile.mkdtemp(prefix=prefix))
+            self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
             self._mark = open(self.path / self.MARK, "wb")  # noqa: SIM115 - as long as the folder
             if try_lock(self._mark.fileno()) and (self.path / self.MARK).exists():
                 return
             self._mark.close()  # a sweep was faster than we
 
-    def remove(self) -> None:
+    def close(self) -> None:
         """Removes the folder. May be called twice."""
         self._mark.close()
-        shutil.rmtree(self.path, ignore_errors=True)
+        for _ in range(20):
+            shutil.rmtree(self.path, ignore_errors=True)
+            if not self.path.exists():
+                return
+            time.sleep(0.1)  # a process that is about to end has written into it
 
 
 def to_disk(path: Path) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing
+import tempfile
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CamouflageError
@@ -68,6 +70,11 @@ class RayWorker:
         server = replace(plan.server, threads=len(self.share.cores))
         self.worker, self.decisions = Worker(replace(plan, server=server)), decisions
 
+    def __del__(self) -> None:
+        """Ray Data drops its workers when there is no more work: their pictures go at once."""
+        if hasattr(self, "worker"):  # its share, or the plan, may have failed
+            self.worker.close()
+
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         """One unit as text -> the lines of its account as text, and what went wrong: Ray writes of objects that it
         does not know, and so of names, into its log."""
@@ -98,44 +105,80 @@ def run_on_ray(plan: Plan, units: Sequence[Unit], decisions: Decisions, seen: Ca
 
 
 def _rows(plan: Plan, units: Sequence[Unit], decisions: Decisions, how: Ray) -> Generator[dict[str, Any]]:
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers that it ran
-    if not how.address:  # a cluster that is joined has chosen for itself, and sets it otherwise
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray's ports are open to the network, and run what they get
+    _set_variables(how)
     import ray
     import ray.data
     from ray.data import ActorPoolStrategy, DataContext
 
-    environment = {"env_vars": {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}}
-    folder = None if how.address else OwnedFolder(PREFIX)  # its logs, too, are for this user alone
-    local: dict[str, Any] = {} if folder is None else {
-        "num_cpus": how.workers + 2, "include_dashboard": False,  # more than actors: reading needs some, too
-        "_temp_dir": str(folder.path)}
+    with _joined(how) if how.address else _started(how):
+        try:
+            context = DataContext.get_current()
+            context.enable_progress_bars = False
+            context.print_on_execution_start = False
+            machines = sum(bool(node["Alive"]) for node in ray.nodes())
+            share = -(-how.workers // machines)  # of each machine's workers
+            rows = [{"unit": unit.to_text()} for unit in units]
+            dataset = ray.data.from_items(rows, override_num_blocks=min(len(rows), 10_000))
+            worked = dataset.map_batches(
+                RayWorker, fn_constructor_args=(plan, decisions, share), batch_size=1, zero_copy_batch=False,
+                compute=ActorPoolStrategy(size=min(how.workers, len(units))), num_cpus=0.5, num_gpus=how.gpus or None,
+                scheduling_strategy="SPREAD", max_restarts=-1, max_task_retries=-1)
+            yield from worked.iter_rows()
+        except ray.exceptions.RayError as error:
+            cause = str(error).strip().splitlines() or [type(error).__name__]
+            raise CamouflageError(f"The run on Ray ended: {cause[-1]} What was finished stays; run the same command "
+                                  "again to go on.") from error
+
+
+def _set_variables(how: Ray) -> None:
+    """What Ray reads when it is imported."""
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers that it ran
+    if not how.address:  # a cluster that is joined has chosen for itself
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray's ports are open to the network, and run what they get
+        os.environ.setdefault("RAY_kill_child_processes_on_worker_exit", "0")  # ours end by themselves, and tidy up
+
+
+@contextmanager
+def _started(how: Ray) -> Iterator[None]:
+    """A Ray of this machine alone, which ends with the block, and all its files with it."""
+    # Ray opens the folder that it gets to everybody, so that one lies in ours. What workers leave that are killed, goes
+    # with the run.
+    with closing(OwnedFolder(PREFIX, _short_place())) as logs, closing(OwnedFolder(PREFIX)) as pictures:
+        with _initialised(how, {"TMPDIR": str(pictures.path)}, address="local", include_dashboard=False,
+                          num_cpus=how.workers + 2,  # more than actors: reading needs some, too
+                          _temp_dir=str(logs.path / "ray")):
+            yield
+
+
+@contextmanager
+def _joined(how: Ray) -> Iterator[None]:
+    """A cluster that others have started; its ways stay as they are."""
+    with _initialised(how, {}, address=how.address):
+        yield
+
+
+@contextmanager
+def _initialised(how: Ray, variables: Mapping[str, str], **options: Any) -> Iterator[None]:
+    import ray
+
+    environment = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **variables}
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=how.address or "local", log_to_driver=False, logging_level=logging.ERROR,
-                 runtime_env=environment, **local)
+        try:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env={"env_vars": environment}, **options)
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            raise CamouflageError(f"Ray could not {'join ' + how.address if how.address else 'start'}: {error}"
+                                  ) from error
         signal.signal(signal.SIGTERM, handler or signal.SIG_DFL)  # Ray puts one of its own in its place
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise CamouflageError(f"Ray could not {'join ' + how.address if how.address else 'start'}: {error}") from error
-    try:
-        context = DataContext.get_current()
-        context.enable_progress_bars = False
-        context.print_on_execution_start = False
-        machines = sum(bool(node["Alive"]) for node in ray.nodes())
-        share = -(-how.workers // machines)  # of each machine's workers
-        rows = [{"unit": unit.to_text()} for unit in units]
-        dataset = ray.data.from_items(rows, override_num_blocks=min(len(rows), 10_000))
-        worked = dataset.map_batches(
-            RayWorker, fn_constructor_args=(plan, decisions, share), batch_size=1, zero_copy_batch=False,
-            compute=ActorPoolStrategy(size=min(how.workers, len(units))), num_cpus=0.5, num_gpus=how.gpus or None,
-            scheduling_strategy="SPREAD", max_restarts=-1, max_task_retries=-1)
-        yield from worked.iter_rows()
-    except ray.exceptions.RayError as error:
-        cause = str(error).strip().splitlines() or [type(error).__name__]
-        raise CamouflageError(f"The run on Ray ended: {cause[-1]} What was finished stays; run the same command again "
-                              "to go on.") from error
+        yield
     finally:
         ray.shutdown()
-        if folder:
-            folder.remove()
+
+
+def _short_place() -> Path:
+    """Where Ray's folder goes: systems take a socket's path of 103 bytes, and Ray needs 64 of them."""
+    place = Path(tempfile.gettempdir())
+    longest = 103 - len("/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store") - len("/ray")
+    fits = len(os.fsencode(place)) + len(f"/{PREFIX}12345678") <= longest
+    return place if fits or not Path("/tmp").is_dir() else Path("/tmp")

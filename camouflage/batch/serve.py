@@ -24,8 +24,9 @@ def watch(descriptor: int, remove: str | None) -> None:
             pass
     except OSError:
         pass
-    if remove:
-        shutil.rmtree(remove, ignore_errors=True)
+    for _ in range(50):  # the main thread may just have written into it
+        if remove and os.path.exists(remove):
+            shutil.rmtree(remove, ignore_errors=True)
     os._exit(1)
 
 

@@ -214,4 +214,4 @@ class ComfyServer(ComfyClient):
             self._stop()
         finally:
             if self.temporary:
-                self.temporary.remove()
+                self.temporary.close()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import random
 import signal
+import stat
 import sys
 import tarfile
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -63,15 +65,35 @@ def whole(shards, tmp_path_factory) -> tuple[dict[str, bytes], float]:
     return found, took
 
 
-def test_two_workers_on_ray_leave_the_same_bytes(shards, whole, tmp_path):
-    with tempfile.TemporaryDirectory(prefix="c") as place:  # a short path: Ray's sockets lie below it
-        run = Run(["anonymize", *shards, "--output", tmp_path / "out", "--workers", "2"], TMPDIR=place)
-        code, told = run.end()
-        assert code == 0, told
-        assert content(tmp_path / "out") == whole[0]
-        assert not run.orphans()
-        left = [path for path in Path(place).iterdir() if not path.name.startswith("camouflage-shares")]
-        assert not left, "neither a photo nor a log"
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder for temporary files, with a short name: the sockets of Ray lie below it."""
+    with tempfile.TemporaryDirectory(prefix="c") as folder:
+        yield Path(folder)
+
+
+def ours(place: Path) -> list[Path]:
+    """What we have put into it; torch has a cache there, too."""
+    return sorted(place.glob("camouflage-*"))
+
+
+def pictures(place: Path) -> list[Path]:
+    """What looks like a picture in there."""
+    return [path for path in place.rglob("*") if path.suffix in (".png", ".jpg", ".jpeg", ".webp")]
+
+
+def test_two_workers_on_ray_leave_the_same_bytes(shards, whole, tmp_path, place):
+    run = Run(["anonymize", *shards, "--output", tmp_path / "out", "--workers", "2"], TMPDIR=str(place))
+    while not pictures(place):
+        assert run.process.poll() is None, run.end()
+        time.sleep(0.1)
+    assert run.family(*ACTOR)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in ours(place)} == {0o700}, "for this user alone"
+    code, told = run.end()
+    assert code == 0, told
+    assert content(tmp_path / "out") == whole[0]
+    assert not ours(place), "neither a photo nor a log"
+    assert not run.orphans()
 
 
 def gone_on_with(shards: list[Path], output: Path, *options: str) -> None:
@@ -81,25 +103,26 @@ def gone_on_with(shards: list[Path], output: Path, *options: str) -> None:
 
 
 @pytest.mark.parametrize("moment", sampled(range(30), 1))
-def test_killed_at_a_random_moment_and_gone_on_with(shards, whole, tmp_path, moment):
+def test_killed_at_a_random_moment_and_gone_on_with(shards, whole, tmp_path, place, moment):
     expected, took = whole
     draw = random.Random(moment)
     options = ["--workers", "2"] if moment % 3 == 2 else []
     victims = {"driver": (), "host": ("serve.py",), **({"actor": ACTOR} if options else {})}
     victim = draw.choice(sorted(victims))
     output = tmp_path / "out"
-    run = Run(["anonymize", *shards, "--output", output, *options])
+    run = Run(["anonymize", *shards, "--output", output, *options], TMPDIR=str(place))
     time.sleep(draw.uniform(0.1, 1.1) * took * (1.5 if options else 1))
     run.kill(*victims[victim])
     if victim == "driver":
         run.process.wait()
         assert not run.orphans(), "after ten seconds nobody is left"
+        assert not pictures(place)
         for path in output.glob("*.tar"):
             assert path.read_bytes() == expected[path.name], "whole, or not there"
     else:  # the run goes on by itself
         code, told = run.end()
         assert code == 0, told
-        assert not run.orphans()
+        assert not ours(place) and not run.orphans()
     gone_on_with(shards, output, *options)
     assert content(output) == expected
     assert not list(output.rglob(".*-*.tar*")), "nothing half-written"
@@ -108,9 +131,9 @@ def test_killed_at_a_random_moment_and_gone_on_with(shards, whole, tmp_path, mom
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @long
-def test_stopped_politely_it_says_so_and_leaves_nobody(shards, whole, tmp_path, number, workers):
+def test_stopped_politely_it_says_so_and_leaves_nobody(shards, whole, tmp_path, place, number, workers):
     output = tmp_path / "out"
-    run = Run(["anonymize", *shards, "--output", output, "--workers", workers])
+    run = Run(["anonymize", *shards, "--output", output, "--workers", workers], TMPDIR=str(place))
     while not list(output.glob("*.tar")):
         assert run.process.poll() is None
         time.sleep(0.1)
@@ -118,7 +141,7 @@ def test_stopped_politely_it_says_so_and_leaves_nobody(shards, whole, tmp_path, 
     code, told = run.end()
     assert code == (130 if number == signal.SIGINT else 128 + number)
     assert "Traceback" not in told
-    assert not run.orphans()
+    assert not ours(place) and not run.orphans()
     assert (output / RUN / "overview.html").is_file() and (output / RUN / "quarantine.csv").is_file()
     gone_on_with(shards, output)
     assert content(output) == whole[0]
