@@ -47,12 +47,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """With several processes a file's tests stay together, and one process has all that the served ComfyUI is for:
-    there is one such server then, of several GB."""
+    there is one such server then, of several GB. So it is with the one that commands start."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduler(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.split("::", 1)[0]
+            if file.startswith(("tests/commands/test_anonymize", "tests/commands/test_demo")):
+                return "commands"
             return "served" if file.startswith(("tests/server/", "tests/documents/")) else file
 
     return Scheduler(config, log)

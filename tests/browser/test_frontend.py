@@ -33,7 +33,7 @@ BASE = ROOT / "workflows" / "camouflage_base.json"
 VERSIONS = ["own", newer_frontend.VERSION]
 NEWEST = pytest.mark.parametrize("version", VERSIONS if everything else VERSIONS[-1:], indirect=True, scope="module")
 OPENED = [(version, path) for version in VERSIONS for path in TEMPLATES if everything or path == BASE]
-OPENED += [] if everything else [(VERSIONS[-1], path) for path in sampled(TEMPLATES, 2) if path != BASE]
+OPENED += [] if everything else [(VERSIONS[-1], path) for path in sampled(TEMPLATES, 1, seed=3) if path != BASE]
 TITLE_ROOM = 1.4  # a group's title bar, in font sizes
 
 GEOMETRY = """() => ({

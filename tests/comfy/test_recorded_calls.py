@@ -299,6 +299,7 @@ def test_with_the_hosts_compile_node_the_controls_are_compiled_too(host, sd, acc
     assert graphs == 4
 
 
+@long
 def test_light_compiles_without_a_break(host, sd, cfg, sample, tmp_path, monkeypatch):
     prompt, light = host.module("camouflage.comfy.image_prompt"), host.module("camouflage.comfy.light_adapter")
     for module, name in ((attention, "optimized_attention"), (attention, "optimized_attention_masked"),

@@ -40,6 +40,7 @@ def bench(bench_host):
         yield made
 
 
+@sampled.long
 def test_a_picture_at_full_shapes(bench_host):
     """The code of a real sampling, with hollow networks. The counts of benchmarks.passes are sums over parts; their
     shares at 30 steps are held in test_passes, and here with --all, launches and waits with them."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from camouflage.commands import environments, launch
+from camouflage.batch.host import Host, ServerOptions
+from camouflage.commands import anonymize, demo, environments, launch
 from camouflage.files import ROOT
 
 NAMES = ("CAMOUFLAGE_CACHE", "CAMOUFLAGE_COMFYUI", "COMFYUI_PATH", launch.HANDED_OVER, "WORLD_SIZE", "LOCAL_RANK")
@@ -28,8 +30,34 @@ def fake_comfyui(tmp_path: Path) -> Callable[[str], Path]:
     return make
 
 
+class KeptHost(Host):
+    """A worker's ComfyUI that goes on to the next test: starting it takes longer than most of them."""
+
+    def close(self) -> None:
+        """The server stays; one that has died makes room for a new one."""
+        if self._server is not None and (self._server.process is None or self._server.process.poll() is not None):
+            super().close()
+
+
+@pytest.fixture(scope="session")
+def kept_host() -> Iterator[Callable[[ServerOptions], Host]]:
+    """In the place of ``Host``: the same one for the same options."""
+    hosts: dict[str, Host] = {}
+
+    def kept(options: ServerOptions) -> Host:
+        if repr(options) not in hosts:
+            for other in hosts.values():
+                Host.close(other)
+            hosts[repr(options)] = KeptHost(options)
+        return hosts[repr(options)]
+
+    yield kept
+    for host in hosts.values():
+        Host.close(host)
+
+
 @pytest.fixture
-def command(comfyui: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+def command(comfyui: Path, kept_host: Callable[[ServerOptions], Host], monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """``run.py`` with the given arguments, in this process; its exit code. COMFYUI_PATH names the real host."""
     host = str(comfyui)
     cache = os.environ.get("CAMOUFLAGE_CACHE")
@@ -40,6 +68,9 @@ def command(comfyui: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int
     if cache:
         monkeypatch.setenv("CAMOUFLAGE_CACHE", cache)
     monkeypatch.setattr(environments, "environment", lambda *_: Path(sys.prefix))
+    monkeypatch.setattr(anonymize, "Host", kept_host)
+    monkeypatch.setattr(demo, "ComfyServer", lambda comfyui, models, cpu: contextlib.nullcontext(
+        kept_host(ServerOptions(comfyui, models=tuple(models), cpu=cpu)).server()))
     return lambda *arguments: launch.main(list(map(str, arguments)))
 
 

@@ -160,9 +160,9 @@ def test_a_run_is_not_gone_on_with_by_other_settings(command, done, capsys, chan
 
 
 @pytest.fixture(scope="module")
-def done(few, tmp_path_factory) -> tuple[Path, Path]:
+def done(few, kept_host, tmp_path_factory) -> tuple[Path, Path]:
     """A run over one photo that is finished; made by the worker itself, once for this file."""
-    from camouflage.commands import environments, launch
+    from camouflage.commands import anonymize, environments, launch
 
     place = tmp_path_factory.mktemp("done")
     (place / "in").mkdir()
@@ -170,6 +170,7 @@ def done(few, tmp_path_factory) -> tuple[Path, Path]:
     with pytest.MonkeyPatch.context() as patch:
         import sys
         patch.setattr(environments, "environment", lambda *_: Path(sys.prefix))
+        patch.setattr(anonymize, "Host", kept_host)
         patch.delenv(launch.HANDED_OVER, raising=False)
         assert launch.main(["anonymize", str(place / "in"), "--output", str(place / "out")]) == 0
     return place / "in", place / "out"
