@@ -24,7 +24,7 @@ from sampled import everything, sampled
 from testing import frontend as newer_frontend
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 __all__ = ["browser"]
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,10 +103,17 @@ def url(comfyui: Path, miniature_models: Path, cache: Path, version: str) -> Ite
         yield f"http://{running.address}"
 
 
+@pytest.fixture(scope="module")
+def context(browser: Browser, version: str) -> Iterator[BrowserContext]:
+    """A profile for every frontend: what a page has fetched need not be fetched by the next one."""
+    with browser.new_context(viewport={"width": 1920, "height": 1080}) as opened:
+        yield opened
+
+
 @pytest.fixture
-def frontend(browser: Browser, url: str, comfyui: Path) -> Iterator[Frontend]:
-    """The frontend in a fresh profile, ready for work; the workflow's example picture is where ComfyUI ships it."""
-    page = browser.new_page(viewport={"width": 1920, "height": 1080})
+def frontend(context: BrowserContext, url: str, comfyui: Path) -> Iterator[Frontend]:
+    """The frontend of somebody new, ready for work; the workflow's example picture is where ComfyUI ships it."""
+    page = context.new_page()
     opened = Frontend(page)
     page.on("console", lambda message: opened.errors.append(f"{message.text} [{message.location.get('url', '')}]")
             if message.type == "error" else None)
@@ -118,6 +125,7 @@ def frontend(browser: Browser, url: str, comfyui: Path) -> Iterator[Frontend]:
     page.goto(url)
     page.wait_for_function("() => window.app?.graph && window.app.vueAppReady")
     yield opened
+    page.evaluate("() => { localStorage.clear(); sessionStorage.clear() }")
     page.close()
 
 
