@@ -26,6 +26,10 @@ sys.exit(launch.main(sys.argv[1:]))
 """
 
 
+def _read(cmdline: Path) -> str:
+    return cmdline.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+
+
 class Run:
     """``run.py`` with arguments as a process of its own, whose whole family can be told by a variable."""
 
@@ -42,7 +46,7 @@ class Run:
             with contextlib.suppress(OSError):
                 if f"{MARK}={self.token}".encode() not in (place / "environ").read_bytes():
                     continue
-                line = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                line = _read(place / "cmdline")
                 state = (place / "stat").read_text().rpartition(")")[2].split()[0]
                 if state != "Z" and all(word in line for word in words):
                     found.append(int(place.name))
@@ -61,9 +65,9 @@ class Run:
         output, _ = self.process.communicate(timeout=timeout)
         return self.process.returncode, output
 
-    def orphans(self, seconds: float = 10.0) -> list[int]:
-        """Who still lives after so many seconds."""
+    def orphans(self, seconds: float = 10.0) -> list[str]:
+        """The command lines of those who still live after so many seconds."""
         deadline = time.monotonic() + seconds
         while (alive := self.family()) and time.monotonic() < deadline:
             time.sleep(0.2)
-        return alive
+        return [_read(Path("/proc") / str(pid) / "cmdline") for pid in alive]
