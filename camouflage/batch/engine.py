@@ -144,11 +144,11 @@ def _started(how: Ray) -> Iterator[None]:
     """A Ray of this machine alone, which ends with the block, and all its files with it."""
     # Ray opens the folder that it gets to everybody, so that one lies in ours. What workers leave that are killed, goes
     # with the run.
-    with closing(OwnedFolder(PREFIX, _short_place())) as logs, closing(OwnedFolder(PREFIX)) as pictures:
-        with _initialised(how, {"TMPDIR": str(pictures.path)}, address="local", include_dashboard=False,
-                          num_cpus=how.workers + 2,  # more than actors: reading needs some, too
-                          _temp_dir=str(logs.path / "ray")):
-            yield
+    with (closing(OwnedFolder(PREFIX, _short_place())) as logs, closing(OwnedFolder(PREFIX)) as pictures,
+          _initialised(how, {"TMPDIR": str(pictures.path)}, address="local", include_dashboard=False,
+                       num_cpus=how.workers + 2,  # more than actors: reading needs some, too
+                       _temp_dir=str(logs.path / "ray"))):
+        yield
 
 
 @contextmanager

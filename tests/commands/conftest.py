@@ -57,7 +57,8 @@ def kept_host() -> Iterator[Callable[[ServerOptions], Host]]:
 
 
 @pytest.fixture
-def command(comfyui: Path, kept_host: Callable[[ServerOptions], Host], monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+def command(comfyui: Path, kept_host: Callable[[ServerOptions], Host], monkeypatch: pytest.MonkeyPatch
+            ) -> Callable[..., int]:
     """``run.py`` with the given arguments, in this process; its exit code. COMFYUI_PATH names the real host."""
     host = str(comfyui)
     cache = os.environ.get("CAMOUFLAGE_CACHE")

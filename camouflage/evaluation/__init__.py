@@ -1,0 +1,1 @@
+"""How well an anonymization protects and what it keeps: measured on originals and their anonymized pictures."""

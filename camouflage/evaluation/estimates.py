@@ -1,0 +1,88 @@
+"""Means over cases that belong to persons, with 95 % intervals by a bootstrap over the persons.
+
+The cases of a collection are not independent: photos of one person are alike. So persons are drawn anew, with
+replacement, and all their cases with them; see :mod:`..verification.error_rates`, whose numbers are taken over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import CamouflageError
+from ..verification.error_rates import FEWEST_PERSONS, RESAMPLES, clopper_pearson
+
+FEWEST = min(FEWEST_PERSONS.values())
+"""Persons that it takes to state an interval."""
+_DRAWS = 1 << 25  # numbers of draws that are held at once
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean.
+
+    Attributes:
+        value: the mean over all cases.
+        cases: how many.
+        persons: whose.
+        interval: 95 %; None where there were fewer than ``FEWEST`` persons.
+    """
+
+    value: float
+    cases: int
+    persons: int
+    interval: tuple[float, float] | None
+
+    def __str__(self) -> str:
+        ends = f"{self.interval[0]:.3g}, {self.interval[1]:.3g}" if self.interval else "too few persons"
+        return f"{self.value:.3g} [{ends}]"
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return {"value": self.value, "cases": self.cases, "persons": self.persons,
+                "interval_95": list(self.interval) if self.interval else None}
+
+
+def estimate(values: Sequence[float] | np.ndarray, persons: Sequence[int] | np.ndarray) -> Estimate | None:
+    """The mean of values, each of a case of a person; None where there is no case.
+
+    Args:
+        values: n numbers; booleans count as 0 and 1.
+        persons: n numbers of persons.
+
+    Shares (all values 0 or 1) have an interval at least as wide as Clopper and Pearson's for as many independent
+    cases, since a bootstrap knows no error that it never saw.
+
+    Raises:
+        CamouflageError: as many values as persons are needed, and numbers.
+    """
+    numbers = np.asarray(values, np.float64)
+    if numbers.shape != np.shape(persons) or numbers.ndim != 1:
+        raise CamouflageError(f"Every value needs a person, but got {np.shape(values)} values and {np.shape(persons)} "
+                              "persons.")
+    if not len(numbers):
+        return None
+    if not np.isfinite(numbers).all():
+        raise CamouflageError("Some values are no numbers.")
+    _, who = np.unique(np.asarray(persons), return_inverse=True)
+    count = int(who.max()) + 1
+    value = float(numbers.mean())
+    if count < FEWEST:
+        return Estimate(value, len(numbers), count, None)
+    sums, cases = np.bincount(who, numbers), np.bincount(who).astype(float)
+    draw, means = np.random.default_rng(0), []
+    for size in _parts(RESAMPLES, max(1, _DRAWS // count)):
+        drawn = draw.multinomial(count, np.full(count, 1 / count), size)
+        means.append((drawn @ sums) / (drawn @ cases))
+    low, high = map(float, np.quantile(np.concatenate(means), (0.025, 0.975)))
+    if np.isin(numbers, (0.0, 1.0)).all():
+        least, most = clopper_pearson(int(numbers.sum()), len(numbers))
+        low, high = min(low, least), max(high, most)
+    return Estimate(value, len(numbers), count, (low, high))
+
+
+def _parts(total: int, size: int) -> list[int]:
+    return [min(size, total - start) for start in range(0, total, size)]
