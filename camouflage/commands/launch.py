@@ -20,7 +20,7 @@ from types import FrameType
 from ..errors import CamouflageError
 from ..verification.names import RECOGNISERS
 from . import arguments as kinds
-from . import environments, runs, train
+from . import environments, runs, studies, train
 
 HANDED_OVER = "CAMOUFLAGE_HANDED_OVER"  # to which environment, for the process that is started in it
 
@@ -31,8 +31,9 @@ def make_parser() -> argparse.ArgumentParser:
                                      "calibrate its check, train what it needs, or test it. Each command makes its own "
                                      "environment in a cache folder (CAMOUFLAGE_CACHE moves it).")
     commands = parser.add_subparsers(dest="command", required=True,
-                                     metavar="anonymize|review|demo|calibrate|train|test")
+                                     metavar="anonymize|review|evaluate|demo|calibrate|train|test")
     runs.add_commands(commands)
+    studies.add_commands(commands)
     demo = commands.add_parser("demo", allow_abbrev=False, help="anonymize a photo in a real ComfyUI",
                                description="Send a photo through a shipped workflow in a real ComfyUI, print a verdict "
                                "for every person, and write the original, what the pipeline saw in it, the anonymized "
@@ -102,6 +103,8 @@ def check(options: argparse.Namespace) -> None:
                               "every person.")
     if options.command in ("anonymize", "review"):
         runs.check(options)
+    if options.command == "evaluate":
+        studies.check(options)
     if options.command == "train":
         train.check(options)
 

@@ -136,7 +136,7 @@ class Compared:
     @property
     def judged(self) -> np.ndarray:
         """Who could be compared."""
-        return np.isfinite(self.anonymized).all(axis=1)
+        return np.all(np.isfinite(self.anonymized), axis=1, keepdims=False).astype(bool)
 
 
 def compared(embedder: Embedder, cast: Cast, originals: Sequence[Seen], anonymized: Sequence[Seen | None],
@@ -160,7 +160,7 @@ def distances(embedder: Embedder, a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def measure(of: Compared) -> dict[str, Any]:
     """All of it for one recogniser, as plain data; what has no support is None, with the reason in ``unsupported``."""
-    persons, pictures, judged = of.persons, of.pictures, of.judged
+    persons, pictures = of.persons, of.pictures
     among = distances(of.embedder, of.originals, of.originals)
     other_person, other_photo = persons[:, None] != persons, pictures[:, None] != pictures
     upper = np.triu(np.ones_like(other_person), 1)
@@ -168,15 +168,9 @@ def measure(of: Compared) -> dict[str, Any]:
     known = among[~other_person & other_photo & upper]
     known_of = np.broadcast_to(persons[:, None], among.shape)[~other_person & other_photo & upper]
 
-    rows = np.flatnonzero(judged)
-    across = distances(of.embedder, of.anonymized[rows], of.originals)
-    theirs = ~other_person[rows] & other_photo[rows] if of.others_only else ~other_person[rows]
-    nearest = np.where(theirs, across, np.inf).min(axis=1, initial=np.inf)
-    exposed = np.flatnonzero([one.state in FOUND_OR_NOT for one in of.cast.subjects])
-    near = np.full(len(persons), np.inf)
-    near[rows] = nearest
-    has_photo = ~of.others_only | ((~other_person & other_photo).any(axis=1))
-    exposed = exposed[has_photo[exposed]]
+    rows, across, near = _nearest(of)
+    theirs = _theirs(of)[rows]
+    exposed = np.array([one.state in FOUND_OR_NOT for one in of.cast.subjects]) & _theirs(of).any(axis=1)
 
     points, unsupported = [], []
     for rate in RATES:
@@ -190,7 +184,7 @@ def measure(of: Compared) -> dict[str, Any]:
             "false_accept_rate": rate, "threshold": threshold,
             "originals_true_accepts": _json(estimate(known <= threshold, known_of)),
             "reidentified": _json(estimate(within, persons[exposed])),
-            "protected": _json(estimate(judged[exposed] & ~within, persons[exposed])),
+            "protected": _json(estimate(of.judged[exposed] & ~within, persons[exposed])),
             "strangers_accepted": _json(estimate(across[wrong] <= threshold,
                                                  np.broadcast_to(persons[rows][:, None], across.shape)[wrong]))})
     genuine, impostor = across[theirs], across[other_person[rows]]
@@ -202,6 +196,27 @@ def measure(of: Compared) -> dict[str, Any]:
             "originals": curve(known, strangers),
             "identification": identification(of, across, rows),
             "linkage": linkage(of)}
+
+
+def _theirs(of: Compared) -> np.ndarray:
+    """n x n: which originals an attacker has of each subject's person."""
+    same = of.persons[:, None] == of.persons
+    return same & (of.pictures[:, None] != of.pictures) if of.others_only else same
+
+
+def _nearest(of: Compared) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Numbers of the subjects that could be compared, their distances to all originals, and of every subject the
+    distance to the nearest original of theirs (infinite where there is none)."""
+    rows = np.flatnonzero(of.judged)
+    across = distances(of.embedder, of.anonymized[rows], of.originals)
+    near = np.full(len(of.persons), np.inf)
+    near[rows] = np.where(_theirs(of)[rows], across, np.inf).min(axis=1, initial=np.inf)
+    return rows, across, near
+
+
+def nearest(of: Compared) -> np.ndarray:
+    """Of every subject, the distance to the nearest original of theirs that the attacker has; infinite where none."""
+    return _nearest(of)[2]
 
 
 def _json(found: Any) -> dict[str, Any] | None:
@@ -246,7 +261,8 @@ def identification(of: Compared, across: np.ndarray, rows: np.ndarray) -> dict[s
                              "persons": len(np.unique(persons)), "not_found": lost}
     for index, k in enumerate(RANKS):
         hits = ranked.hits[:, index]
-        found[f"rank_{k}"] = {**(_json(estimate(hits, ranked.persons)) or {}), "chance": float(ranked.chance[:, index].mean()),
+        found[f"rank_{k}"] = {**(_json(estimate(hits, ranked.persons)) or {}),
+                              "chance": float(ranked.chance[:, index].mean()),
                               "at_most": float((hits.sum() + lost) / (len(hits) + lost))}
     found["map"] = _json(estimate(ranked.precision, ranked.persons))
     return found

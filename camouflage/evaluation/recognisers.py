@@ -92,6 +92,7 @@ class OnnxRecogniser:
         if not path.is_file():
             raise CamouflageError(f"There is no recogniser {path}. Name an ONNX file.")
         self._kind = KINDS[kind]
+        _demand_input(path, self._kind.side)
         try:
             self._net: Any = cv2.dnn.readNetFromONNX(np.fromfile(path, np.uint8))
             shape = self._forward(np.zeros((self._kind.side, self._kind.side, 3), np.uint8)).shape
@@ -124,6 +125,22 @@ class OnnxRecogniser:
         values = (values.astype(np.float32) - 127.5) / self._kind.scale
         self._net.setInput(np.ascontiguousarray(values.transpose(2, 0, 1)[None]))
         return np.array(self._net.forward()).squeeze()
+
+
+def _demand_input(path: Path, side: int) -> None:
+    """Refuses a network of another input: OpenCV would read beyond what it is given."""
+    onnx = require("onnx", "onnx", "A recogniser of an ONNX file")
+    try:
+        graph = onnx.load(path).graph
+    except Exception as error:  # whatever a broken file makes of it
+        raise CamouflageError(f"{path} is no ONNX file ({type(error).__name__}).") from error
+    constants = {one.name for one in graph.initializer}
+    shapes = [[axis.dim_value for axis in one.type.tensor_type.shape.dim] for one in graph.input
+              if one.name not in constants]
+    if len(shapes) != 1 or len(shapes[0]) != 4 or any(
+            found not in (0, wanted) for found, wanted in zip(shapes[0][1:], (3, side, side), strict=True)):
+        raise CamouflageError(f"{path} takes {' and '.join(map(str, shapes)) or 'nothing'} as its input; a recogniser "
+                              f"of this kind takes one picture of 3 x {side} x {side}.")
 
 
 def aligned(pixels: np.ndarray, points: np.ndarray, side: int) -> np.ndarray:

@@ -1,0 +1,61 @@
+"""The command line of ``evaluate``. Standard library only."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..errors import CamouflageError
+from . import arguments as kinds
+
+PROTOCOLS = ("pairs", "gallery", "folder", "paper")
+KINDS = ("arcface", "cosface", "adaface", "facenet")
+
+
+def add_commands(commands: Any) -> None:
+    """The command."""
+    run = commands.add_parser(
+        "evaluate", allow_abbrev=False, help="measure how well anonymized pictures protect and what they keep",
+        description="Compare anonymized pictures with their originals as an attacker would, and write one JSON, one "
+        "HTML page and plots. Faces are found in each picture by itself; lost faces never count as protected. "
+        "Embeddings are kept in a private folder until the end, and never published.")
+    run.add_argument("--original", type=kinds.path, required=True, metavar="DIR", help="folder of the originals")
+    run.add_argument("--anonymized", type=kinds.path, required=True, metavar="DIR",
+                     help="folder of the anonymized pictures, under the same paths; or the output of anonymize")
+    run.add_argument("--output", type=kinds.path, required=True, metavar="DIR", help="folder for the results")
+    run.add_argument("--identities", type=kinds.path, metavar="FILE",
+                     help="CSV with the columns file (below --original) and identity")
+    run.add_argument("--protocol", choices=PROTOCOLS,
+                     help="pairs: the attacker has the very photo; gallery: other photos of the person, who must be "
+                     "named; folder: every face is a person; paper: pairs, and the authors' own numbers beside "
+                     "(default: gallery if --identities names somebody twice, else pairs)")
+    run.add_argument("--recogniser", type=recogniser, action="append", default=[], metavar="NAME",
+                     help="what compares faces: dlib, sface (its files must be in ComfyUI's models), or KIND:FILE.onnx "
+                     f"with the kind {', '.join(KINDS)}; may be given several times (default: dlib)")
+    kinds.add_comfyui(run)
+
+
+def recogniser(text: str) -> tuple[str, Path | None]:
+    """A recogniser: its name or kind, and its file if it has one of its own."""
+    kind, colon, file = text.partition(":")
+    if (not colon and kind in ("dlib", "sface")) or (colon and kind in KINDS and file.lower().endswith(".onnx")):
+        return kind, kinds.path(file) if colon else None
+    raise argparse.ArgumentTypeError(f"must be dlib, sface or KIND:FILE.onnx with a kind of {', '.join(KINDS)}, not "
+                                     f"{text!r}")
+
+
+def check(options: argparse.Namespace) -> None:
+    """What can be said before an environment is built. Raises CamouflageError."""
+    for path, what in ((options.original, "originals"), (options.anonymized, "anonymized pictures")):
+        if not path.is_dir():
+            raise CamouflageError(f"There is no folder {path}. Name the folder of the {what}.")
+    if options.identities and not options.identities.is_file():
+        raise CamouflageError(f"There is no file {options.identities}. Name a CSV with the columns file and identity.")
+    for _, file in options.recogniser:
+        if file and not file.is_file():
+            raise CamouflageError(f"There is no recogniser {file}. Name an ONNX file.")
+    inside = [path for path in (options.original, options.anonymized)
+              if options.output == path or path in options.output.parents]
+    if inside:
+        raise CamouflageError(f"The results would lie among the pictures of {inside[0]}. Name another --output.")

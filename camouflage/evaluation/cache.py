@@ -1,0 +1,80 @@
+"""What was seen in pictures, kept while an evaluation runs, so that one that was stopped goes on where it was.
+
+Embeddings identify persons. So the folder is for this user alone, its files have names that say nothing, and it is
+removed in the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..files import write_whole
+from ..verification.detection import FoundFace
+from .seeing import Seen
+
+FOLDER = ".evaluation"
+
+
+class SeenCache:
+    """The cache, in the output's folder; a context manager that removes it unless something went wrong.
+
+    Args:
+        output: the folder of the results.
+        settings: what looks, as text: what was seen by others does not count.
+    """
+
+    def __init__(self, output: Path, settings: str) -> None:
+        self.folder, self._settings = output / FOLDER, settings
+
+    def __enter__(self) -> SeenCache:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.chmod(self.folder, 0o700)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def seen(self, path: Path, look: Callable[[], Seen]) -> Seen:
+        """What was seen in a picture that has not changed since; else what ``look`` sees now."""
+        there = path.stat()
+        key = json.dumps([os.fspath(path), there.st_size, there.st_mtime_ns, self._settings])
+        file = self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
+        with contextlib.suppress(OSError, ValueError, KeyError):  # none, or half of one
+            return from_bytes(file.read_bytes())
+        found = look()
+        write_whole(file, to_bytes(found))
+        return found
+
+
+def to_bytes(seen: Seen) -> bytes:
+    """As an npz file."""
+    faces = [[*face.box_ltrb, face.turn] for face in seen.faces]
+    names = [[face.detectors, face.confident] for face in seen.faces]
+    arrays: dict[str, Any] = {"size": np.array(seen.size), "faces": np.array(faces, float).reshape(-1, 5),
+                              "names": json.dumps(names), "recognisers": json.dumps(list(seen.embeddings))}
+    arrays |= {f"embeddings{i}": rows for i, rows in enumerate(seen.embeddings.values())}
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+def from_bytes(data: bytes) -> Seen:
+    """What :func:`to_bytes` was given. Raises ValueError or KeyError for anything else."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as of:
+        faces = tuple(FoundFace((float(row[0]), float(row[1]), float(row[2]), float(row[3])), tuple(by), tuple(sure),
+                                float(row[4]))
+                      for row, (by, sure) in zip(of["faces"], json.loads(str(of["names"])), strict=True))
+        names = json.loads(str(of["recognisers"]))
+        width, height = map(int, of["size"])
+        return Seen((width, height), faces, {name: of[f"embeddings{i}"] for i, name in enumerate(names)})

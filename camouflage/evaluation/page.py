@@ -1,0 +1,112 @@
+"""The report of an evaluation: one HTML page without scripts and without pictures of persons."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from .seeing import JUDGED, LOST, OUTSIDE, UNDETECTED, WITHHELD
+
+MEANING = {
+    JUDGED: "a face is at their place, and was compared",
+    UNDETECTED: "no face is found in the whole anonymized picture; this is no success",
+    LOST: "faces are found, but none at their place; this is no success",
+    WITHHELD: "the picture may not leave, or is not there",
+    OUTSIDE: "the anonymized picture was cut and does not show their place",
+}
+_STYLE = """
+body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1b1b;background:#fff}
+table{border-collapse:collapse;width:100%;margin:1rem 0}td,th{padding:.35rem .6rem;border-bottom:1px solid #ddd;
+text-align:left;vertical-align:top;overflow-wrap:anywhere}td.n{text-align:right;white-space:nowrap;
+font-variant-numeric:tabular-nums}img{max-width:100%;height:auto}.bad{color:#a4161a}
+@media (prefers-color-scheme:dark){body{color:#eee;background:#181818}td,th{border-color:#444}.bad{color:#ff8a80}
+img{background:#fff}}
+"""
+
+
+def page(results: Mapping[str, Any], plots: Mapping[str, bytes]) -> str:
+    """The page.
+
+    Args:
+        results: as they are written to ``results.json``.
+        plots: PNG files by title.
+    """
+    facts = {"Protocol": results["protocol"], "Originals": results["pictures"]["originals"],
+             "Persons": results["persons"], **{f"Version: {name}": value
+                                               for name, value in results["software"].items()}}
+    faces = [(state, results["faces"][state], meaning) for state, meaning in MEANING.items() if results["faces"][state]]
+    faces += [("new", results["faces"]["new"], "a face where the original has none")] if results["faces"]["new"] else []
+    parts = [
+        "<h1>Evaluation of an anonymization</h1>",
+        _table([], [(name, value) for name, value in facts.items()]),
+        "<h2>Faces of the originals</h2>", _table(["State", "Faces", "Meaning"], faces),
+        "<h2>Who is recognised</h2>", *(_recogniser(one) for one in results["recognisers"]),
+        *(_paper(one) for one in results.get("paper", ())),
+        *(f"<h2>{_text(title)}</h2>{_values(results[key])}" for key, title in (("utility", "What is kept"),
+                                                                               ("quality", "How pictures look"))
+          if results.get(key)),
+        "<h2>Plots</h2>" if plots else "",
+        *(f"<figure><img alt=\"{_text(title)}\" src=\"data:image/png;base64,"
+          f"{base64.b64encode(data).decode()}\"></figure>" for title, data in plots.items()),
+        "<h2>What was not measured</h2>" + _list(results["notes"]),
+    ]
+    return (f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+            f"<title>Evaluation of an anonymization</title><style>{_STYLE}</style>{''.join(parts)}\n")
+
+
+def _recogniser(of: Mapping[str, Any]) -> str:
+    rows = [(f"{point['false_accept_rate']:g}", share(point["reidentified"]), share(point["protected"]),
+             share(point["originals_true_accepts"])) for point in of["operating_points"]]
+    rows += [(f"{one['false_accept_rate']:g}", "no support", one["why"], "") for one in of["unsupported"]]
+    told = f"<h3>{_text(of['recogniser']['name'])}</h3>" + _table(
+        ["False-accept rate", "Reidentified [95 %]", "Protected [95 %]", "Originals: recognised"], rows)
+    found = of["identification"]
+    if found:
+        told += _table(["In a gallery of " + str(found["gallery"]), "Found [95 %]", "Chance", "At most, if whoever "
+                        "was not found had been"], [(f"rank {k}", share(found[f"rank_{k}"]),
+                                                     f"{found[f'rank_{k}']['chance']:.3g}",
+                                                     f"{found[f'rank_{k}']['at_most']:.3g}") for k in (1, 5, 10)])
+    if of["linkage"]:
+        one = of["linkage"]
+        told += (f"<p>Linkage of anonymized photos of one person: rank 1 {share(one['rank_1'])}, chance "
+                 f"{one['rank_1']['chance']:.3g}; equal error rate {one['equal_error_rate']:.3g}.</p>")
+    return told
+
+
+def _paper(of: Mapping[str, Any]) -> str:
+    return (f"<h2>The paper's protocol: {_text(of['recogniser']['name'])}</h2>"
+            + _table(["Recall@1", "Recall@5", "Recall@10", "mAP", "Queries", "Black tiles"],
+                     [tuple("-" if value is None else f"{value:.3g}" for value in (
+                         of["recall_1"], of["recall_5"], of["recall_10"], of["map"], of["queries"],
+                         of["black_tiles"]))]) + _list(of["warnings"]))
+
+
+def _values(values: Mapping[str, Any]) -> str:
+    rows = []
+    for name, value in values.items():
+        if isinstance(value, Mapping) and "value" in value:
+            rows.append((name, share(value)) if value["value"] is not None else (name, value.get("why", "-")))
+    return _table(["What", "Mean [95 %]"], rows)
+
+
+def share(of: Mapping[str, Any] | None) -> str:
+    if of is None:
+        return "nobody to compare"
+    ends = of.get("interval_95")
+    return f"{of['value']:.3g} [{f'{ends[0]:.3g}, {ends[1]:.3g}' if ends else 'too few persons'}]"
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value))
+
+
+def _list(lines: Iterable[str]) -> str:
+    return "<ul>" + "".join(f"<li>{_text(line)}</li>" for line in lines) + "</ul>"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    top = f"<tr>{''.join(f'<th>{_text(name)}</th>' for name in head)}</tr>" if head else ""
+    body = "".join("<tr>" + "".join(f"<td>{_text(value)}</td>" for value in row) + "</tr>" for row in rows)
+    return f"<table>{top}{body}</table>"

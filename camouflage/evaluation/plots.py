@@ -1,0 +1,97 @@
+"""Plots of an evaluation, as PNG; they show numbers and names of methods, and no picture."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+COLOURS = ("#1f5fa8", "#b3401f", "#3a7d44", "#7a4fa3", "#8a6d1f", "#555555")
+TICKS = (0.0001, 0.001, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99)
+_LEAST, _MOST = 0.0005, 0.995
+
+
+def _png(figure: Any) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _figure(title: str, note: str, height: float = 6.4) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, height), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title + (f"\n{note}" if note else ""), fontsize=11)
+    axes.grid(color="0.88", linewidth=0.6)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def det(measured: Sequence[Mapping[str, Any]], note: str = "") -> bytes | None:
+    """The curves of detection error trade-off of every recogniser on normal-deviate axes: anonymized solid, originals
+    dashed; None where there is none."""
+    from scipy.stats import norm
+
+    figure, axes = _figure("Does the anonymized face still count as the person?", note, 7.2)
+    drawn = False
+    for colour, one in zip(COLOURS, measured, strict=False):
+        for kind, style, what in (("verification", "-", "anonymized"), ("originals", "--", "originals")):
+            if one[kind] is None:
+                continue
+            drawn = True
+            far, frr = (np.clip(one[kind][name], _LEAST, _MOST) for name in ("far", "frr"))
+            axes.plot(norm.ppf(far), norm.ppf(frr), style, color=colour, linewidth=1.8,
+                      label=f"{one['recogniser']['name']}, {what}: EER {100 * one[kind]['equal_error_rate']:.1f} %")
+    if not drawn:
+        return None
+    ends = norm.ppf(_LEAST), norm.ppf(_MOST)
+    axes.plot(ends, norm.ppf([1 - _LEAST, 1 - _MOST]), ":", color="0.5", label="chance")
+    ticks = [tick for tick in TICKS if _LEAST <= tick <= _MOST]
+    for set_ticks in (axes.set_xticks, axes.set_yticks):
+        set_ticks(norm.ppf(ticks), [f"{100 * tick:g} %" for tick in ticks])
+    axes.set(xlim=ends, ylim=ends, xlabel="false-accept rate: strangers taken for the person",
+             ylabel="false-reject rate: the person not recognised")
+    axes.legend(loc="lower left", fontsize=9)
+    return _png(figure)
+
+
+def bars(values: Mapping[str, Mapping[str, Any] | None], title: str, label: str, note: str = "",
+         chance: float | None = None) -> bytes | None:
+    """Means with their intervals, one bar each; None where there is none.
+
+    Args:
+        values: by name, as ``Estimate.to_json`` gives them; those that are None are left out.
+        chance: a line, if given.
+    """
+    known = {name: value for name, value in values.items() if value is not None}
+    if not known:
+        return None
+    figure, axes = _figure(title, note, max(3.0, 0.32 * len(known) + 1.6))
+    places = np.arange(len(known))[::-1]
+    means = np.array([value["value"] for value in known.values()])
+    axes.barh(places, means, color=COLOURS[0], height=0.7)
+    for place, value in zip(places, known.values(), strict=True):
+        if value.get("interval_95"):
+            low, high = value["interval_95"]
+            axes.plot([low, high], [place, place], color="black", linewidth=1.4)
+    if chance is not None:
+        axes.axvline(chance, color="0.4", linestyle=":", label="chance")
+        axes.legend(fontsize=9)
+    axes.set_yticks(places, list(known))
+    axes.set(xlim=(0, max(1.0, float(means.max()))), xlabel=label)
+    return _png(figure)
+
+
+def plane(points: Mapping[str, tuple[float, float]], across: str, up: str, note: str = "") -> bytes | None:
+    """Privacy against utility: a point for each method; None where there is none."""
+    if not points:
+        return None
+    figure, axes = _figure("What is kept, and who is protected", note)
+    for index, (name, (x, y)) in enumerate(points.items()):
+        axes.plot(x, y, "o", color=COLOURS[index % len(COLOURS)], markersize=8)
+        axes.annotate(name, (x, y), (7, 5), textcoords="offset points", fontsize=10)
+    axes.set(xlabel=across, ylabel=up, xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+    return _png(figure)
