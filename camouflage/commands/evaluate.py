@@ -166,8 +166,8 @@ def notes(results: Mapping[str, Any], looked: Looked, cast: privacy.Cast) -> Ite
             yield (f"{one['recogniser']['name']}: no rate at a false-accept rate of {missing['false_accept_rate']:g}: "
                    f"that {missing['why']}.")
         if perhaps := one["pairs"]["originals_perhaps_one_person"]:
-            yield (f"{one['recogniser']['name']}: {perhaps} pairs of originals look like one person, though nobody says "
-                   "so. Name them with --identities; until then thresholds are at least the publishers' advice.")
+            yield (f"{one['recogniser']['name']}: {perhaps} pairs of originals look like one person, though nobody "
+                   "says so. Name them with --identities; until then thresholds are at least the publishers' advice.")
         if one["linkage"] is None:
             yield f"{one['recogniser']['name']}: no linkage, since nobody has two anonymized photos that show a face."
     if cast.empty:
