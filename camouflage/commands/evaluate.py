@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import CamouflageError
-from ..evaluation import page, paper, plots, privacy
+from ..evaluation import hifd, kept, page, paper, plots, privacy
 from ..evaluation.cache import SeenCache
 from ..evaluation.pairing import THERE, Pair, Pairing, open_pairs
+from ..evaluation.quality import Inception, Lpips, fid, kid
 from ..evaluation.recognisers import Embedder, OnnxRecogniser
 from ..evaluation.seeing import SMALLEST_FACE, Seen, see
 from ..files import write_whole
@@ -41,12 +42,14 @@ class Looked:
     Attributes:
         pairs: those whose original could be read.
         originals, anonymized: what was seen; None where the anonymized picture is not there or cannot be read.
+        differences: of every pair whose pictures are both there, its number and its PSNR and SSIM.
         unreadable: path and reason.
     """
 
     pairs: list[Pair] = field(default_factory=list)
     originals: list[Seen] = field(default_factory=list)
     anonymized: list[Seen | None] = field(default_factory=list)
+    differences: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -61,13 +64,18 @@ def main(options: Namespace) -> None:
     print(*told(pairing, protocol), sep="\n", flush=True)
     try:
         options.output.mkdir(parents=True, exist_ok=True)
-        settings = json.dumps([[one.info.to_json() for one in embedders], SMALLEST_FACE])
+        settings = json.dumps([[one.info.to_json() for one in embedders], SMALLEST_FACE, str(options.lpips)])
         with SeenCache(options.output, settings) as cache:
-            looked = look(pairing.pairs, embedders, cache)
+            looked = look(pairing.pairs, embedders, cache, Lpips(options.lpips) if options.lpips else None)
             compared = compare(looked, embedders, protocol)
             results = evaluate(pairing, looked, compared, protocol)
+            if options.inception:
+                results["quality"] |= collections(looked, Inception(options.inception), options.force_fid)
             files = {**written(results), "cases.csv": cases(looked, compared).encode()}
+            if options.hifd:
+                files |= hifd.files(compared, looked.originals, looked.anonymized)
             for name, data in files.items():
+                (options.output / name).parent.mkdir(parents=True, exist_ok=True)
                 write_whole(options.output / name, data)
     except OSError as error:
         raise CamouflageError(f"{error.filename or options.output} cannot be written or read "
@@ -101,13 +109,33 @@ def told(pairing: Pairing, protocol: str) -> Iterator[str]:
                f"{', '.join(pairing.strangers[:_LISTED])}.")
 
 
-def look(pairs: Sequence[Pair], embedders: Sequence[Embedder], cache: SeenCache) -> Looked:
+def collections(looked: Looked, inception: Inception, forced: bool) -> dict[str, Any]:
+    """FID and KID of the originals and the anonymized pictures that are there."""
+    pairs = [looked.pairs[number] for number, _ in looked.differences]
+    with progress(2 * len(pairs), "pictures") as bar:
+        def pixels(path: Path) -> np.ndarray:
+            bar.update()
+            return np.array(decode(path, picture_formats()))
+
+        before, after = (inception.features(pixels(path) for path in paths if path) for paths in (
+            [pair.original for pair in pairs], [pair.anonymized for pair in pairs]))
+    return {"fid": fid(before, after, forced), "kid": kid(before, after), "inception": inception.about}
+
+
+def look(pairs: Sequence[Pair], embedders: Sequence[Embedder], cache: SeenCache, lpips: Lpips | None = None) -> Looked:
     """Looks at all pictures; those that were seen before a stop are taken over."""
     detectors: tuple[Detector, ...] = (CenterFace(), DlibHog())
     found = Looked()
 
+    def pixels(path: Path) -> np.ndarray:
+        return np.array(decode(path, picture_formats()))
+
     def seen(path: Path) -> Seen:
-        return cache.seen(path, lambda: see(np.array(decode(path, picture_formats())), detectors, embedders))
+        return cache.seen(path, lambda: see(pixels(path), detectors, embedders))
+
+    def differences(pair: Pair, anonymized: Path, before: Seen) -> dict[str, float]:
+        return cache.numbers([pair.original, anonymized], lambda: kept.differences(
+            pixels(pair.original), pixels(anonymized), before, lpips))
 
     with progress(len(pairs), "pairs") as bar:
         for pair in pairs:
@@ -121,6 +149,7 @@ def look(pairs: Sequence[Pair], embedders: Sequence[Embedder], cache: SeenCache)
             if pair.anonymized:
                 try:
                     after = seen(pair.anonymized)
+                    found.differences.append((len(found.pairs), differences(pair, pair.anonymized, before)))
                 except Unreadable as error:
                     found.unreadable.append((f"anonymized {pair.key}", str(error)))
             found.pairs.append(pair)
@@ -146,7 +175,10 @@ def evaluate(pairing: Pairing, looked: Looked, compared: Sequence[privacy.Compar
             pairing.states)}, UNREADABLE: len(looked.unreadable), "without_a_face": len(cast.empty),
             "of_no_original": len(pairing.strangers)},
         "persons": len(cast.names), "faces": {**cast.states, "new": cast.new},
-        "recognisers": measured, "worst": privacy.worst(measured)}
+        "recognisers": measured, "worst": privacy.worst(measured),
+        "utility": kept.utility(cast, looked.originals, looked.anonymized),
+        "quality": kept.quality([numbers for _, numbers in looked.differences],
+                                [picture for picture, _ in looked.differences])}
     if protocol == "paper":
         results["paper"] = [paper.recall(one) for one in compared]
     results["notes"] = list(notes(results, looked, cast))

@@ -113,6 +113,8 @@ def group(options: argparse.Namespace) -> str:
     """The environment of a command, see :data:`environments.REQUIREMENTS`."""
     if options.command in ("anonymize", "review"):
         return runs.group(options)
+    if options.command == "evaluate":
+        return studies.group(options)
     return {"train": "train", "test": "test"}.get(options.command, "base")
 
 

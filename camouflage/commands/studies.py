@@ -33,6 +33,15 @@ def add_commands(commands: Any) -> None:
     run.add_argument("--recogniser", type=recogniser, action="append", default=[], metavar="NAME",
                      help="what compares faces: dlib, sface (its files must be in ComfyUI's models), or KIND:FILE.onnx "
                      f"with the kind {', '.join(KINDS)}; may be given several times (default: dlib)")
+    run.add_argument("--lpips", type=kinds.path, metavar="FILE",
+                     help="also measure LPIPS, with torchvision's AlexNet weights (alexnet-owt-7be5be79.pth)")
+    run.add_argument("--inception", type=kinds.path, metavar="FILE",
+                     help="also measure FID and KID, with torch-fidelity's weights "
+                     "(weights-inception-2015-12-05-6726825d.pth)")
+    run.add_argument("--force-fid", action="store_true",
+                     help="state FID for fewer than 2,048 pictures, too; it is marked then")
+    run.add_argument("--hifd", action="store_true", help="also write predictions for the scoring core of HiFD (package "
+                     "hifd), without embeddings, into a folder hifd")
     kinds.add_comfyui(run)
 
 
@@ -52,6 +61,12 @@ def check(options: argparse.Namespace) -> None:
             raise CamouflageError(f"There is no folder {path}. Name the folder of the {what}.")
     if options.identities and not options.identities.is_file():
         raise CamouflageError(f"There is no file {options.identities}. Name a CSV with the columns file and identity.")
+    for file, option in ((options.lpips, "--lpips"), (options.inception, "--inception")):
+        if file and not file.is_file():
+            raise CamouflageError(f"There is no file {file}. Name the weights that {option} takes; nothing is "
+                                  "downloaded.")
+    if options.force_fid and not options.inception:
+        raise CamouflageError("--force-fid is for FID, which takes --inception FILE.")
     for _, file in options.recogniser:
         if file and not file.is_file():
             raise CamouflageError(f"There is no recogniser {file}. Name an ONNX file.")
@@ -59,3 +74,8 @@ def check(options: argparse.Namespace) -> None:
               if options.output == path or path in options.output.parents]
     if inside:
         raise CamouflageError(f"The results would lie among the pictures of {inside[0]}. Name another --output.")
+
+
+def group(options: argparse.Namespace) -> str:
+    """The environment: with further packages for LPIPS, FID and KID."""
+    return "evaluate" if options.lpips or options.inception else "base"

@@ -12,7 +12,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,22 +47,34 @@ class SeenCache:
 
     def seen(self, path: Path, look: Callable[[], Seen]) -> Seen:
         """What was seen in a picture that has not changed since; else what ``look`` sees now."""
-        there = path.stat()
-        key = json.dumps([os.fspath(path), there.st_size, there.st_mtime_ns, self._settings])
-        file = self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
+        file = self._file([path], ".npz")
         with contextlib.suppress(OSError, ValueError, KeyError):  # none, or half of one
             return from_bytes(file.read_bytes())
         found = look()
         write_whole(file, to_bytes(found))
         return found
 
+    def numbers(self, paths: Sequence[Path], measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+        """What was measured of pictures that have not changed since; else what ``measure`` measures now."""
+        file = self._file(paths, ".json")
+        with contextlib.suppress(OSError, ValueError):
+            return json.loads(file.read_text(encoding="utf-8"))
+        found = measure()
+        write_whole(file, json.dumps(found).encode())
+        return found
+
+    def _file(self, paths: Sequence[Path], ending: str) -> Path:
+        stamps = [(os.fspath(path), there.st_size, there.st_mtime_ns) for path in paths for there in [path.stat()]]
+        return self.folder / (hashlib.sha256(json.dumps([stamps, self._settings]).encode()).hexdigest()[:32] + ending)
+
 
 def to_bytes(seen: Seen) -> bytes:
     """As an npz file."""
     faces = [[*face.box_ltrb, face.turn] for face in seen.faces]
     names = [[face.detectors, face.confident] for face in seen.faces]
-    arrays: dict[str, Any] = {"size": np.array(seen.size), "faces": np.array(faces, float).reshape(-1, 5),
-                              "names": json.dumps(names), "recognisers": json.dumps(list(seen.embeddings))}
+    arrays: dict[str, Any] = {"size": np.array(seen.size), "points": seen.points,
+                              "faces": np.array(faces, float).reshape(-1, 5), "names": json.dumps(names),
+                              "recognisers": json.dumps(list(seen.embeddings))}
     arrays |= {f"embeddings{i}": rows for i, rows in enumerate(seen.embeddings.values())}
     file = io.BytesIO()
     np.savez(file, **arrays)
@@ -77,4 +89,5 @@ def from_bytes(data: bytes) -> Seen:
                       for row, (by, sure) in zip(of["faces"], json.loads(str(of["names"])), strict=True))
         names = json.loads(str(of["recognisers"]))
         width, height = map(int, of["size"])
-        return Seen((width, height), faces, {name: of[f"embeddings{i}"] for i, name in enumerate(names)})
+        return Seen((width, height), faces, {name: of[f"embeddings{i}"] for i, name in enumerate(names)},
+                    of["points"])

@@ -46,19 +46,22 @@ class Estimate:
                 "interval_95": list(self.interval) if self.interval else None}
 
 
-def estimate(values: Sequence[float] | np.ndarray, persons: Sequence[int] | np.ndarray) -> Estimate | None:
+def estimate(values: Sequence[float] | np.ndarray, persons: Sequence[int] | np.ndarray, share: bool | None = None
+             ) -> Estimate | None:
     """The mean of values, each of a case of a person; None where there is no case.
 
     Args:
         values: n numbers; booleans count as 0 and 1.
         persons: n numbers of persons.
+        share: whether the values are hits (1) and misses (0); None takes booleans for that.
 
-    Shares (all values 0 or 1) have an interval at least as wide as Clopper and Pearson's for as many independent
-    cases, since a bootstrap knows no error that it never saw.
+    A share has an interval at least as wide as Clopper and Pearson's for as many independent cases, since a bootstrap
+    knows no error that it never saw.
 
     Raises:
         CamouflageError: as many values as persons are needed, and numbers.
     """
+    share = np.asarray(values).dtype == bool if share is None else share
     numbers = np.asarray(values, np.float64)
     if numbers.shape != np.shape(persons) or numbers.ndim != 1:
         raise CamouflageError(f"Every value needs a person, but got {np.shape(values)} values and {np.shape(persons)} "
@@ -72,17 +75,24 @@ def estimate(values: Sequence[float] | np.ndarray, persons: Sequence[int] | np.n
     value = float(numbers.mean())
     if count < FEWEST:
         return Estimate(value, len(numbers), count, None)
-    sums, cases = np.bincount(who, numbers), np.bincount(who).astype(float)
-    draw, means = np.random.default_rng(0), []
-    for size in _parts(RESAMPLES, max(1, _DRAWS // count)):
-        drawn = draw.multinomial(count, np.full(count, 1 / count), size)
-        means.append((drawn @ sums) / (drawn @ cases))
-    low, high = map(float, np.quantile(np.concatenate(means), (0.025, 0.975)))
-    if np.isin(numbers, (0.0, 1.0)).all():
+    drawn = resampled(np.stack([np.bincount(who, numbers), np.bincount(who)], axis=1))
+    low, high = map(float, np.quantile(drawn[:, 0] / drawn[:, 1], (0.025, 0.975)))
+    if share and np.isin(numbers, (0.0, 1.0)).all():
         least, most = clopper_pearson(int(numbers.sum()), len(numbers))
         low, high = min(low, least), max(high, most)
     return Estimate(value, len(numbers), count, (low, high))
 
 
-def _parts(total: int, size: int) -> list[int]:
-    return [min(size, total - start) for start in range(0, total, size)]
+def resampled(sums: np.ndarray) -> np.ndarray:
+    """Sums over all cases, with the persons drawn anew, with replacement; the same draws in every run.
+
+    Args:
+        sums: p x k, of each of at least one person.
+
+    Returns:
+        ``RESAMPLES`` x k.
+    """
+    count = len(sums)
+    draw, size = np.random.default_rng(0), max(1, _DRAWS // count)
+    return np.concatenate([draw.multinomial(count, np.full(count, 1 / count), min(size, RESAMPLES - start)) @ sums
+                           for start in range(0, RESAMPLES, size)])

@@ -8,10 +8,14 @@ same score and tells nothing else. Keypoints are in a frame in which the origina
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from .privacy import Compared
+from .seeing import Seen, framed
 
 SCHEMA_VERSION = "1.0"
 
@@ -53,6 +57,48 @@ def landmarks(names: Sequence[str], before: np.ndarray, after: np.ndarray, estim
             name: {"points": one.tolist(), "left_eye_center": one[0].tolist(), "right_eye_center": one[1].tolist()}
             for name, one in zip(names, moved, strict=True)}))
     return both[0], both[1]
+
+
+def files(compared: Sequence[Compared], originals: Sequence[Seen], anonymized: Sequence[Seen | None]
+          ) -> dict[str, bytes]:
+    """A folder that ``hifd run-all`` takes: predictions, ``methods.yaml`` and ``estimators.yaml``, by name.
+
+    Samples have numbers for names. Faces that were not compared are no samples there: HiFD knows no lost face, so its
+    privacy score says nothing of them.
+    """
+    found: dict[str, str] = {}
+    tasks: dict[str, list[str]] = {}
+
+    def add(task: str, estimator: str, both: tuple[str, str]) -> None:
+        name = f"{task}_{re.sub('[^A-Za-z0-9]+', '_', estimator)}.json"
+        found[f"original/{name}"], found[f"anonymized/{name}"] = both
+        tasks.setdefault(task, []).append(json.dumps({"name": estimator, "orig_json": name, "deid_json": name}))
+
+    for one in compared:
+        rows = np.flatnonzero(one.judged)
+        a, b = one.originals[rows].astype(float), one.anonymized[rows].astype(float)
+        lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+        add("face_embedding", one.embedder.info.name,
+            embeddings([f"{row:06d}" for row in rows], (a * b).sum(axis=1) / np.maximum(lengths, 1e-12),
+                       one.embedder.info.name))
+    names, before, after = [], [], []
+    for row, subject in enumerate(compared[0].cast.subjects):
+        seen, result = originals[subject.picture], anonymized[subject.picture]
+        if result is not None and subject.match >= 0:
+            points = seen.points[subject.face], framed(seen.size, result.size).points(result.points[subject.match])
+            if np.isfinite(points).all():
+                names.append(f"{row:06d}")
+                before.append(points[0])
+                after.append(points[1])
+    if names:
+        add("landmark", "dlib five points", landmarks(names, np.array(before), np.array(after), "dlib five points"))
+    lines = ["tasks:"]
+    for task, estimators in tasks.items():
+        lines += [f"  {task}:", "    estimators:", *(f"      - {one}" for one in estimators)]
+    found["estimators.yaml"] = "\n".join(lines) + "\n"
+    found["methods.yaml"] = ("original: {base_path: original}\nmethods:\n"
+                             "  - {name: anonymized, base_path: anonymized}\n")
+    return {f"hifd/{name}": text.encode() for name, text in found.items()}
 
 
 def _eye_frame(points: np.ndarray) -> tuple[complex, complex]:

@@ -84,17 +84,27 @@ def _paper(of: Mapping[str, Any]) -> str:
 
 
 def _values(values: Mapping[str, Any]) -> str:
-    rows = []
+    return _table(["What", "Mean [95 %]"], _rows(values))
+
+
+def _rows(values: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
+    found = []
     for name, value in values.items():
-        if isinstance(value, Mapping) and "value" in value:
-            rows.append((name, share(value)) if value["value"] is not None else (name, value.get("why", "-")))
-    return _table(["What", "Mean [95 %]"], rows)
+        if isinstance(value, Mapping):
+            title = f"{above}{name.replace('_', ' ')}"
+            if "value" not in value:
+                found += _rows(value, f"{title}: ")
+            else:
+                found.append((title, value.get("why", "-") if value["value"] is None else share(value)))
+    return found
 
 
 def share(of: Mapping[str, Any] | None) -> str:
     if of is None:
         return "nobody to compare"
     ends = of.get("interval_95")
+    if "persons" not in of:  # of a collection as a whole
+        return f"{of['value']:.3g}"
     return f"{of['value']:.3g} [{f'{ends[0]:.3g}, {ends[1]:.3g}' if ends else 'too few persons'}]"
 
 

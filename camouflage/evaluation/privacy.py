@@ -269,7 +269,7 @@ def identification(of: Compared, across: np.ndarray, rows: np.ndarray) -> dict[s
                              "persons": len(np.unique(persons)), "not_found": lost}
     for index, k in enumerate(RANKS):
         hits = ranked.hits[:, index]
-        found[f"rank_{k}"] = {**(_json(estimate(hits, ranked.persons)) or {}),
+        found[f"rank_{k}"] = {**(_json(estimate(hits, ranked.persons, share=True)) or {}),
                               "chance": float(ranked.chance[:, index].mean()),
                               "at_most": float((hits.sum() + lost) / (len(hits) + lost))}
     found["map"] = _json(estimate(ranked.precision, ranked.persons))
@@ -288,7 +288,7 @@ def linkage(of: Compared) -> dict[str, Any] | None:
         return None
     ranked = rank(among, persons, persons, ~apart)
     return {**found, "pairs_same_person": int((same & apart & upper).sum()),
-            "rank_1": {**(_json(estimate(ranked.hits[:, 0], ranked.persons)) or {}),
+            "rank_1": {**(_json(estimate(ranked.hits[:, 0], ranked.persons, share=True)) or {}),
                        "chance": float(ranked.chance[:, 0].mean())}}
 
 

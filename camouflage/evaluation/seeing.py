@@ -6,12 +6,13 @@ of the original's. Everything stays in memory, or in a private cache that goes w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..method.faces import Box
+from ..method.faces import KEYPOINTS, Box
+from ..method.keypoints import predicted_points
 from ..verification.detection import Detector, FoundFace, find_faces
 from ..verification.places import box_around, centre, overlap
 from ..verification.scene import embedded, together
@@ -19,6 +20,7 @@ from .recognisers import Embedder
 
 SMALLEST_FACE = 32  # px, as in the verification
 JUDGED, UNDETECTED, LOST, WITHHELD, OUTSIDE = "judged", "undetected", "lost", "withheld", "outside"
+_NO_POINTS = ((float("nan"),) * 2,) * len(KEYPOINTS)
 STATES = (JUDGED, UNDETECTED, LOST, WITHHELD, OUTSIDE)
 """Of an original's face: its place in the anonymized picture shows a face; no face at all is found there; faces are
 found, but none at this place; the picture may not leave; the anonymized picture was cut, and does not show the place.
@@ -33,11 +35,13 @@ class Seen:
         size: width and height, px.
         faces: that detectors are sure of, from left to right.
         embeddings: n x d by each recogniser, by its name; rows that are no numbers for what cannot be embedded.
+        points: n x 5 x 2, pixels, where dlib's predictor has them; no numbers for turned heads.
     """
 
     size: tuple[int, int]
     faces: tuple[FoundFace, ...]
     embeddings: Mapping[str, np.ndarray]
+    points: np.ndarray
 
 
 def see(pixels: np.ndarray, detectors: Sequence[Detector], recognisers: Sequence[Embedder],
@@ -52,8 +56,10 @@ def see(pixels: np.ndarray, detectors: Sequence[Detector], recognisers: Sequence
     """
     faces = tuple(face for face in find_faces(detectors, pixels) if face.confident and _shorter(face.box_ltrb) >= least)
     places = [(face.box_ltrb, face.turn) for face in faces]
+    points = [(None if face.turn else predicted_points(pixels, face.box_ltrb)) or _NO_POINTS for face in faces]
     return Seen((pixels.shape[1], pixels.shape[0]), faces,
-                {one.info.name: embedded(one, pixels, places) for one in recognisers})  # type: ignore[arg-type]
+                {one.info.name: embedded(one, pixels, places) for one in recognisers},  # type: ignore[arg-type]
+                np.array(points, float).reshape(-1, len(KEYPOINTS), 2))
 
 
 def _shorter(box: Box) -> float:
@@ -96,13 +102,12 @@ def follow(original: Seen, anonymized: Seen | None, wanted: Sequence[int]) -> tu
         anonymized: what was seen in its anonymized picture; None where that may not leave.
         wanted: numbers of the original's faces.
 
-    The nearest pairs are joined first, and every face is joined once. A picture of another shape counts as scaled to
-    cover the original's middle, as *Prepare Image* cuts.
+    The nearest pairs are joined first, and every face is joined once.
     """
     if anonymized is None:
         return [(WITHHELD, -1) for _ in wanted], 0
-    to_original = placing(original.size, anonymized.size)
-    moved = [FoundFace(to_original(face.box_ltrb), face.detectors, face.confident, face.turn)
+    frame = framed(original.size, anonymized.size)
+    moved = [FoundFace(frame.box(face.box_ltrb), face.detectors, face.confident, face.turn)
              for face in anonymized.faces]
     near = sorted(((overlap(face.bounds, other.bounds), i, k) for i, face in enumerate(original.faces)
                    for k, other in enumerate(moved) if together(other, (face.box_ltrb, face.turn))), reverse=True)
@@ -110,7 +115,7 @@ def follow(original: Seen, anonymized: Seen | None, wanted: Sequence[int]) -> tu
     for _, i, k in near:
         if i not in match and k not in match.values():
             match[i] = k
-    left, top, right, bottom = to_original((0.0, 0.0, float(anonymized.size[0]), float(anonymized.size[1])))
+    left, top, right, bottom = frame.box((0.0, 0.0, float(anonymized.size[0]), float(anonymized.size[1])))
     found = []
     for i in wanted:
         x, y = centre(original.faces[i].box_ltrb)
@@ -123,18 +128,31 @@ def follow(original: Seen, anonymized: Seen | None, wanted: Sequence[int]) -> tu
     return found, len(moved) - len(match)
 
 
-def placing(original: tuple[int, int], anonymized: tuple[int, int]) -> Callable[[Box], Box]:
-    """From boxes of the anonymized picture to those of the original, both with width and height."""
+@dataclass(frozen=True)
+class Frame:
+    """From an anonymized picture to its original: x -> x * scale[0] + shift[0], and so with y."""
+
+    scale: tuple[float, float]
+    shift: tuple[float, float]
+
+    def box(self, of: Box) -> Box:
+        """A box in the original."""
+        x, y = centre(of)
+        return box_around(x * self.scale[0] + self.shift[0], y * self.scale[1] + self.shift[1],
+                          (of[2] - of[0]) * self.scale[0], (of[3] - of[1]) * self.scale[1])
+
+    def points(self, of: np.ndarray) -> np.ndarray:
+        """Points, ... x 2, in the original."""
+        return of * np.array(self.scale) + np.array(self.shift)
+
+
+def framed(original: tuple[int, int], anonymized: tuple[int, int]) -> Frame:
+    """The frame of two pictures by their width and height.
+
+    A picture of another shape counts as scaled to cover the original's middle, as *Prepare Image* cuts.
+    """
     (width, height), (across, down) = original, anonymized
     if abs(across * height / (down * width) - 1) < 0.02:  # the same shape, but for rounding
-        x_scale, y_scale, x_shift, y_shift = width / across, height / down, 0.0, 0.0
-    else:
-        x_scale = y_scale = 1 / max(across / width, down / height)
-        x_shift, y_shift = (width - across * x_scale) / 2, (height - down * y_scale) / 2
-
-    def place(box: Box) -> Box:
-        x, y = centre(box)
-        return box_around(x * x_scale + x_shift, y * y_scale + y_shift, (box[2] - box[0]) * x_scale,
-                          (box[3] - box[1]) * y_scale)
-
-    return place
+        return Frame((width / across, height / down), (0.0, 0.0))
+    scale = 1 / max(across / width, down / height)
+    return Frame((scale, scale), ((width - across * scale) / 2, (height - down * scale) / 2))

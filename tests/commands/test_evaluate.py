@@ -7,12 +7,14 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import hifd
 import jsonschema
 import numpy as np
 import pytest
 from PIL import Image
 
 import mixed_photos
+import quality_weights
 from camouflage.commands import evaluate
 from camouflage.evaluation.cache import FOLDER
 from camouflage.evaluation.recognisers import Embedder
@@ -72,7 +74,7 @@ def test_where_nothing_was_anonymized_everybody_is_found(command, originals, ide
     shutil.copytree(originals, tmp_path / "same")
     output = tmp_path / "out"
     assert command("evaluate", "--original", originals, "--anonymized", tmp_path / "same", "--identities", identities,
-                   "--output", output) == 0
+                   "--output", output, "--hifd") == 0
     said = capsys.readouterr().out
     assert "8 originals: 8 with their anonymized picture. Protocol: gallery." in said and "rank 1 1 [" in said
     found = results(output)
@@ -80,11 +82,16 @@ def test_where_nothing_was_anonymized_everybody_is_found(command, originals, ide
     assert found["persons"] == 4 and found["faces"]["judged"] == 8 and one["recogniser"]["name"] == "dlib ResNet"
     assert one["identification"]["rank_1"]["value"] == 1 and one["linkage"]["rank_1"]["value"] == 1
     assert not one["operating_points"] and "takes 30 pairs" in found["notes"][0], "24 pairs of strangers are too few"
+    assert found["utility"]["nme"]["value"] == 0 and found["utility"]["faces"]["recall"]["value"] == 1
+    assert found["quality"]["psnr"]["value"] == 100 and found["quality"]["ssim_outside_heads"]["value"] == 1
     assert {path.name for path in output.iterdir()} == {"results.json", "report.html", "cases.csv", "det.png",
-                                                       "ranks.png"}
+                                                       "ranks.png", "hifd"}
+    scored = hifd.compute_agreements(str(output / "hifd" / "methods.yaml"), str(output / "hifd"), str(tmp_path),
+                                     estimators_config=str(output / "hifd" / "estimators.yaml"))
+    assert scored.groupby("task")["s_k"].mean().to_dict() == pytest.approx({"privacy": 0, "landmark": 1}, abs=1e-6)
     page = (output / "report.html").read_text(encoding="utf-8")
     assert "<script" not in page and "rank 1" in page
-    everything = b"".join(path.read_bytes() for path in output.iterdir())
+    everything = b"".join(path.read_bytes() for path in output.rglob("*") if path.is_file())
     assert str(tmp_path).encode() not in everything and str(originals).encode() not in everything
 
 
@@ -101,9 +108,31 @@ def test_who_is_covered_is_undetected_and_not_protected(command, originals, tmp_
                    "--output", output) == 0
     found = results(output)
     assert found["faces"]["judged"] == 0 and found["faces"]["undetected"] == 8
+    assert found["utility"]["nme"]["value"] is None and found["utility"]["faces"]["recall"]["value"] == 0
+    assert found["quality"]["psnr"]["value"] < 20 < found["quality"]["psnr_outside_heads"]["value"]
     (one,) = found["recognisers"]
     assert one["identification"] is None and all(point["protected"]["value"] == 0 for point in one["operating_points"])
     assert found["paper"][0]["black_tiles"] == 8 and found["paper"][0]["recall_1"] < 0.5
+
+
+def test_quality_by_networks_of_files(command, originals, tmp_path):
+    """Four pictures are too few for FID, which says so unless it is forced, and for KID."""
+    quality_weights.alexnet(tmp_path / "alexnet.pth")
+    quality_weights.inception(tmp_path / "inception.pth")
+    for name in ("hopper", "obama"):
+        shutil.copytree(originals / name, tmp_path / "o" / name)
+        shutil.copytree(originals / name, tmp_path / "a" / name)
+    (tmp_path / "a" / "obama" / "1.png").write_bytes((originals / "hopper" / "1.png").read_bytes())
+    networks = ("--lpips", tmp_path / "alexnet.pth", "--inception", tmp_path / "inception.pth")
+    for number, more in enumerate(((), ("--force-fid",))):
+        assert command("evaluate", "--original", tmp_path / "o", "--anonymized", tmp_path / "a", "--output",
+                       tmp_path / f"{number}", *networks, *more) == 0
+        found = results(tmp_path / f"{number}")["quality"]
+        assert 0 < found["lpips_outside_heads"]["value"] < found["lpips"]["value"]
+        assert not found["inception"]["published"]
+        assert found["kid"]["value"] is None and "KID takes 100" in found["kid"]["why"]
+        assert (found["fid"]["value"] is not None) == bool(more)
+        assert "FID takes 2,048" in found["fid"]["caution" if more else "why"]
 
 
 def test_stopped_it_goes_on_where_it_was_and_leaves_no_embedding(command, originals, tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from camouflage.errors import CamouflageError
 from camouflage.evaluation import paper, privacy
 from camouflage.evaluation.estimates import estimate
 from camouflage.evaluation.identification import RANKS, rank
-from camouflage.evaluation.seeing import JUDGED, LOST, OUTSIDE, UNDETECTED, WITHHELD, Seen, follow, placing
+from camouflage.evaluation.seeing import JUDGED, LOST, OUTSIDE, UNDETECTED, WITHHELD, Seen, follow, framed
 from camouflage.verification.detection import FoundFace
 from camouflage.verification.model_info import ModelInfo
 from camouflage.verification.recognition import Threshold
@@ -37,7 +37,11 @@ class Euclid:
 def seen(*vectors: np.ndarray, size: tuple[int, int] = (100, 100)) -> Seen:
     """A picture with a face for each vector, side by side; the first is the largest."""
     faces = tuple(FoundFace((40.0 * i, 0.0, 40.0 * i + 36 - i, 36.0 - i), ("d",), ("d",)) for i in range(len(vectors)))
-    return Seen(size, faces, {"Euclid": np.array(vectors, np.float32).reshape(-1, DIM)})
+    return Seen(size, faces, {"Euclid": np.array(vectors, np.float32).reshape(-1, DIM)}, points(len(vectors)))
+
+
+def points(count: int) -> np.ndarray:
+    return np.full((count, 5, 2), np.nan)
 
 
 def people(persons: int, photos: int, spread: float = 0.25, seed: int = 0) -> tuple[np.ndarray, list[str]]:
@@ -144,7 +148,8 @@ def test_an_estimate_without_cases_or_persons():
     assert estimate([], []) is None
     few = estimate([1, 0, 1], [0, 0, 1])
     assert few.value == pytest.approx(2 / 3) and few.interval is None and "too few" in str(few)
-    never = estimate(np.zeros(20), np.arange(20))
+    assert estimate(np.zeros(20), np.arange(20)).interval == (0, 0), "degrees, say, are no hits and misses"
+    never = estimate(np.zeros(20, bool), np.arange(20))
     assert never.interval[0] == 0 and never.interval[1] == pytest.approx(1 - 0.025 ** (1 / 20)), "Clopper and Pearson's"
     with pytest.raises(CamouflageError):
         estimate([np.nan], [0])
@@ -290,7 +295,7 @@ def test_faces_are_followed_by_their_places():
     one, two = np.zeros(DIM), np.ones(DIM)
     both = seen(one, two)
     assert follow(both, both, [0, 1]) == ([(JUDGED, 0), (JUDGED, 1)], 0)
-    gone = Seen(both.size, both.faces[1:], {"Euclid": both.embeddings["Euclid"][1:]})
+    gone = Seen(both.size, both.faces[1:], {"Euclid": both.embeddings["Euclid"][1:]}, points(1))
     assert follow(both, gone, [0, 1]) == ([(LOST, -1), (JUDGED, 0)], 0)
     assert follow(both, seen(), [0]) == ([(UNDETECTED, -1)], 0)
     assert follow(both, None, [0, 1]) == ([(WITHHELD, -1)] * 2, 0)
@@ -298,13 +303,14 @@ def test_faces_are_followed_by_their_places():
 
 
 def test_a_result_of_another_size_is_laid_over_the_original():
-    double = placing((100, 50), (200, 100))
-    assert double((20.0, 10.0, 40.0, 30.0)) == (10.0, 5.0, 20.0, 15.0)
-    cut = placing((200, 100), (50, 50))  # its middle square, at half its size
-    assert cut((0.0, 0.0, 50.0, 50.0)) == (50.0, 0.0, 150.0, 100.0)
+    double = framed((100, 50), (200, 100))
+    assert double.box((20.0, 10.0, 40.0, 30.0)) == (10.0, 5.0, 20.0, 15.0)
+    assert double.points(np.array([[20.0, 10.0]])).tolist() == [[10.0, 5.0]]
+    cut = framed((200, 100), (50, 50))  # its middle square, at half its size
+    assert cut.box((0.0, 0.0, 50.0, 50.0)) == (50.0, 0.0, 150.0, 100.0)
     face = FoundFace((0.0, 0.0, 40.0, 40.0), ("d",), ("d",))
-    original = Seen((200, 100), (face, replace(face, box_ltrb=(80.0, 30.0, 120.0, 70.0))), {})
-    result = Seen((50, 50), (replace(face, box_ltrb=(15.0, 15.0, 35.0, 35.0)),), {})
+    original = Seen((200, 100), (face, replace(face, box_ltrb=(80.0, 30.0, 120.0, 70.0))), {}, points(2))
+    result = Seen((50, 50), (replace(face, box_ltrb=(15.0, 15.0, 35.0, 35.0)),), {}, points(1))
     assert follow(original, result, [0, 1]) == ([(OUTSIDE, -1), (JUDGED, 0)], 0)
 
 

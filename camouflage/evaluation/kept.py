@@ -1,0 +1,84 @@
+"""What is kept of each pair: keypoints of the faces, the faces themselves, and the picture outside of the heads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..verification.redaction import Region, redact
+from .landmarks import landmarks_kept
+from .plain import stated
+from .quality import Lpips, psnr, ssim
+from .seeing import JUDGED, Frame, Seen, framed
+from .utility import people_kept
+
+if TYPE_CHECKING:
+    from .privacy import Cast
+
+_GROWN = 1.3  # of a head that does not count, so that soft edges do not
+MOST_DB = 100.0
+"""Decibels that count for pictures that are the same."""
+
+
+def utility(cast: Cast, originals: Sequence[Seen], anonymized: Sequence[Seen | None]) -> dict[str, Any]:
+    """Keypoints, head pose and expression of the faces that were compared, and whether the same faces are there."""
+    points: list[tuple[np.ndarray, np.ndarray]] = []
+    persons = []
+    for one in cast.subjects:
+        before, after = originals[one.picture], anonymized[one.picture]
+        if one.state == JUDGED and after is not None:
+            points.append((before.points[one.face], framed(before.size, after.size).points(after.points[one.match])))
+            persons.append(one.person)
+    both = np.array(points).reshape(-1, 2, 5, 2)
+    there = [(before, after) for before, after in zip(originals, anonymized, strict=True) if after is not None]
+    boxes = [([face.bounds for face in before.faces],
+              [framed(before.size, after.size).box(face.bounds) for face in after.faces]) for before, after in there]
+    return {**landmarks_kept(both[:, 0], both[:, 1], persons),
+            "faces": people_kept([one for one, _ in boxes], [other for _, other in boxes])}
+
+
+def differences(before: np.ndarray, after: np.ndarray, seen: Seen, lpips: Lpips | None = None) -> dict[str, float]:
+    """PSNR (dB), SSIM and LPIPS of a pair, of the whole picture and outside of the original's heads.
+
+    Args:
+        before, after: H x W x 3 and h x w x 3, uint8.
+        seen: in the original.
+        lpips: measures LPIPS; None leaves it out.
+
+    The original is brought to the anonymized picture's frame and size.
+    """
+    frame = framed(seen.size, (after.shape[1], after.shape[0]))
+    original = _brought(before, frame, after.shape[1], after.shape[0])
+    regions = [Region(_back(frame, face.box_ltrb), grow=_GROWN, turn=face.turn) for face in seen.faces]
+    covered = [redact(picture, regions) if regions else picture for picture in (original, after)]
+    found = {}
+    for where, (one, other) in (("", (original, after)), ("_outside_heads", covered)):
+        found |= {f"psnr{where}": min(MOST_DB, psnr(one, other)), f"ssim{where}": ssim(one, other)}
+        if lpips:
+            found[f"lpips{where}"] = lpips.distance(one, other)
+    return found
+
+
+def quality(numbers: Sequence[dict[str, float]], persons: Sequence[int]) -> dict[str, Any]:
+    """Means of :func:`differences` over pictures."""
+    names = numbers[0] if numbers else ("psnr", "ssim")
+    return {name: stated([one[name] for one in numbers], persons, "no pair could be compared") for name in names}
+
+
+def _brought(before: np.ndarray, frame: Frame, width: int, height: int) -> np.ndarray:
+    """The original, cut and scaled as the anonymized picture is."""
+    from PIL import Image
+
+    left, top = frame.shift
+    box = (left, top, left + width * frame.scale[0], top + height * frame.scale[1])
+    whole = box == (0.0, 0.0, float(before.shape[1]), float(before.shape[0]))
+    if whole and before.shape[:2] == (height, width):
+        return before
+    return np.array(Image.fromarray(before).resize((width, height), Image.Resampling.LANCZOS, box=box))
+
+
+def _back(frame: Frame, box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    (across, down), (left, top) = frame.scale, frame.shift
+    return ((box[0] - left) / across, (box[1] - top) / down, (box[2] - left) / across, (box[3] - top) / down)
