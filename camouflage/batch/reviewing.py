@@ -14,7 +14,7 @@ from ..errors import CamouflageError
 from ..files import write_whole
 from ..verification.error_rates import clopper_pearson
 from .accounts import SAVED, Outcome
-from .decisions import Decision
+from .decisions import Decision, by_unit, read_decisions
 from .photos import RUN
 
 SAMPLE = 300
@@ -116,6 +116,13 @@ def residual_risk(found: Sequence[Entry], decisions: Mapping[int, Mapping[str, D
     low, high = clopper_pearson(wrong, len(seen))
     return (f"{wrong} of {len(seen)} pictures of a random sample show somebody whom the reviewer recognised: "
             f"{100 * wrong / len(seen):.2g} %, 95 % interval {100 * low:.2g} to {100 * high:.2g} % (Clopper-Pearson)")
+
+
+def risk_of(output: Path) -> str:
+    """:func:`residual_risk` of a run, "not measured" where nothing was listed. Raises CamouflageError."""
+    if not file_of(output).is_file():
+        return "not measured"
+    return residual_risk(read(output), by_unit(read_decisions(output)))
 
 
 def fiftyone(output: Path, found: Sequence[Entry], records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -273,9 +273,7 @@ def finish(options: Namespace, manifest: Manifest, units: Sequence[Unit], progre
         if manifest.settings["form"] == "folder":
             write_fiftyone(output, found)
         print(f"{len(found)} pictures to look at: python run.py review {output}")
-    risk = "not measured"
-    if reviewing.file_of(output).is_file():
-        risk = reviewing.residual_risk(reviewing.read(output), by_unit(read_decisions(output)))
+    risk = reviewing.risk_of(output)
     done = sum(Accounts(output).done(unit.number) for unit in units)
     page = overview.page(manifest, lines, done, len(units), seconds, progress.done, risk)
     write_whole(folder / "quarantine.csv", quarantine(lines).encode())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import time
 import warnings
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,8 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from ..batch import reviewing
+from ..batch.plan import read_manifest
 from ..errors import CamouflageError
-from ..evaluation import hifd, kept, page, paper, plots, privacy
+from ..evaluation import card, hifd, kept, page, paper, plots, privacy
 from ..evaluation.cache import SeenCache
 from ..evaluation.pairing import THERE, Pair, Pairing, open_pairs
 from ..evaluation.quality import Inception, Lpips, fid, kid
@@ -72,6 +75,7 @@ def main(options: Namespace) -> None:
             if options.inception:
                 results["quality"] |= collections(looked, Inception(options.inception), options.force_fid)
             files = {**written(results), "cases.csv": cases(looked, compared).encode()}
+            files["card.html"] = privacy_card(results, options.anonymized).encode()
             if options.hifd:
                 files |= hifd.files(compared, looked.originals, looked.anonymized)
             for name, data in files.items():
@@ -222,6 +226,13 @@ def written(results: Mapping[str, Any]) -> dict[str, bytes]:
     return {"results.json": (json.dumps(results, indent=1, allow_nan=False) + "\n").encode(),
             "report.html": page.page(results, pictures).encode(),
             **{f"{name}.png": data for name, data in pictures.items()}}
+
+
+def privacy_card(results: Mapping[str, Any], anonymized: Path) -> str:
+    """The card, with what a run of anonymize says of itself. Raises CamouflageError where that is damaged."""
+    manifest = read_manifest(anonymized)
+    run = {**manifest.settings, "software": manifest.software} if manifest else None
+    return card.card(results, run, reviewing.risk_of(anonymized), time.strftime("%Y-%m-%d"))
 
 
 def summary(results: Mapping[str, Any]) -> Iterator[str]:

@@ -40,31 +40,36 @@ def page(results: Mapping[str, Any], plots: Mapping[str, bytes]) -> str:
     faces += [("new", results["faces"]["new"], "a face where the original has none")] if results["faces"]["new"] else []
     parts = [
         "<h1>Evaluation of an anonymization</h1>",
-        _table([], [(name, value) for name, value in facts.items()]),
-        "<h2>Faces of the originals</h2>", _table(["State", "Faces", "Meaning"], faces),
+        table([], [(name, value) for name, value in facts.items()]),
+        "<h2>Faces of the originals</h2>", table(["State", "Faces", "Meaning"], faces),
         "<h2>Who is recognised</h2>", *(_recogniser(one) for one in results["recognisers"]),
         *(_paper(one) for one in results.get("paper", ())),
-        *(f"<h2>{_text(title)}</h2>{_values(results[key])}" for key, title in (("utility", "What is kept"),
+        *(f"<h2>{text(title)}</h2>{_values(results[key])}" for key, title in (("utility", "What is kept"),
                                                                                ("quality", "How pictures look"))
           if results.get(key)),
         "<h2>Plots</h2>" if plots else "",
-        *(f"<figure><img alt=\"{_text(title)}\" src=\"data:image/png;base64,"
+        *(f"<figure><img alt=\"{text(title)}\" src=\"data:image/png;base64,"
           f"{base64.b64encode(data).decode()}\"></figure>" for title, data in plots.items()),
         "<h2>What was not measured</h2>" + _list(results["notes"]),
     ]
+    return document("Evaluation of an anonymization", parts)
+
+
+def document(title: str, parts: Iterable[str]) -> str:
+    """A whole page, without scripts, that prints well."""
     return (f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-            f"<title>Evaluation of an anonymization</title><style>{_STYLE}</style>{''.join(parts)}\n")
+            f"<title>{text(title)}</title><style>{_STYLE}</style>{''.join(parts)}\n")
 
 
 def _recogniser(of: Mapping[str, Any]) -> str:
     rows = [(f"{point['false_accept_rate']:g}", share(point["reidentified"]), share(point["protected"]),
              share(point["originals_true_accepts"])) for point in of["operating_points"]]
     rows += [(f"{one['false_accept_rate']:g}", "no support", one["why"], "") for one in of["unsupported"]]
-    told = f"<h3>{_text(of['recogniser']['name'])}</h3>" + _table(
+    told = f"<h3>{text(of['recogniser']['name'])}</h3>" + table(
         ["False-accept rate", "Reidentified [95 %]", "Protected [95 %]", "Originals: recognised"], rows)
     found = of["identification"]
     if found:
-        told += _table(["In a gallery of " + str(found["gallery"]), "Found [95 %]", "Chance", "At most, if whoever "
+        told += table(["In a gallery of " + str(found["gallery"]), "Found [95 %]", "Chance", "At most, if whoever "
                         "was not found had been"], [(f"rank {k}", share(found[f"rank_{k}"]),
                                                      f"{found[f'rank_{k}']['chance']:.3g}",
                                                      f"{found[f'rank_{k}']['at_most']:.3g}") for k in (1, 5, 10)])
@@ -76,15 +81,15 @@ def _recogniser(of: Mapping[str, Any]) -> str:
 
 
 def _paper(of: Mapping[str, Any]) -> str:
-    return (f"<h2>The paper's protocol: {_text(of['recogniser']['name'])}</h2>"
-            + _table(["Recall@1", "Recall@5", "Recall@10", "mAP", "Queries", "Black tiles"],
+    return (f"<h2>The paper's protocol: {text(of['recogniser']['name'])}</h2>"
+            + table(["Recall@1", "Recall@5", "Recall@10", "mAP", "Queries", "Black tiles"],
                      [tuple("-" if value is None else f"{value:.3g}" for value in (
                          of["recall_1"], of["recall_5"], of["recall_10"], of["map"], of["queries"],
                          of["black_tiles"]))]) + _list(of["warnings"]))
 
 
 def _values(values: Mapping[str, Any]) -> str:
-    return _table(["What", "Mean [95 %]"], _rows(values))
+    return table(["What", "Mean [95 %]"], _rows(values))
 
 
 def _rows(values: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
@@ -100,6 +105,7 @@ def _rows(values: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
 
 
 def share(of: Mapping[str, Any] | None) -> str:
+    """A mean with its interval, in words."""
     if of is None:
         return "nobody to compare"
     ends = of.get("interval_95")
@@ -108,15 +114,17 @@ def share(of: Mapping[str, Any] | None) -> str:
     return f"{of['value']:.3g} [{f'{ends[0]:.3g}, {ends[1]:.3g}' if ends else 'too few persons'}]"
 
 
-def _text(value: object) -> str:
+def text(value: object) -> str:
+    """As HTML."""
     return html.escape(str(value))
 
 
 def _list(lines: Iterable[str]) -> str:
-    return "<ul>" + "".join(f"<li>{_text(line)}</li>" for line in lines) + "</ul>"
+    return "<ul>" + "".join(f"<li>{text(line)}</li>" for line in lines) + "</ul>"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    top = f"<tr>{''.join(f'<th>{_text(name)}</th>' for name in head)}</tr>" if head else ""
-    body = "".join("<tr>" + "".join(f"<td>{_text(value)}</td>" for value in row) + "</tr>" for row in rows)
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table of text; without a head if there is none."""
+    top = f"<tr>{''.join(f'<th>{text(name)}</th>' for name in head)}</tr>" if head else ""
+    body = "".join("<tr>" + "".join(f"<td>{text(value)}</td>" for value in row) + "</tr>" for row in rows)
     return f"<table>{top}{body}</table>"

@@ -85,7 +85,10 @@ def test_where_nothing_was_anonymized_everybody_is_found(command, originals, ide
     assert found["utility"]["nme"]["value"] == 0 and found["utility"]["faces"]["recall"]["value"] == 1
     assert found["quality"]["psnr"]["value"] == 100 and found["quality"]["ssim_outside_heads"]["value"] == 1
     assert {path.name for path in output.iterdir()} == {"results.json", "report.html", "cases.csv", "det.png",
-                                                       "ranks.png", "hifd"}
+                                                       "ranks.png", "hifd", "card.html"}
+    card = (output / "card.html").read_text(encoding="utf-8")
+    assert "not the output of anonymize" in card and "linked with another photo of theirs" in card
+    assert "Bodies, gait" in card and "takes 30 pairs" in card and "<script" not in card
     scored = hifd.compute_agreements(str(output / "hifd" / "methods.yaml"), str(output / "hifd"), str(tmp_path),
                                      estimators_config=str(output / "hifd" / "estimators.yaml"))
     assert scored.groupby("task")["s_k"].mean().to_dict() == pytest.approx({"privacy": 0, "landmark": 1}, abs=1e-6)
