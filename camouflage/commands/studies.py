@@ -33,6 +33,9 @@ def add_commands(commands: Any) -> None:
     run.add_argument("--recogniser", type=recogniser, action="append", default=[], metavar="NAME",
                      help="what compares faces: dlib, sface (its files must be in ComfyUI's models), or KIND:FILE.onnx "
                      f"with the kind {', '.join(KINDS)}; may be given several times (default: dlib)")
+    run.add_argument("--attacks", action="store_true",
+                     help="also train attackers on the pictures of some persons and test them on the others: "
+                     "recognisers, and a network that undoes the method. Takes minutes, and at least 12 persons")
     run.add_argument("--lpips", type=kinds.path, metavar="FILE",
                      help="also measure LPIPS, with torchvision's AlexNet weights (alexnet-owt-7be5be79.pth)")
     run.add_argument("--inception", type=kinds.path, metavar="FILE",

@@ -63,6 +63,16 @@ class SeenCache:
         write_whole(file, json.dumps(found).encode())
         return found
 
+    def array(self, paths: Sequence[Path], make: Callable[[], np.ndarray]) -> np.ndarray:
+        """An array made of pictures that have not changed since; else what ``make`` makes now."""
+        file = self._file(paths, ".npy")
+        with contextlib.suppress(OSError, ValueError):
+            return np.load(io.BytesIO(file.read_bytes()), allow_pickle=False)
+        found, data = make(), io.BytesIO()
+        np.save(data, found)
+        write_whole(file, data.getvalue())
+        return found
+
     def _file(self, paths: Sequence[Path], ending: str) -> Path:
         stamps = [(os.fspath(path), there.st_size, there.st_mtime_ns) for path in paths for there in [path.stat()]]
         return self.folder / (hashlib.sha256(json.dumps([stamps, self._settings]).encode()).hexdigest()[:32] + ending)

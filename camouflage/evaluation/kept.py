@@ -51,7 +51,7 @@ def differences(before: np.ndarray, after: np.ndarray, seen: Seen, lpips: Lpips 
     """
     frame = framed(seen.size, (after.shape[1], after.shape[0]))
     original = _brought(before, frame, after.shape[1], after.shape[0])
-    regions = [Region(_back(frame, face.box_ltrb), grow=_GROWN, turn=face.turn) for face in seen.faces]
+    regions = [Region(frame.back(face.box_ltrb), grow=_GROWN, turn=face.turn) for face in seen.faces]
     covered = [redact(picture, regions) if regions else picture for picture in (original, after)]
     found = {}
     for where, (one, other) in (("", (original, after)), ("_outside_heads", covered)):
@@ -77,8 +77,3 @@ def _brought(before: np.ndarray, frame: Frame, width: int, height: int) -> np.nd
     if whole and before.shape[:2] == (height, width):
         return before
     return np.array(Image.fromarray(before).resize((width, height), Image.Resampling.LANCZOS, box=box))
-
-
-def _back(frame: Frame, box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
-    (across, down), (left, top) = frame.scale, frame.shift
-    return ((box[0] - left) / across, (box[1] - top) / down, (box[2] - left) / across, (box[3] - top) / down)

@@ -47,6 +47,7 @@ def page(results: Mapping[str, Any], plots: Mapping[str, bytes]) -> str:
         *(f"<h2>{text(title)}</h2>{_values(results[key])}" for key, title in (("utility", "What is kept"),
                                                                                ("quality", "How pictures look"))
           if results.get(key)),
+        _attacks(results.get("attacks") or ()),
         "<h2>Plots</h2>" if plots else "",
         *(f"<figure><img alt=\"{text(title)}\" src=\"data:image/png;base64,"
           f"{base64.b64encode(data).decode()}\"></figure>" for title, data in plots.items()),
@@ -86,6 +87,23 @@ def _paper(of: Mapping[str, Any]) -> str:
                      [tuple("-" if value is None else f"{value:.3g}" for value in (
                          of["recall_1"], of["recall_5"], of["recall_10"], of["map"], of["queries"],
                          of["black_tiles"]))]) + _list(of["warnings"]))
+
+
+def _attacks(attacks: Sequence[Mapping[str, Any]]) -> str:
+    if not attacks:
+        return ""
+    rows = []
+    for one in attacks:
+        if "why" in one:
+            rows.append((one["name"], one["why"], "", ""))
+            continue
+        rank = one["rank_1"]
+        rows.append((one["name"], share(rank) if rank["value"] is not None else rank["reason"],
+                     "-" if rank.get("chance") is None else f"{rank['chance']:.3g}",
+                     f"{one['split']['train_persons']} and {one['split']['test_persons']}"))
+    return ("<h2>Attacks</h2><p>Trained on pictures of other persons, tested on persons who were new. An attack that "
+            "fails proves nothing: a larger one may not.</p>"
+            + table(["Attack", "Rank 1 [95 %]", "Chance", "Persons to learn from, and tested"], rows))
 
 
 def _values(values: Mapping[str, Any]) -> str:

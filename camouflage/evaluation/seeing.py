@@ -141,6 +141,11 @@ class Frame:
         return box_around(x * self.scale[0] + self.shift[0], y * self.scale[1] + self.shift[1],
                           (of[2] - of[0]) * self.scale[0], (of[3] - of[1]) * self.scale[1])
 
+    def back(self, of: Box) -> Box:
+        """A box of the original in the anonymized picture."""
+        (across, down), (left, top) = self.scale, self.shift
+        return ((of[0] - left) / across, (of[1] - top) / down, (of[2] - left) / across, (of[3] - top) / down)
+
     def points(self, of: np.ndarray) -> np.ndarray:
         """Points, ... x 2, in the original."""
         return of * np.array(self.scale) + np.array(self.shift)
