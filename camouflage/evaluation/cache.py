@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import CamouflageError
 from ..files import write_whole
 from ..verification.detection import FoundFace
 from .seeing import Seen
@@ -26,7 +27,7 @@ FOLDER = ".evaluation"
 
 
 class SeenCache:
-    """The cache, in the output's folder; a context manager that removes it unless something went wrong.
+    """The cache, in the output's folder; a context manager that removes it, unless the evaluation was stopped.
 
     Args:
         output: the folder of the results.
@@ -42,7 +43,7 @@ class SeenCache:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
+        if kind is None or issubclass(kind, CamouflageError):  # the same command would say the same again
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def seen(self, path: Path, look: Callable[[], Seen]) -> Seen:

@@ -15,7 +15,7 @@ from PIL import Image
 
 import mixed_photos
 import quality_weights
-from camouflage.commands import evaluate
+from camouflage.evaluation import study
 from camouflage.evaluation.cache import FOLDER
 from camouflage.evaluation.recognisers import Embedder
 from camouflage.evaluation.seeing import Seen
@@ -38,7 +38,7 @@ def originals(tmp_path_factory) -> Path:
     return folder
 
 
-LOOK = evaluate.see
+LOOK = study.see
 SEEN: dict[bytes, Seen] = {}
 
 
@@ -52,7 +52,7 @@ def see(pixels: np.ndarray, detectors: Sequence[Detector], embedders: Sequence[E
 
 @pytest.fixture(autouse=True)
 def seen_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "see", see)
+    monkeypatch.setattr(study, "see", see)
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ def test_stopped_it_goes_on_where_it_was_and_leaves_no_embedding(command, origin
             raise KeyboardInterrupt
         return see(*arguments)
 
-    monkeypatch.setattr(evaluate, "see", stopped)
+    monkeypatch.setattr(study, "see", stopped)
     again = ("evaluate", "--original", originals, "--anonymized", tmp_path / "same", "--output", output)
     assert command(*again) == 130
     kept = output / FOLDER
@@ -156,6 +156,15 @@ def test_stopped_it_goes_on_where_it_was_and_leaves_no_embedding(command, origin
     assert command(*again) == 0
     assert len(seen) == 17, "16 pictures, one of them twice"
     assert not kept.exists()
+
+
+def test_where_there_is_nothing_to_say_nothing_is_left_either(command, originals, tmp_path, capsys):
+    shutil.copytree(originals / "hopper", tmp_path / "same")
+    (tmp_path / "who.csv").write_text("file,identity\n0.png,x\n1.png,x\n")
+    shutil.copytree(tmp_path / "same", tmp_path / "o")
+    assert command("evaluate", "--original", tmp_path / "o", "--anonymized", tmp_path / "same", "--identities",
+                   tmp_path / "who.csv", "--output", tmp_path / "out") == 2
+    assert "All pictures show one person" in capsys.readouterr().err and not list((tmp_path / "out").iterdir())
 
 
 def test_what_cannot_be_read_or_is_not_there_is_counted(command, originals, tmp_path):
