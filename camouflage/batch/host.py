@@ -160,7 +160,7 @@ class Host:
         if first.data is not None or first.state != "blocked":
             return first
         try:
-            pixels, said = self._shown(graph, image, seed)
+            pixels, said = self.painted(graph, image, seed)
         except (NodeFailed, ServerDied) as error:
             return Result(state="failed", reason=sentence(str(error)))
         if any(words in said for words in _NEVER):
@@ -168,11 +168,15 @@ class Host:
                                                   f"{sentence(said)}")
         return Result(pixels, _accepted(pixels, said))
 
-    def _shown(self, graph: Graph, image: Image.Image, seed: int) -> tuple[bytes, str]:
-        """What would be saved, as PNG, and what the verification says of it."""
+    def painted(self, graph: Graph, image: Image.Image, seed: int) -> tuple[bytes, str]:
+        """One picture before any policy, as PNG, and what the verification says of it. It may show anybody.
+
+        Raises NodeFailed, ServerDied.
+        """
         shown = graph.with_values({"no_face": "pass", "policy": "report"}, JUDGES)
         names: list[str] = []
         server = self.server()
+        self._lend_inputs(server, graph)
         with _watched(server):
             prompt = shown.for_pictures(self._uploaded(server, [image], names), seed)
         saver = prompt.pop(graph.save)

@@ -39,6 +39,14 @@ def setting(text: str) -> str:
     return text
 
 
+def widget(text: str) -> tuple[str, str]:
+    """A widget's value, NODE.WIDGET=VALUE."""
+    name, equals, given = text.partition("=")
+    if not (equals and "." in name.strip(".")):
+        raise argparse.ArgumentTypeError(f"must be NODE.WIDGET=VALUE, such as 'Anonymized.format=JPEG', not {text!r}")
+    return name, given
+
+
 def threshold(text: str) -> float:
     """A detector's score, as the node Face Attributes takes it."""
     try:

@@ -31,7 +31,7 @@ def make_parser() -> argparse.ArgumentParser:
                                      "calibrate its check, train what it needs, or test it. Each command makes its own "
                                      "environment in a cache folder (CAMOUFLAGE_CACHE moves it).")
     commands = parser.add_subparsers(dest="command", required=True,
-                                     metavar="anonymize|review|evaluate|demo|calibrate|train|test")
+                                     metavar="anonymize|review|evaluate|experiment|demo|calibrate|train|test")
     runs.add_commands(commands)
     studies.add_commands(commands)
     demo = commands.add_parser("demo", allow_abbrev=False, help="anonymize a photo in a real ComfyUI",
@@ -103,7 +103,7 @@ def check(options: argparse.Namespace) -> None:
                               "every person.")
     if options.command in ("anonymize", "review"):
         runs.check(options)
-    if options.command == "evaluate":
+    if options.command in ("evaluate", "experiment"):
         studies.check(options)
     if options.command == "train":
         train.check(options)
@@ -113,7 +113,7 @@ def group(options: argparse.Namespace) -> str:
     """The environment of a command, see :data:`environments.REQUIREMENTS`."""
     if options.command in ("anonymize", "review"):
         return runs.group(options)
-    if options.command == "evaluate":
+    if options.command in ("evaluate", "experiment"):
         return studies.group(options)
     return {"train": "train", "test": "test"}.get(options.command, "base")
 

@@ -37,7 +37,7 @@ def add_commands(commands: Any) -> None:
                      "one Save Anonymized")
     run.add_argument("--input", metavar="NODE", help="of the workflow: the Load Image node that gets the pictures, by "
                      "id or title, if there are several")
-    run.add_argument("--set", type=value, action="append", default=[], metavar="NODE.WIDGET=VALUE",
+    run.add_argument("--set", type=kinds.widget, action="append", default=[], metavar="NODE.WIDGET=VALUE",
                      help="change a widget of the workflow, the node by id or title, such as "
                      "'Anonymized.format=JPEG'; may be given several times")
     run.add_argument("--pack", type=kinds.path, action="append", default=[], metavar="FOLDER",
@@ -81,14 +81,6 @@ def add_commands(commands: Any) -> None:
     review.add_argument("--port", type=kinds.whole(0, 65535), default=0, metavar="N",
                         help="of the page (default: a free one)")
     kinds.add_comfyui(review)
-
-
-def value(text: str) -> tuple[str, str]:
-    """A widget's value, NODE.WIDGET=VALUE."""
-    name, equals, given = text.partition("=")
-    if not (equals and "." in name.strip(".")):
-        raise argparse.ArgumentTypeError(f"must be NODE.WIDGET=VALUE, such as 'Anonymized.format=JPEG', not {text!r}")
-    return name, given
 
 
 def size(text: str) -> int | str:

@@ -1,4 +1,4 @@
-"""The command line of ``evaluate``. Standard library only."""
+"""The command line of ``evaluate`` and ``experiment``. Standard library only."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CamouflageError
+from ..files import ROOT
 from . import arguments as kinds
 
 PROTOCOLS = ("pairs", "gallery", "folder", "paper")
@@ -14,7 +15,7 @@ KINDS = ("arcface", "cosface", "adaface", "facenet")
 
 
 def add_commands(commands: Any) -> None:
-    """The command."""
+    """Both commands."""
     run = commands.add_parser(
         "evaluate", allow_abbrev=False, help="measure how well anonymized pictures protect and what they keep",
         description="Compare anonymized pictures with their originals as an attacker would, and write one JSON, one "
@@ -46,6 +47,44 @@ def add_commands(commands: Any) -> None:
     run.add_argument("--hifd", action="store_true", help="also write predictions for the scoring core of HiFD (package "
                      "hifd), without embeddings, into a folder hifd")
     kinds.add_comfyui(run)
+    add_experiment(commands)
+
+
+def add_experiment(commands: Any) -> None:
+    """The command ``experiment``."""
+    run = commands.add_parser(
+        "experiment", allow_abbrev=False, help="compare ways to anonymize on your photos",
+        description="Run an experiment: anonymize photos in several ways, before any policy, evaluate each, and write "
+        "tables and plots. The pictures are not verified; they lie in a private folder that is deleted in the end. "
+        "The same command again goes on where it was stopped.")
+    run.add_argument("experiment", metavar="NAME|FILE", help="one of the folder experiments/, or a YAML file of yours")
+    run.add_argument("--photos", type=kinds.path, required=True, metavar="DIR", help="folder of photos")
+    run.add_argument("--output", type=kinds.path, required=True, metavar="DIR", help="folder for the results")
+    run.add_argument("--identities", type=kinds.path, metavar="FILE",
+                     help="CSV with the columns file (below --photos) and identity")
+    run.add_argument("--limit", type=kinds.whole(1, 10**9), metavar="N", help="take only the first N photos")
+    run.add_argument("--seed", type=kinds.whole(0, 2**64 - 1), default=0, metavar="N",
+                     help="of the noise; every way has the same for one photo (default: 0)")
+    run.add_argument("--set", type=kinds.widget, action="append", default=[], metavar="NODE.WIDGET=VALUE",
+                     help="change a widget in every way, such as 'Steps.steps=10'; may be given several times")
+    run.add_argument("--check-wiring", action="store_true",
+                     help="paint with small untrained networks made here: it shows that everything runs, and nothing "
+                     "else")
+    run.add_argument("--recogniser", type=recogniser, action="append", default=[], metavar="NAME",
+                     help="as of evaluate (default: dlib)")
+    run.add_argument("--keep-unverified", action="store_true",
+                     help="leave the pictures where they are. They may show anybody: they are for your eyes")
+    kinds.add_comfyui(run)
+
+
+def experiment_file(name: str) -> Path:
+    """The file of an experiment. Raises CamouflageError."""
+    own = ROOT / "experiments" / f"{name}.yaml"
+    file = own if own.is_file() else kinds.path(name)
+    if not file.is_file():
+        known = ", ".join(sorted(path.stem for path in own.parent.glob("*.yaml")))
+        raise CamouflageError(f"There is no experiment {name}. Name one of {known}, or a YAML file.")
+    return file
 
 
 def recogniser(text: str) -> tuple[str, Path | None]:
@@ -59,6 +98,13 @@ def recogniser(text: str) -> tuple[str, Path | None]:
 
 def check(options: argparse.Namespace) -> None:
     """What can be said before an environment is built. Raises CamouflageError."""
+    if options.command == "experiment":
+        experiment_file(options.experiment)
+        if not options.photos.is_dir():
+            raise CamouflageError(f"There is no folder {options.photos}. Name the folder of the photos.")
+        if options.photos == options.output or options.photos in options.output.parents:
+            raise CamouflageError("The results would lie among the photos. Name another --output.")
+        return
     for path, what in ((options.original, "originals"), (options.anonymized, "anonymized pictures")):
         if not path.is_dir():
             raise CamouflageError(f"There is no folder {path}. Name the folder of the {what}.")
@@ -81,4 +127,4 @@ def check(options: argparse.Namespace) -> None:
 
 def group(options: argparse.Namespace) -> str:
     """The environment: with further packages for LPIPS, FID and KID."""
-    return "evaluate" if options.lpips or options.inception else "base"
+    return "evaluate" if options.command == "evaluate" and (options.lpips or options.inception) else "base"

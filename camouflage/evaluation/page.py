@@ -49,8 +49,7 @@ def page(results: Mapping[str, Any], plots: Mapping[str, bytes]) -> str:
           if results.get(key)),
         _attacks(results.get("attacks") or ()),
         "<h2>Plots</h2>" if plots else "",
-        *(f"<figure><img alt=\"{text(title)}\" src=\"data:image/png;base64,"
-          f"{base64.b64encode(data).decode()}\"></figure>" for title, data in plots.items()),
+        *(figure(title, data) for title, data in plots.items()),
         "<h2>What was not measured</h2>" + _list(results["notes"]),
     ]
     return document("Evaluation of an anonymization", parts)
@@ -60,6 +59,11 @@ def document(title: str, parts: Iterable[str]) -> str:
     """A whole page, without scripts, that prints well."""
     return (f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
             f"<title>{text(title)}</title><style>{_STYLE}</style>{''.join(parts)}\n")
+
+
+def figure(title: str, png: bytes) -> str:
+    """A plot, inside the page."""
+    return f'<figure><img alt="{text(title)}" src="data:image/png;base64,{base64.b64encode(png).decode()}"></figure>'
 
 
 def _recogniser(of: Mapping[str, Any]) -> str:

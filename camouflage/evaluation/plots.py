@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 COLOURS = ("#1f5fa8", "#b3401f", "#3a7d44", "#7a4fa3", "#8a6d1f", "#555555")
+PARTS = {"reidentified": "#b3401f", "compared, and not recognised": "#1f5fa8", "lost": "#c9a227",
+         "undetected": "#9a9a9a"}
+"""Of everybody who should be seen in an anonymized picture; the last two are no success."""
 TICKS = (0.0001, 0.001, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99)
 _LEAST, _MOST = 0.0005, 0.995
 
@@ -94,4 +98,43 @@ def plane(points: Mapping[str, tuple[float, float]], across: str, up: str, note:
         axes.plot(x, y, "o", color=COLOURS[index % len(COLOURS)], markersize=8)
         axes.annotate(name, (x, y), (7, 5), textcoords="offset points", fontsize=10)
     axes.set(xlabel=across, ylabel=up, xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+    return _png(figure)
+
+
+def curves(values: Mapping[str, Sequence[tuple[float, Mapping[str, Any]]]], title: str, across: str, note: str = ""
+           ) -> bytes | None:
+    """Means over a setting, with their intervals; None where there is none.
+
+    Args:
+        values: by name, pairs of a setting and a mean as ``Estimate.to_json`` gives it, in the order of the setting.
+        across: what the setting is.
+    """
+    known = {name: points for name, points in values.items() if points}
+    if not known:
+        return None
+    figure, axes = _figure(title, note, 5.2)
+    for colour, (name, points) in zip(itertools.cycle(COLOURS), known.items()):
+        places, means = [at for at, _ in points], [one["value"] for _, one in points]
+        axes.plot(places, means, "o-", color=colour, linewidth=1.8, markersize=5, label=name.replace("_", " "))
+        ends = [one.get("interval_95") or (one["value"], one["value"]) for _, one in points]
+        axes.fill_between(places, [low for low, _ in ends], [high for _, high in ends], color=colour, alpha=0.15)
+    axes.set(xlabel=across, ylabel="mean, and its 95 % interval")
+    axes.legend(fontsize=9)
+    return _png(figure)
+
+
+def stacked(shares: Mapping[str, Mapping[str, float]], title: str, note: str = "") -> bytes | None:
+    """What became of everybody, one bar for each name, whose parts add up to 1; None where there is nobody."""
+    if not shares:
+        return None
+    figure, axes = _figure(title, note, max(3.0, 0.42 * len(shares) + 1.8))
+    places = np.arange(len(shares))[::-1]
+    before = np.zeros(len(shares))
+    for part, colour in PARTS.items():
+        widths = np.array([values.get(part, 0.0) for values in shares.values()])
+        axes.barh(places, widths, left=before, color=colour, height=0.7, label=part)
+        before += widths
+    axes.set_yticks(places, list(shares))
+    axes.set(xlim=(0, 1), xlabel="share of the faces of the originals")
+    axes.legend(fontsize=9, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16 - 0.6 / len(shares)))
     return _png(figure)

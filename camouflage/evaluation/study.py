@@ -72,14 +72,21 @@ def evaluate(pairing: Pairing, protocol: str, observers: Observers, output: Path
         CamouflageError: nobody whose recognition could be measured; OSError: the folder cannot be written.
     """
     with SeenCache(output, observers.settings) as cache:
-        looked = look(pairing.pairs, observers, cache)
-        compared = compare(looked, observers.embedders, protocol)
-        results = results_of(pairing, looked, compared, protocol)
-        if observers.inception:
-            results["quality"] |= collections(looked, observers.inception, observers.forced_fid)
-        if observers.attacks:
-            results["attacks"] = attack(looked, compared)
+        results, compared, looked = measured(pairing, protocol, observers, cache)
         return results, {**files_of(results), "cases.csv": cases(looked, compared).encode()}, compared, looked
+
+
+def measured(pairing: Pairing, protocol: str, observers: Observers, cache: SeenCache
+             ) -> tuple[dict[str, Any], list[privacy.Compared], Looked]:
+    """The results of :func:`evaluate`, and what they were made of, with a cache that goes on after it."""
+    looked = look(pairing.pairs, observers, cache)
+    compared = compare(looked, observers.embedders, protocol)
+    results = results_of(pairing, looked, compared, protocol)
+    if observers.inception:
+        results["quality"] |= collections(looked, observers.inception, observers.forced_fid)
+    if observers.attacks:
+        results["attacks"] = attack(looked, compared)
+    return results, compared, looked
 
 
 @dataclass
