@@ -84,8 +84,11 @@ def test_the_environment_is_built_once_and_again_after_an_interruption(
     ("base", ["requirements.txt", "camouflage/commands/requirements.txt"]),
     ("batch", ["requirements.txt", "camouflage/commands/requirements.txt", "camouflage/batch/requirements.txt"]),
     ("train", ["requirements.txt", "camouflage/commands/requirements.txt", "camouflage/training/requirements.txt"]),
+    ("evaluate", ["requirements.txt", "camouflage/commands/requirements.txt",
+                  "camouflage/evaluation/requirements.txt"]),
     ("test", ["requirements.txt", "camouflage/commands/requirements.txt", "camouflage/batch/requirements.txt",
-              "camouflage/training/requirements.txt", "tests/requirements.txt"]),
+              "camouflage/evaluation/requirements.txt", "camouflage/training/requirements.txt",
+              "tests/requirements.txt"]),
 ])
 def test_each_group_gets_what_the_host_asks_for_and_its_own_files_alone(
         group: str, ours: list[str], tmp_path: Path, fake_comfyui, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +98,7 @@ def test_each_group_gets_what_the_host_asks_for_and_its_own_files_alone(
                              for file in (host / "requirements.txt", *(ROOT / name for name in ours))]]
     assert venv.name.startswith(f"venv-{group}-")
     others = {environments.environment(tmp_path, host, other) for other in environments.REQUIREMENTS}
-    assert len(others) == len(environments.REQUIREMENTS) == 4 and venv in others
+    assert len(others) == len(environments.REQUIREMENTS) == 5 and venv in others
 
 
 def test_where_the_index_has_no_torchaudio_the_rest_is_installed_without_it(
