@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -18,33 +18,12 @@ from ..method.faces import Box
 from ..method.keypoints import mean_points, predicted_points
 from ..packages import require
 from ..verification.model_info import ModelInfo
+from ..verification.recognition import Embedder
 
+__all__ = ["KINDS", "Embedder", "Kind", "OnnxRecogniser", "aligned", "similarity"]
 _ARCFACE = np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655],
                      [70.7299, 92.2041]])
 """Where the five points of a face lie in ArcFace's 112 x 112 px."""
-
-
-class Embedder(Protocol):
-    """What compares faces: a recogniser without a threshold.
-
-    Attributes:
-        info: what it is, for reports.
-        metric: name of the distance.
-    """
-
-    @property
-    def info(self) -> ModelInfo: ...
-
-    @property
-    def metric(self) -> str: ...
-
-    def embed(self, pixels: np.ndarray, boxes_ltrb: Sequence[Box]) -> np.ndarray:
-        """Embeddings, n x d, float32, of what is in n boxes (pixels) of H x W x 3 uint8 pixels."""
-        ...
-
-    def distances(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """n x m distances of embeddings n x d and m x d."""
-        ...
 
 
 @dataclass(frozen=True)

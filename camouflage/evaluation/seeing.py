@@ -58,7 +58,7 @@ def see(pixels: np.ndarray, detectors: Sequence[Detector], recognisers: Sequence
     places = [(face.box_ltrb, face.turn) for face in faces]
     points = [(None if face.turn else predicted_points(pixels, face.box_ltrb)) or _NO_POINTS for face in faces]
     return Seen((pixels.shape[1], pixels.shape[0]), faces,
-                {one.info.name: embedded(one, pixels, places) for one in recognisers},  # type: ignore[arg-type]
+                {one.info.name: embedded(one, pixels, places) for one in recognisers},
                 np.array(points, float).reshape(-1, len(KEYPOINTS), 2))
 
 

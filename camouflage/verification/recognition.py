@@ -123,20 +123,16 @@ def held_to(threshold: Threshold, advised: Threshold, laxer_allowed: bool) -> Th
     return held
 
 
-class Recogniser(Protocol):
-    """Tells whether two faces are of one person.
+class Embedder(Protocol):
+    """What compares faces: a recogniser that need not know from which distance on two are one person.
 
     Attributes:
         info: what it is, for reports.
-        threshold: the distance that its publishers advise.
         metric: name of the distance.
     """
 
     @property
     def info(self) -> ModelInfo: ...
-
-    @property
-    def threshold(self) -> Threshold: ...
 
     @property
     def metric(self) -> str: ...
@@ -148,6 +144,17 @@ class Recogniser(Protocol):
     def distances(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """n x m distances of embeddings n x d and m x d."""
         ...
+
+
+class Recogniser(Embedder, Protocol):
+    """Tells whether two faces are of one person.
+
+    Attributes:
+        threshold: the distance that its publishers advise.
+    """
+
+    @property
+    def threshold(self) -> Threshold: ...
 
 
 class DlibRecogniser:

@@ -12,7 +12,7 @@ from . import likeness
 from .detection import Detector, FoundFace, find_faces
 from .hidden import Hidden
 from .places import Place, bounds, centre, longer_side, same_face, upright
-from .recognition import Recogniser
+from .recognition import Embedder
 from .views import nothing
 
 KNOWN = "box"
@@ -141,7 +141,7 @@ def together(face: FoundFace, place: Place) -> bool:
     return same_face(face.box_ltrb, place[0]) or same_face(face.bounds, bounds(*place))
 
 
-def embedded(recogniser: Recogniser, pixels: np.ndarray, places: Sequence[Place],
+def embedded(recogniser: Embedder, pixels: np.ndarray, places: Sequence[Place],
              pause: Callable[[], None] = nothing) -> np.ndarray:
     """Embeddings, n x d, of what is at places; turned heads are turned upright first.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 import hifd
@@ -17,11 +16,9 @@ import mixed_photos
 import quality_weights
 from camouflage.evaluation import study
 from camouflage.evaluation.cache import FOLDER
-from camouflage.evaluation.recognisers import Embedder
-from camouflage.evaluation.seeing import Seen
 from camouflage.files import ROOT
-from camouflage.verification.detection import Detector
 from camouflage.verification.redaction import Region, redact
+from seen_once import see
 
 PEOPLE = ("astronaut", "hopper", "obama", "biden")
 
@@ -36,18 +33,6 @@ def originals(tmp_path_factory) -> Path:
         head.resize((160, 160)).save(folder / name / "0.png")
         head.resize((140, 140)).save(folder / name / "1.png")
     return folder
-
-
-LOOK = study.see
-SEEN: dict[bytes, Seen] = {}
-
-
-def see(pixels: np.ndarray, detectors: Sequence[Detector], embedders: Sequence[Embedder]) -> Seen:
-    """Looks once at every picture: most tests have the same ones."""
-    key = pixels.tobytes()
-    if key not in SEEN:
-        SEEN[key] = LOOK(pixels, detectors, embedders)
-    return SEEN[key]
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,20 +12,8 @@ from PIL import Image
 import mixed_photos
 from camouflage.commands import experiment
 from camouflage.evaluation import study
-from camouflage.evaluation.recognisers import Embedder
-from camouflage.evaluation.seeing import Seen
-from camouflage.verification.detection import Detector
 from sampled import long
-
-LOOK = study.see
-SEEN: dict[bytes, Seen] = {}
-
-
-def see(pixels: np.ndarray, detectors: Sequence[Detector], embedders: Sequence[Embedder]) -> Seen:
-    key = pixels.tobytes()
-    if key not in SEEN:
-        SEEN[key] = LOOK(pixels, detectors, embedders)
-    return SEEN[key]
+from seen_once import see
 
 
 @pytest.fixture(autouse=True)
