@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -155,8 +155,3 @@ def read_identities(file: Path, keys: Sequence[str]) -> dict[str, str]:
         if found.setdefault(name, who) != who:
             raise CamouflageError(f"--identities {file}: {name!r} is said to be both {found[name]!r} and {who!r}.")
     return found
-
-
-def sizes(identity_of: Mapping[str, str]) -> Counter[str]:
-    """How many pictures each person has."""
-    return Counter(identity_of.values())

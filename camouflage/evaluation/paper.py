@@ -8,7 +8,6 @@ detectors and recognisers are those of the evaluation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -43,9 +42,3 @@ def recall(of: Compared) -> dict[str, Any]:
             **{f"recall_{k}": float(ranked.hits[:, i].mean()) if len(queries) else None
                for i, k in enumerate(RANKS)},
             "map": float(ranked.precision.mean()) if len(queries) else None, "warnings": list(WARNINGS)}
-
-
-def worst_case(values: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """The result of the recogniser that finds most; None where none could look."""
-    known = [one for one in values if one["recall_1"] is not None]
-    return max(known, key=lambda one: one["recall_1"]) if known else None

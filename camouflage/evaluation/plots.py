@@ -89,18 +89,6 @@ def bars(values: Mapping[str, Mapping[str, Any] | None], title: str, label: str,
     return _png(figure)
 
 
-def plane(points: Mapping[str, tuple[float, float]], across: str, up: str, note: str = "") -> bytes | None:
-    """Privacy against utility: a point for each method; None where there is none."""
-    if not points:
-        return None
-    figure, axes = _figure("What is kept, and who is protected", note)
-    for index, (name, (x, y)) in enumerate(points.items()):
-        axes.plot(x, y, "o", color=COLOURS[index % len(COLOURS)], markersize=8)
-        axes.annotate(name, (x, y), (7, 5), textcoords="offset points", fontsize=10)
-    axes.set(xlabel=across, ylabel=up, xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
-    return _png(figure)
-
-
 def curves(values: Mapping[str, Sequence[tuple[float, Mapping[str, Any]]]], title: str, across: str, note: str = ""
            ) -> bytes | None:
     """Means over a setting, with their intervals; None where there is none.
