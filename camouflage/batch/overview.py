@@ -22,7 +22,7 @@ MEANING = {
     "failed": "not saved: it could not be processed",
 }
 _BINS = [*(step / 10 for step in range(10, 25)), float("inf")]
-_STYLE = """
+STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1b1b;background:#fff}
 table{border-collapse:collapse;width:100%;margin:1rem 0}td,th{padding:.35rem .6rem;border-bottom:1px solid #ddd;
 text-align:left;vertical-align:top;overflow-wrap:anywhere}th,td.n,td.bad{white-space:nowrap}td.n{text-align:right;font-variant-numeric:tabular-nums}
@@ -56,7 +56,7 @@ def page(manifest: Manifest, lines: Sequence[Outcome], done: int, total: int, se
         f"<tr><td>{state}</td><td class=n>{found[state]}</td><td>{MEANING[state]}</td></tr>"
         for state in STATES if found[state])
     return f"""<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Overview of a run</title><style>{_STYLE}</style>
+<title>Overview of a run</title><style>{STYLE}</style>
 <h1>Overview of a run</h1>
 <p>This page names the originals. It is for you, not for those who get the pictures.</p>
 <table>{known}</table>

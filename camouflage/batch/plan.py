@@ -23,6 +23,12 @@ _NAMES = {"workflow": "the workflow or a setting in it", "weights": "the weights
           "hash_names": "--hash-names", "pipeline": "--pipeline", "units": "the pictures in the source"}
 
 
+def picture_seed(seed: int, keys: Sequence[str]) -> int:
+    """The seed of pictures that are sampled together: of their keys and the run's seed, 64 bits."""
+    text = json.dumps([seed, *keys], ensure_ascii=False)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a run does, for workers on whatever machine. Plain data.
@@ -46,9 +52,8 @@ class Plan:
     server: ServerOptions
 
     def picture_seed(self, keys: Sequence[str]) -> int:
-        """The seed of the pictures that are sampled together: of their keys and the run's seed, 64 bits."""
-        text = json.dumps([self.seed, *keys], ensure_ascii=False)
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+        """The seed of the pictures that are sampled together."""
+        return picture_seed(self.seed, keys)
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from ..errors import CamouflageError
 from ..evaluation import card, hifd, page, privacy, study
 from ..evaluation.pairing import THERE, Pairing, open_pairs
 from ..evaluation.quality import Inception, Lpips
-from ..evaluation.recognisers import Embedder, OnnxRecogniser
+from ..evaluation.recognisers import OnnxRecogniser
 from ..evaluation.study import Observers
 from ..files import write_whole
 from ..verification.centerface import CenterFace
 from ..verification.detection import DlibHog
-from ..verification.recognition import DlibRecogniser
+from ..verification.recognition import DlibRecogniser, Embedder
 from .calibrate import sface
 
 _LISTED = 5

@@ -23,6 +23,7 @@ from ..batch.client import NodeFailed, ServerDied
 from ..batch.folders import walk
 from ..batch.graphs import Graph, make_graph, read_workflow
 from ..batch.host import Host, ServerOptions, sentence
+from ..batch.plan import picture_seed
 from ..comfy.in_process import accelerator
 from ..comfy.installed import default_comfyui
 from ..errors import CamouflageError
@@ -156,7 +157,7 @@ class Painter:
         else:
             assert self.host is not None
             try:
-                data, _ = self.host.painted(graph, Image.fromarray(given), _seed(self.options.seed, key))
+                data, _ = self.host.painted(graph, Image.fromarray(given), picture_seed(self.options.seed, [key]))
             except (NodeFailed, ServerDied) as error:
                 print(f"  {key}: {sentence(str(error))}", flush=True)
                 return FAILED
@@ -226,11 +227,6 @@ def _png(pixels: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG", compress_level=1)
     return file.getvalue()
-
-
-def _seed(seed: int, key: str) -> int:
-    """Of a photo; the same in every way."""
-    return int.from_bytes(hashlib.sha256(json.dumps([seed, key]).encode()).digest()[:8], "big")
 
 
 def _slug(name: str) -> str:

@@ -7,6 +7,7 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ..batch.overview import STYLE
 from .seeing import JUDGED, LOST, OUTSIDE, UNDETECTED, WITHHELD
 
 MEANING = {
@@ -16,13 +17,8 @@ MEANING = {
     WITHHELD: "the picture may not leave, or is not there",
     OUTSIDE: "the anonymized picture was cut and does not show their place",
 }
-_STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1b1b;background:#fff}
-table{border-collapse:collapse;width:100%;margin:1rem 0}td,th{padding:.35rem .6rem;border-bottom:1px solid #ddd;
-text-align:left;vertical-align:top;overflow-wrap:anywhere}td.n{text-align:right;white-space:nowrap;
-font-variant-numeric:tabular-nums}img{max-width:100%;height:auto}.bad{color:#a4161a}
-@media (prefers-color-scheme:dark){body{color:#eee;background:#181818}td,th{border-color:#444}.bad{color:#ff8a80}
-img{background:#fff}}
+_STYLE = STYLE + """th{white-space:normal}img{max-width:100%;height:auto}
+@media (prefers-color-scheme:dark){img{background:#fff}}
 """
 
 

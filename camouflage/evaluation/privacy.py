@@ -24,15 +24,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from ..errors import CamouflageError
-from ..verification.calibration import RATES, pairs_for
+from ..verification.calibration import RATES, pairs_for, threshold_at
+from ..verification.error_rates import trade_off
+from ..verification.recognition import Embedder
 from .estimates import estimate
 from .identification import RANKS, rank
-from .recognisers import Embedder
 from .seeing import JUDGED, LOST, STATES, UNDETECTED, Seen, Subject, follow, largest
 
 PAIRS, GALLERY, FOLDER = "pairs", "gallery", "folder"
@@ -128,20 +130,44 @@ class Compared:
     anonymized: np.ndarray
     others_only: bool
 
-    @property
+    @cached_property
     def persons(self) -> np.ndarray:
         """Numbers of the subjects' persons."""
         return np.array([subject.person for subject in self.cast.subjects])
 
-    @property
+    @cached_property
     def pictures(self) -> np.ndarray:
         """Numbers of the subjects' pairs."""
         return np.array([subject.picture for subject in self.cast.subjects])
 
-    @property
+    @cached_property
     def judged(self) -> np.ndarray:
         """Who could be compared."""
-        return np.all(np.isfinite(self.anonymized), axis=1, keepdims=False).astype(bool)
+        return np.array(np.isfinite(self.anonymized).all(axis=1))
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """The numbers of those who could be compared."""
+        return np.flatnonzero(self.judged)
+
+    @cached_property
+    def across(self) -> np.ndarray:
+        """Distances of the anonymized faces that could be compared to all originals."""
+        return distances(self.embedder, self.anonymized[self.rows], self.originals)
+
+    @cached_property
+    def theirs(self) -> np.ndarray:
+        """n x n: which originals an attacker has of each subject's person."""
+        same = self.persons[:, None] == self.persons
+        return same & (self.pictures[:, None] != self.pictures) if self.others_only else same
+
+    @cached_property
+    def near(self) -> np.ndarray:
+        """Of every subject, the distance to the nearest original of theirs that the attacker has; infinite where there
+        is none."""
+        near = np.full(len(self.persons), np.inf)
+        near[self.rows] = np.where(self.theirs[self.rows], self.across, np.inf).min(axis=1, initial=np.inf)
+        return near
 
 
 def compared(embedder: Embedder, cast: Cast, originals: Sequence[Seen], anonymized: Sequence[Seen | None],
@@ -173,9 +199,8 @@ def measure(of: Compared) -> dict[str, Any]:
     known = among[~other_person & other_photo & upper]
     known_of = np.broadcast_to(persons[:, None], among.shape)[~other_person & other_photo & upper]
 
-    rows, across, near = _nearest(of)
-    theirs = _theirs(of)[rows]
-    exposed = np.array([one.state in FOUND_OR_NOT for one in of.cast.subjects]) & _theirs(of).any(axis=1)
+    rows, across = of.rows, of.across
+    exposed = np.array([one.state in FOUND_OR_NOT for one in of.cast.subjects]) & of.theirs.any(axis=1)
 
     advice = getattr(of.embedder, "threshold", None)
     least = advice.distance if advice is not None and of.cast.guessed else 0.0
@@ -185,8 +210,8 @@ def measure(of: Compared) -> dict[str, Any]:
             unsupported.append({"false_accept_rate": rate, "why": f"takes {pairs_for(rate)} pairs of originals of "
                                 f"different persons, and there are {len(strangers)}"})
             continue
-        threshold = max(least, float(np.nextafter(strangers[len(strangers) // round(1 / rate)], np.float32(0))))
-        within, wrong = near[exposed] <= threshold, other_person[rows]
+        threshold = max(least, threshold_at(strangers, rate))
+        within, wrong = of.near[exposed] <= threshold, other_person[rows]
         points.append({
             "false_accept_rate": rate, "threshold": threshold,
             "originals_true_accepts": _json(estimate(known <= threshold, known_of)),
@@ -194,7 +219,7 @@ def measure(of: Compared) -> dict[str, Any]:
             "protected": _json(estimate(of.judged[exposed] & ~within, persons[exposed])),
             "strangers_accepted": _json(estimate(across[wrong] <= threshold,
                                                  np.broadcast_to(persons[rows][:, None], across.shape)[wrong]))})
-    genuine, impostor = across[theirs], across[other_person[rows]]
+    genuine, impostor = across[of.theirs[rows]], across[other_person[rows]]
     return {"recogniser": of.embedder.info.to_json(), "metric": of.embedder.metric,
             "pairs": {"originals_same_person": len(known), "originals_different_persons": len(strangers),
                       "originals_perhaps_one_person": int(np.count_nonzero(strangers <= least)),
@@ -202,29 +227,8 @@ def measure(of: Compared) -> dict[str, Any]:
             "operating_points": points, "unsupported": unsupported,
             "verification": curve(genuine, impostor),
             "originals": curve(known, strangers),
-            "identification": identification(of, across, rows),
+            "identification": identification(of),
             "linkage": linkage(of)}
-
-
-def _theirs(of: Compared) -> np.ndarray:
-    """n x n: which originals an attacker has of each subject's person."""
-    same = of.persons[:, None] == of.persons
-    return same & (of.pictures[:, None] != of.pictures) if of.others_only else same
-
-
-def _nearest(of: Compared) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Numbers of the subjects that could be compared, their distances to all originals, and of every subject the
-    distance to the nearest original of theirs (infinite where there is none)."""
-    rows = np.flatnonzero(of.judged)
-    across = distances(of.embedder, of.anonymized[rows], of.originals)
-    near = np.full(len(of.persons), np.inf)
-    near[rows] = np.where(_theirs(of)[rows], across, np.inf).min(axis=1, initial=np.inf)
-    return rows, across, near
-
-
-def nearest(of: Compared) -> np.ndarray:
-    """Of every subject, the distance to the nearest original of theirs that the attacker has; infinite where none."""
-    return _nearest(of)[2]
 
 
 def _json(found: Any) -> dict[str, Any] | None:
@@ -242,10 +246,9 @@ def curve(genuine: np.ndarray, impostor: np.ndarray) -> dict[str, Any] | None:
     """
     if not len(genuine) or not len(impostor):
         return None
-    thresholds = np.unique(np.concatenate([genuine, impostor]))
     genuine, impostor = np.sort(genuine), np.sort(impostor)
-    far = np.concatenate([[0.0], np.searchsorted(impostor, thresholds, "right") / len(impostor)])
-    frr = np.concatenate([[1.0], 1 - np.searchsorted(genuine, thresholds, "right") / len(genuine)])
+    _, *rates = trade_off(genuine, impostor)
+    far, frr = (np.concatenate([[first], rate]) for first, rate in zip((0.0, 1.0), rates, strict=True))
     crossed = int(np.argmax(far >= frr))
     before, after = frr[crossed - 1] - far[crossed - 1], far[crossed] - frr[crossed]
     share = before / (before + after) if before + after > 0 else 0.0
@@ -257,11 +260,11 @@ def curve(genuine: np.ndarray, impostor: np.ndarray) -> dict[str, Any] | None:
             "area_under_roc": area}
 
 
-def identification(of: Compared, across: np.ndarray, rows: np.ndarray) -> dict[str, Any] | None:
+def identification(of: Compared) -> dict[str, Any] | None:
     """Ranks of the anonymized faces among the originals; None where nobody can be looked for."""
-    persons, pictures = of.persons, of.pictures
+    persons, pictures, rows = of.persons, of.pictures, of.rows
     left_out = (pictures[rows][:, None] == pictures) if of.others_only else None
-    ranked = rank(across, persons[rows], persons, left_out)
+    ranked = rank(of.across, persons[rows], persons, left_out)
     if not len(ranked.persons):
         return None
     lost = sum(one.state in (UNDETECTED, LOST) for one in of.cast.subjects)
@@ -278,7 +281,7 @@ def identification(of: Compared, across: np.ndarray, rows: np.ndarray) -> dict[s
 
 def linkage(of: Compared) -> dict[str, Any] | None:
     """Anonymized against anonymized; None where nobody has two anonymized photos that show a face."""
-    rows = np.flatnonzero(of.judged)
+    rows = of.rows
     persons, pictures = of.persons[rows], of.pictures[rows]
     among = distances(of.embedder, of.anonymized[rows], of.anonymized[rows])
     upper = np.triu(np.ones(among.shape, bool), 1)

@@ -18,9 +18,7 @@ from ..method.faces import Box
 from ..method.keypoints import mean_points, predicted_points
 from ..packages import require
 from ..verification.model_info import ModelInfo
-from ..verification.recognition import Embedder
 
-__all__ = ["KINDS", "Embedder", "Kind", "OnnxRecogniser", "aligned", "similarity"]
 _ARCFACE = np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655],
                      [70.7299, 92.2041]])
 """Where the five points of a face lie in ArcFace's 112 x 112 px."""
@@ -87,7 +85,7 @@ class OnnxRecogniser:
                               (file_sha256(path),))
 
     def embed(self, pixels: np.ndarray, boxes_ltrb: Sequence[Box]) -> np.ndarray:
-        """See :class:`Embedder`; unit vectors."""
+        """See :class:`..verification.recognition.Embedder`; unit vectors."""
         rows = [self._forward(self._aligned(pixels, box)) for box in boxes_ltrb]
         found = np.array(rows, np.float32).reshape(-1, self._width)
         return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)

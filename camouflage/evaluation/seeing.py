@@ -15,8 +15,9 @@ from ..method.faces import KEYPOINTS, Box
 from ..method.keypoints import predicted_points
 from ..verification.detection import Detector, FoundFace, find_faces
 from ..verification.places import box_around, centre, overlap
+from ..verification.recognition import Embedder
 from ..verification.scene import embedded, together
-from .recognisers import Embedder
+from .utility import joined
 
 SMALLEST_FACE = 32  # px, as in the verification
 JUDGED, UNDETECTED, LOST, WITHHELD, OUTSIDE = "judged", "undetected", "lost", "withheld", "outside"
@@ -109,12 +110,8 @@ def follow(original: Seen, anonymized: Seen | None, wanted: Sequence[int]) -> tu
     frame = framed(original.size, anonymized.size)
     moved = [FoundFace(frame.box(face.box_ltrb), face.detectors, face.confident, face.turn)
              for face in anonymized.faces]
-    near = sorted(((overlap(face.bounds, other.bounds), i, k) for i, face in enumerate(original.faces)
-                   for k, other in enumerate(moved) if together(other, (face.box_ltrb, face.turn))), reverse=True)
-    match: dict[int, int] = {}
-    for _, i, k in near:
-        if i not in match and k not in match.values():
-            match[i] = k
+    match = joined((overlap(face.bounds, other.bounds), i, k) for i, face in enumerate(original.faces)
+                   for k, other in enumerate(moved) if together(other, (face.box_ltrb, face.turn)))
     left, top, right, bottom = frame.box((0.0, 0.0, float(anonymized.size[0]), float(anonymized.size[1])))
     found = []
     for i in wanted:

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,11 @@ from ..packages import package_version
 from ..photos import Unreadable, decode, picture_formats
 from ..progress import progress
 from ..verification.detection import Detector
+from ..verification.recognition import Embedder
 from . import attacked, crops, kept, page, paper, plots, privacy
 from .cache import SeenCache
 from .pairing import Pair, Pairing
 from .quality import Inception, Lpips, fid, kid
-from .recognisers import Embedder
 from .seeing import SMALLEST_FACE, Seen, see
 
 FORMAT, VERSION = "camouflage-evaluation", 1
@@ -109,12 +110,17 @@ class Looked:
     unreadable: list[tuple[str, str]] = field(default_factory=list)
 
 
+def _pixels(path: Path) -> np.ndarray:
+    return np.array(decode(path, picture_formats()))
+
+
 def look(pairs: Sequence[Pair], observers: Observers, cache: SeenCache) -> Looked:
     """Looks at all pictures; those that were seen before a stop are taken over."""
     found = Looked()
 
+    @lru_cache(maxsize=2)  # a pair
     def pixels(path: Path) -> np.ndarray:
-        return np.array(decode(path, picture_formats()))
+        return _pixels(path)
 
     def seen(path: Path) -> Seen:
         return cache.seen(path, lambda: see(pixels(path), observers.detectors, observers.embedders))
@@ -210,7 +216,7 @@ def collections(looked: Looked, inception: Inception, forced: bool) -> dict[str,
     with progress(2 * len(pairs), "pictures") as bar:
         def pixels(path: Path) -> np.ndarray:
             bar.update()
-            return np.array(decode(path, picture_formats()))
+            return _pixels(path)
 
         before, after = (inception.features(pixels(path) for path in paths if path) for paths in (
             [pair.original for pair in pairs], [pair.anonymized for pair in pairs]))
@@ -243,7 +249,7 @@ def files_of(results: Mapping[str, Any]) -> dict[str, bytes]:
 
 def cases(looked: Looked, compared: Sequence[privacy.Compared]) -> str:
     """All faces as CSV, those that are nearest to their person first. It names originals, and holds no embedding."""
-    near = [privacy.nearest(one) for one in compared]
+    near = [one.near for one in compared]
     rows = [[looked.pairs[subject.picture].key, subject.face, subject.state,
              *("" if np.isinf(values[number]) else f"{values[number]:.4f}" for values in near)]
             for number, subject in enumerate(compared[0].cast.subjects)]

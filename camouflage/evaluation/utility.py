@@ -6,7 +6,7 @@ and :mod:`.maps_kept`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,13 +25,18 @@ def matches(before: Sequence[Box], after: Sequence[Box], least: float = SAME_PLA
 
     The pairs that share most come first, and every box is in one pair at most.
     """
-    near = sorted(((overlap(one, other), i, k) for i, one in enumerate(before) for k, other in enumerate(after)),
-                  key=lambda pair: (-pair[0], pair[1:]))
+    shares = ((overlap(one, other), i, k) for i, one in enumerate(before) for k, other in enumerate(after))
+    return sorted(joined(share for share in shares if share[0] >= least).items())
+
+
+def joined(shares: Iterable[tuple[float, int, int]]) -> dict[int, int]:
+    """Pairs by their first number, from how much two share and their numbers: those that share most come first, and
+    nobody is in two pairs."""
     found: dict[int, int] = {}
-    for share, i, k in near:
-        if share >= least and i not in found and k not in found.values():
+    for _, i, k in sorted(shares, key=lambda pair: (-pair[0], pair[1:])):
+        if i not in found and k not in found.values():
             found[i] = k
-    return sorted(found.items())
+    return found
 
 
 def people_kept(before: Sequence[Sequence[Box]], after: Sequence[Sequence[Box]],

@@ -223,14 +223,26 @@ def supported(impostor: int) -> tuple[float, ...]:
     return tuple(rate for rate in RATES if impostor >= pairs_for(rate))
 
 
-def measure(pairs: Pairs, *, recogniser: ModelInfo, metric: str, persons: int, photos: int) -> Calibration:
-    """Thresholds and error rates from the distances of pairs.
+def threshold_at(impostor: np.ndarray, rate: float) -> float:
+    """The threshold at a false-accept rate; 0 or below where none is left.
 
     The threshold at FAR f is the largest float32 such that the rate of impostor distances at or below it is at most
     f: with k = floor(f * n), the largest number below the (k+1)-th smallest impostor distance. Where distances tie
     there, none of the tied ones is accepted and the measured rate lies below f. The largest is the safe side: the
     larger the threshold, the less is called another person. (float32, the type of the embeddings, so that no later
     rounding moves a pair across.)
+
+    Args:
+        impostor: n distances of pairs of different persons, float32, rising; at least 1 / rate.
+        rate: of ``RATES``.
+    """
+    return float(np.nextafter(impostor[len(impostor) // round(1 / rate)], np.float32(0)))
+
+
+def measure(pairs: Pairs, *, recogniser: ModelInfo, metric: str, persons: int, photos: int) -> Calibration:
+    """Thresholds and error rates from the distances of pairs.
+
+    See :func:`threshold_at` for the thresholds.
 
     Args:
         pairs: of the collection; without genuine ones no false-reject rate is known.
@@ -244,11 +256,10 @@ def measure(pairs: Pairs, *, recogniser: ModelInfo, metric: str, persons: int, p
     genuine, impostor = ordered(pairs.genuine, "genuine"), ordered(pairs.impostor, "impostor")
     points = []
     for rate in supported(len(impostor)):
-        limit = impostor[len(impostor) // round(1 / rate)]
-        threshold = float(np.nextafter(limit, np.float32(0)))
+        threshold = threshold_at(impostor, rate)
         if not threshold > 0:
             raise CamouflageError(f"For a false-accept rate of {rate:g} no threshold is left: "
-                                  f"{np.count_nonzero(impostor <= limit)} pairs of different persons have the distance "
+                                  f"{np.count_nonzero(impostor == 0)} pairs of different persons have the distance "
                                   "0. Is a person in two folders, or a photo in two places?")
         points.append(Point(rate, threshold, *pairs.errors_at(threshold)))
     return Calibration(recogniser, metric, persons, photos, len(genuine), len(impostor), tuple(points))

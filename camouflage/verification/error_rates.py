@@ -172,6 +172,11 @@ def det_points(pairs: Pairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if not len(genuine) or not len(impostor):
         raise CamouflageError(f"A DET curve needs pairs of one person and of different persons, but got "
                               f"{len(genuine)} and {len(impostor)}.")
+    return trade_off(genuine, impostor)
+
+
+def trade_off(genuine: np.ndarray, impostor: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Thresholds, FAR and FRR at every distinct distance, rising, of two sets of rising distances, neither empty."""
     thresholds = np.unique(np.concatenate([genuine, impostor]))
     return (thresholds, np.searchsorted(impostor, thresholds, "right") / len(impostor),
             1 - np.searchsorted(genuine, thresholds, "right") / len(genuine))

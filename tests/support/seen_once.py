@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from camouflage.evaluation import study
-from camouflage.evaluation.recognisers import Embedder
 from camouflage.evaluation.seeing import Seen
 from camouflage.verification.detection import Detector
+from camouflage.verification.recognition import Embedder
 
 LOOK = study.see
 SEEN: dict[bytes, Seen] = {}
