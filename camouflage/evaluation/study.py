@@ -26,7 +26,6 @@ from .seeing import SMALLEST_FACE, Seen, see
 
 FORMAT, VERSION = "camouflage-evaluation", 1
 UNREADABLE = "unreadable"
-_LISTED = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,8 +203,7 @@ def notes(results: Mapping[str, Any], looked: Looked, cast: privacy.Cast) -> Ite
     if cast.empty:
         yield f"{len(cast.empty)} originals show no face, and say nothing."
     if looked.unreadable:
-        shown = "; ".join(f"{name}: {why}" for name, why in looked.unreadable[:_LISTED])
-        yield f"{len(looked.unreadable)} pictures could not be read ({shown})."
+        yield f"{len(looked.unreadable)} pictures could not be read."
     yield ("Recognisers off the shelf have never seen an anonymized face. One that was trained on them finds more: "
            "--attacks trains small ones; who has more pictures and time has better ones.")
 
@@ -248,7 +246,8 @@ def files_of(results: Mapping[str, Any]) -> dict[str, bytes]:
 
 
 def cases(looked: Looked, compared: Sequence[privacy.Compared]) -> str:
-    """All faces as CSV, those that are nearest to their person first. It names originals, and holds no embedding."""
+    """All faces as CSV, those that are nearest to their person first, and what could not be read. It names originals,
+    and holds no embedding."""
     near = [one.near for one in compared]
     rows = [[looked.pairs[subject.picture].key, subject.face, subject.state,
              *("" if np.isinf(values[number]) else f"{values[number]:.4f}" for values in near)]
@@ -258,4 +257,5 @@ def cases(looked: Looked, compared: Sequence[privacy.Compared]) -> str:
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["picture", "face", "state", *(f"distance ({one.embedder.info.name})" for one in compared)])
     table.writerows(rows[number] for number in order)
+    table.writerows([name, "", f"{UNREADABLE}: {why}", *("" for _ in compared)] for name, why in looked.unreadable)
     return text.getvalue()

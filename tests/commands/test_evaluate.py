@@ -14,8 +14,10 @@ from PIL import Image
 
 import mixed_photos
 import quality_weights
-from camouflage.evaluation import study
+from camouflage.commands import studies
+from camouflage.evaluation import privacy, study
 from camouflage.evaluation.cache import FOLDER
+from camouflage.evaluation.recognisers import KINDS
 from camouflage.files import ROOT
 from camouflage.verification.redaction import Region, redact
 from seen_once import see
@@ -163,6 +165,14 @@ def test_what_cannot_be_read_or_is_not_there_is_counted(command, originals, tmp_
                                  "of_no_original": 0}
     assert found["faces"]["withheld"] == 2 and found["faces"]["judged"] == 6
     assert any("could not be read" in note for note in found["notes"])
+    named = {path.name for path in (tmp_path / "out").iterdir() if b"hopper" in path.read_bytes()}
+    assert named == {"cases.csv"}, "the others may be passed on"
+    assert 'anonymized hopper/0.png,,"unreadable: no ' in (tmp_path / "out" / "cases.csv").read_text(encoding="utf-8")
+
+
+def test_the_choices_are_those_of_the_library():
+    """The command line is read without it."""
+    assert (*privacy.PROTOCOLS, "paper") == studies.PROTOCOLS and tuple(KINDS) == studies.KINDS
 
 
 @pytest.mark.parametrize(("arguments", "said"), [
