@@ -17,8 +17,9 @@ import argparse
 import json
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,17 @@ import numpy as np
 import torch
 
 from benchmarks.base import SCENE
-from benchmarks.drawn_world_plots import plot
+from benchmarks.drawn_world_plots import plot, plot_losses
 from benchmarks.fast_mode import Noise
 from camouflage.evaluation.estimates import estimate
 from camouflage.evaluation.identification import rank
+from camouflage.method.shortcuts import FAST
 from testing.world import family, judges, networks
 from testing.world.drawing import (
     CELLS,
     DRAWN,
     Drawing,
+    Scene,
     consistent,
     draw,
     picked,
@@ -44,6 +47,7 @@ from testing.world.drawing import (
 )
 
 SCALES = (0.0, 0.5, 1.0, 1.25, 2.0)
+PAPER = 1.25
 STRENGTH = 0.6  # of each scene control
 LINEART_END = 0.5
 STEPS, SAMPLER, BATCH = 20, "dpmpp_2m_sde", 10
@@ -69,16 +73,24 @@ class Painter:
     light_adapter: Any
     steps: int = STEPS
 
-    def base(self, drawing: Drawing, scale: float, seeds: Sequence[int]) -> torch.Tensor:
-        """Base's pictures of drawings, cells B x 3 x 16 x 16P."""
+    @property
+    def scene(self) -> set[str]:
+        """The scene controls that there are."""
+        return self.control_nets.keys() - {"identity"}
+
+    def base(self, scale: float, drawing: Drawing, seeds: Sequence[int], without: Collection[str] = (),
+             fast: bool = False) -> torch.Tensor:
+        """Base's pictures of drawings, cells B x 3 x 16 x 16P, perhaps without some scene controls or in fast mode."""
         text = [[family.no_text(), {}]]
         scene: dict[str, Any] = {"lineart_end_percent": LINEART_END, **{f"{name}_strength": STRENGTH for name in SCENE}}
-        for name in sorted(self.control_nets.keys() - {"identity"}):
+        for name in sorted(self.scene.difference(without)):
             scene |= {f"{name}_map": drawing.maps[name].movedim(1, -1), f"{name}_control_net": self.control_nets[name]}
         positive, negative = self.host.run("CamouflageSceneControl", positive=text, negative=text, **scene)
         identity, = self.host.run("CamouflageIdentityControl", conditioning=text, image=drawing.pictures,
                                   control_net=self.control_nets["identity"], strength=1.0, vae=self.vae)
-        guider, = self.host.run("CamouflageGuider", model=self.nets.model, positive=positive, negative=negative,
+        model, = self.host.run("CamouflageAccelerate", model=self.nets.model, mode="fast" if fast else "exact",
+                               graphs="off", **asdict(FAST))
+        guider, = self.host.run("CamouflageGuider", model=model, positive=positive, negative=negative,
                                 identity=identity, cfg=1.0, anonymization_scale=scale, start_percent=0.0,
                                 end_percent=1.0)
         return self._sample(guider, seeds, drawing.persons)
@@ -151,11 +163,60 @@ def base_curve(paint: Painter, people: torch.Tensor, seed: int,
     rows, painted = [{"method": "original", "scale": None, **ranked(judge, original.cells, original, gallery)}], []
     for scale in SCALES:
         began = time.monotonic()
-        painted.append(in_batches(lambda part, seeds, scale=scale: paint.base(part, scale, seeds), original, seed))
+        painted.append(in_batches(partial(paint.base, scale), original, seed))
         rows.append({"method": "base", "scale": scale, **ranked(judge, painted[-1], original, gallery)})
         report(f"Base, a_s {scale:g}: rank-1 {rows[-1]['rank_1']['value']:.2f}, faces there "
                f"{rows[-1]['faces_there']['value']:.2f} ({time.monotonic() - began:.0f} s)")
     return rows, painted, original, gallery
+
+
+def outlines_kept(painted: torch.Tensor, drawing: Drawing) -> torch.Tensor:
+    """How alike the outlines are outside of the heads: the correlation of the gradients' lengths, one a picture."""
+    x, y, size, _ = drawing.scene.places[:, 0, :, None, None].unbind(1)
+    rows, columns = (torch.arange(side - 1) + 1.0 for side in painted.shape[-2:])
+    outside = ((columns - x) / (1.5 * size)) ** 2 + ((rows[:, None] - y) / (1.7 * size)) ** 2 > 1
+
+    def outlines(cells: torch.Tensor) -> torch.Tensor:
+        across, down = cells[..., :-1, 1:] - cells[..., :-1, :-1], cells[..., 1:, :-1] - cells[..., :-1, :-1]
+        return (across.square() + down.square()).sum(1).sqrt()
+
+    def one(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return torch.corrcoef(torch.stack([a, b]))[0, 1]
+
+    return torch.stack([one(a[there], b[there]) for a, b, there in zip(
+        outlines(painted), outlines(drawing.cells), outside, strict=True)])
+
+
+def outlines_of(scene: Scene, people: int, seed: int) -> float:
+    """How alike the outlines of drawings of two persons in one scene are: as much as a scene control can keep."""
+    rng = torch.Generator().manual_seed(seed)
+    one, other = (Drawing(scene, who, random_attributes(who, rng))
+                  for who in (random_identities(people, 1, rng) for _ in range(2)))
+    return float(outlines_kept(one.cells, other).mean())
+
+
+def variants(paint: Painter, original: Drawing, gallery: torch.Tensor, exact: torch.Tensor, seed: int,
+             report: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Base at the paper's scale as it is, without each of the scene controls, without all of them, and in fast mode.
+
+    Args:
+        exact: what Base painted as it is, with the same seeds.
+    """
+    runs: dict[str, Callable[[Drawing, Sequence[int]], torch.Tensor]] = {
+        f"without {name}": partial(paint.base, PAPER, without=[name]) for name in sorted(paint.scene)}
+    runs["without any"] = partial(paint.base, PAPER, without=paint.scene)
+    runs["fast"] = partial(paint.base, PAPER, fast=True)
+    found = []
+    for name, run in {"as it is": None, **runs}.items():
+        began = time.monotonic()
+        cells = in_batches(run, original, seed) if run else exact
+        people = np.arange(len(cells))
+        found.append({"variant": name, **ranked(paint.nets.judges, cells, original, gallery),
+                      "outlines_kept": _json(outlines_kept(cells, original).double().numpy(), people),
+                      "changed": _json((cells - exact).abs().mean((1, 2, 3)).double().numpy(), people)})
+        report(f"Base {name}: rank-1 {found[-1]['rank_1']['value']:.2f}, outlines kept "
+               f"{found[-1]['outlines_kept']['value']:.2f} ({time.monotonic() - began:.0f} s)")
+    return found
 
 
 def light_attributes(paint: Painter, original: Drawing, cells: torch.Tensor) -> dict[str, Any]:
@@ -224,10 +285,12 @@ def measure(paint: Painter, people: int, seed: int, output: Path, report: Callab
     report(f"Light: rank-1 {rows[-1]['rank_1']['value']:.2f}, attributes as in the map "
            f"{attributes['agreement']['value']:.3f}, as in another's "
            f"{attributes['agreement_with_anothers']['value']:.3f}")
+    changed = variants(paint, original, gallery, painted[SCALES.index(PAPER)], seed + 3, report)
     pairs, pictures = separation(paint, people // 2, seed + 5)
     results = {"says": NO_CLAIM, "people": people, "seed": seed, "steps": paint.steps, "sampler": SAMPLER,
-               "scene_strength": STRENGTH, "scene_controls": sorted(paint.nets.control_nets.keys() - {"identity"}),
-               "judges": asdict(quality), "rows": rows, "light": attributes, "separation": pairs}
+               "scene_strength": STRENGTH, "scene_controls": sorted(paint.scene),
+               "judges": asdict(quality), "rows": rows, "light": attributes, "variants": changed,
+               "outlines_of_other_persons": outlines_of(original.scene, people, seed + 6), "separation": pairs}
     (output / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
     plot(results, output, {"original": original.cells, **{f"a_s = {scale:g}": cells for scale, cells in
                                                          zip(SCALES, painted, strict=True)}, "Light": light},
@@ -251,6 +314,8 @@ def main() -> None:
     host = start_host()
     folder = options.output / "networks"
     family.train(folder, family.Recipe(options.seed, options.minutes, tuple(options.parts)), _say)
+    plot_losses(json.loads((folder / "recipe.json").read_text(encoding="utf-8"))["losses"], family.AVERAGED,
+                options.output / "losses.png", NO_CLAIM)
     if options.published:
         family.publish(folder, options.output / "models")
     measure(painter(host, folder), options.people, options.seed + 100, options.output, _say)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +13,49 @@ SHOWN = 8  # persons in the pictures
 
 def plot(results: Mapping[str, Any], folder: Path, pictures: Mapping[str, torch.Tensor],
          pairs: Mapping[str, torch.Tensor], says: str) -> None:
-    """Writes ``scale.png``, ``attributes.png``, ``separation.png``, ``pictures.png`` and ``pairs.png``.
+    """Writes plots (scale, variants, attributes, separation) and pictures (pictures, pairs), each as NAME.png.
 
     Args:
         results: as in results.json.
         pictures, pairs: cells B x 3 x h x w by what they show, one row of pictures each.
         says: stands below everything.
     """
+    plt = _pyplot()
+    for name, figure in (("scale", _scale(plt, results)), ("variants", _variants(plt, results)),
+                         ("attributes", _attributes(plt, results)), ("separation", _separation(plt, results)),
+                         ("pictures", _rows(plt, pictures)), ("pairs", _rows(plt, pairs))):
+        _save(plt, figure, folder / f"{name}.png", says)
+
+
+def plot_losses(losses: Mapping[str, Sequence[float]], steps: int, file: Path, says: str) -> None:
+    """Writes how the training of every part went.
+
+    Args:
+        losses: by part, means over so many ``steps`` each.
+    """
+    plt = _pyplot()
+    figure, axes = plt.subplots(figsize=(7, 4.5))
+    for part, values in losses.items():
+        axes.plot([steps * (number + 1) for number in range(len(values))], values, lw=1, label=part)
+    axes.set(xlabel="step", ylabel="mean squared error of v", yscale="log", title="Training of the family")
+    axes.legend(fontsize=8)
+    _save(plt, figure, file, says)
+
+
+def _pyplot() -> Any:
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    def save(figure: Any, name: str) -> None:
-        figure.text(0.5, 0.01, says, ha="center", va="bottom", fontsize=9, style="italic")
-        figure.tight_layout(rect=(0, 0.04, 1, 1))
-        figure.savefig(folder / name, dpi=110)
-        plt.close(figure)
+    return plt
 
-    save(_scale(plt, results), "scale.png")
-    save(_attributes(plt, results), "attributes.png")
-    save(_separation(plt, results), "separation.png")
-    save(_rows(plt, pictures), "pictures.png")
-    save(_rows(plt, pairs), "pairs.png")
+
+def _save(plt: Any, figure: Any, file: Path, says: str) -> None:
+    figure.text(0.5, 0.01, says, ha="center", va="bottom", fontsize=9, style="italic")
+    figure.tight_layout(rect=(0, 0.04, 1, 1))
+    figure.savefig(file, dpi=110)
+    plt.close(figure)
 
 
 def _errors(entries: list[Mapping[str, Any]]) -> tuple[list[float], list[list[float]]]:
@@ -60,6 +80,26 @@ def _scale(plt: Any, results: Mapping[str, Any]) -> Any:
     axes.axhline(base[0]["chance_rank_1"], color="grey", ls=":", label=f"chance of rank-1 ({results['people']} people)")
     axes.set(xlabel="anonymization scale a_s", ylabel="share, with 95 % interval", ylim=(0, 1.02),
              title="Re-identification and attributes over a_s")
+    axes.legend(fontsize=7)
+    return figure
+
+
+def _variants(plt: Any, results: Mapping[str, Any]) -> Any:
+    figure, axes = plt.subplots(figsize=(7, 4.5))
+    rows = results["variants"]
+    shown = (("rank_1", "rank-1 of the person"), ("faces_there", "faces still there"),
+             ("outlines_kept", "outlines outside of the heads (correlation)"))
+    for number, (key, name) in enumerate(shown):
+        values, errors = _errors([row[key] for row in rows])
+        axes.barh([place + 0.27 * (1 - number) for place in range(len(rows))], values, 0.27, xerr=errors, capsize=2,
+                  label=name)
+    axes.axvline(rows[0]["chance_rank_1"], color="grey", ls=":", label="chance of rank-1")
+    axes.axvline(results["outlines_of_other_persons"], color="tab:green", ls=":",
+                 label="outlines of drawings of other persons in the same scenes")
+    axes.set(yticks=range(len(rows)), yticklabels=[row["variant"] for row in rows], xlim=(0, 1.02),
+             xlabel="share or correlation, with 95 % interval",
+             title="Base at the paper's scale, without scene controls, and in fast mode")
+    axes.invert_yaxis()
     axes.legend(fontsize=7)
     return figure
 

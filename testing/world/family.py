@@ -90,6 +90,7 @@ def train(folder: Path, recipe: Recipe, report: Callable[[str], None] = print) -
         model = networks.model()
         unet = model.model.diffusion_model
         for part in recipe.parts:
+            torch.manual_seed(_seed(recipe, part))  # a part's first weights do not depend on which others are trained
             network = unet if part == "unet" else _new(part, unet)
             if not (folder / f"{part}.safetensors").is_file():
                 record["losses"][part] = _Training(folder, part, network, model, recipe, report).run()
@@ -130,6 +131,10 @@ def hint(part: str, drawing: Drawing) -> torch.Tensor:
     return drawing.maps[part]
 
 
+def _seed(recipe: Recipe, part: str) -> int:
+    return recipe.seed * 1000 + PARTS.index(part)
+
+
 class _Training:
     """One part's: the loss is the mean squared error of v at noise levels that are drawn uniformly."""
 
@@ -138,7 +143,7 @@ class _Training:
         self.folder, self.part, self.network, self.report = folder, part, network, report
         self.unet, self.sigmas = model.model.diffusion_model, model.model.model_sampling.sigmas
         self.steps = recipe.steps[part]
-        self.rng = torch.Generator().manual_seed(recipe.seed * 1000 + PARTS.index(part))
+        self.rng = torch.Generator().manual_seed(_seed(recipe, part))
         parameters = networks.trained(network)
         self.optimiser = torch.optim.AdamW(parameters, lr=RATES[part], weight_decay=0.0)
         self.rates = torch.optim.lr_scheduler.OneCycleLR(self.optimiser, RATES[part], total_steps=self.steps,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from benchmarks import drawn_world
 from camouflage.errors import CamouflageError
 from camouflage.method.faces import ATTRIBUTES
 from in_host import difference, enter_host
@@ -260,3 +263,29 @@ def test_some_pictures_of_a_drawing_and_its_scene_without_persons():
     drawing = draw(4, rng())
     assert torch.equal(picked(drawing, slice(1, 3)).cells, drawing.cells[1:3])
     assert difference(empty(drawing.scene), drawing.cells) > 0.2
+
+
+def test_outlines_outside_of_heads_tell_the_scene_and_not_the_person():
+    drawing, elsewhere = draw(8, rng(1)), draw(8, rng(2))
+    stranger = Drawing(drawing.scene, random_identities(8, 1, rng(9)), drawing.attributes.logical_not())
+    same, inverted, other_person, other_scene = (drawn_world.outlines_kept(cells, drawing) for cells in (
+        drawing.cells, 1 - drawing.cells, stranger.cells, elsewhere.cells))
+    assert same.tolist() == pytest.approx([1.0] * 8) == inverted.tolist()
+    assert other_person.mean() > 0.7 > 0.3 > other_scene.mean()
+
+
+@long
+def test_everything_is_painted_judged_and_plotted_with_networks_that_learned_nothing(
+        quick: family.Recipe, tmp_path: Path, host: SimpleNamespace):
+    recipe = replace(quick, parts=family.PARTS)
+    family.train(tmp_path / "networks", recipe, lambda line: None)
+    paint = drawn_world.painter(host, tmp_path / "networks", steps=2)
+    results = drawn_world.measure(paint, 6, 0, tmp_path, lambda line: None)
+    assert json.loads((tmp_path / "results.json").read_text()) == results
+    assert [row["scale"] for row in results["rows"] if row["method"] == "base"] == list(drawn_world.SCALES)
+    assert [row["variant"] for row in results["variants"]] == [
+        "as it is", "without lineart", "without pose", "without segmentation", "without any", "fast"]
+    changed = {row["variant"]: row["changed"]["value"] for row in results["variants"]}
+    assert changed["as it is"] == 0 < changed["without any"]
+    for name in ("scale", "variants", "attributes", "separation", "pictures", "pairs"):
+        assert (tmp_path / f"{name}.png").stat().st_size > 10_000
