@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _GROWN = 1.3  # of a head that does not count, so that soft edges do not
 MOST_DB = 100.0
 """Decibels that count for pictures that are the same."""
+MOST_COMPARED = 4_000_000
+"""Pixels of a picture that are compared; larger pairs are scaled down to it, since SSIM takes much memory and time."""
 
 
 def utility(cast: Cast, originals: Sequence[Seen], anonymized: Sequence[Seen | None]) -> dict[str, Any]:
@@ -47,18 +49,22 @@ def differences(before: np.ndarray, after: np.ndarray, seen: Seen, lpips: Lpips 
         seen: in the original.
         lpips: measures LPIPS; None leaves it out.
 
-    The original is brought to the anonymized picture's frame and size.
+    The original is brought to the anonymized picture's frame and size; both are scaled down where they are larger than
+    ``MOST_COMPARED``.
     """
+    if (scale := (MOST_COMPARED / (after.shape[0] * after.shape[1])) ** 0.5) < 1:
+        after = _scaled(after, max(1, round(after.shape[1] * scale)), max(1, round(after.shape[0] * scale)))
     frame = framed(seen.size, (after.shape[1], after.shape[0]))
     original = _brought(before, frame, after.shape[1], after.shape[0])
     regions = [Region(frame.back(face.box_ltrb), grow=_GROWN, turn=face.turn) for face in seen.faces]
-    covered = [redact(picture, regions) if regions else picture for picture in (original, after)]
-    found = {}
-    for where, (one, other) in (("", (original, after)), ("_outside_heads", covered)):
-        found |= {f"psnr{where}": min(MOST_DB, psnr(one, other)), f"ssim{where}": ssim(one, other)}
-        if lpips:
-            found[f"lpips{where}"] = lpips.distance(one, other)
-    return found
+    whole = _compared(original, after, lpips)
+    outside = _compared(redact(original, regions), redact(after, regions), lpips) if regions else whole
+    return whole | {f"{name}_outside_heads": value for name, value in outside.items()}
+
+
+def _compared(one: np.ndarray, other: np.ndarray, lpips: Lpips | None) -> dict[str, float]:
+    found = {"psnr": min(MOST_DB, psnr(one, other)), "ssim": ssim(one, other)}
+    return found | ({"lpips": lpips.distance(one, other)} if lpips else {})
 
 
 def quality(numbers: Sequence[dict[str, float]], persons: Sequence[int]) -> dict[str, Any]:
@@ -69,11 +75,16 @@ def quality(numbers: Sequence[dict[str, float]], persons: Sequence[int]) -> dict
 
 def _brought(before: np.ndarray, frame: Frame, width: int, height: int) -> np.ndarray:
     """The original, cut and scaled as the anonymized picture is."""
-    from PIL import Image
-
     left, top = frame.shift
     box = (left, top, left + width * frame.scale[0], top + height * frame.scale[1])
     whole = box == (0.0, 0.0, float(before.shape[1]), float(before.shape[0]))
     if whole and before.shape[:2] == (height, width):
         return before
-    return np.array(Image.fromarray(before).resize((width, height), Image.Resampling.LANCZOS, box=box))
+    return _scaled(before, width, height, box)
+
+
+def _scaled(pixels: np.ndarray, width: int, height: int, box: tuple[float, float, float, float] | None = None
+            ) -> np.ndarray:
+    from PIL import Image
+
+    return np.array(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS, box=box))
