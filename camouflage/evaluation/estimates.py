@@ -70,17 +70,30 @@ def estimate(values: Sequence[float] | np.ndarray, persons: Sequence[int] | np.n
         return None
     if not np.isfinite(numbers).all():
         raise CamouflageError("Some values are no numbers.")
-    _, who = np.unique(np.asarray(persons), return_inverse=True)
-    count = int(who.max()) + 1
-    value = float(numbers.mean())
-    if count < FEWEST:
-        return Estimate(value, len(numbers), count, None)
-    drawn = resampled(np.stack([np.bincount(who, numbers), np.bincount(who)], axis=1))
+    return _estimate(numbers, np.ones(len(numbers)), persons, share and bool(np.isin(numbers, (0.0, 1.0)).all()))
+
+
+def share_of(hits: Sequence[int] | np.ndarray, cases: Sequence[int] | np.ndarray,
+             persons: Sequence[int] | np.ndarray) -> Estimate | None:
+    """The same as :func:`estimate` of hits and misses, from their numbers: n hits among n cases of n persons, who may
+    come several times."""
+    return _estimate(np.asarray(hits, np.float64), np.asarray(cases, np.float64), persons, True) if np.any(
+        cases) else None
+
+
+def _estimate(sums: np.ndarray, counts: np.ndarray, persons: Sequence[int] | np.ndarray, hits: bool) -> Estimate:
+    """From sums over ``counts`` cases each."""
+    kept = counts > 0
+    _, who = np.unique(np.asarray(persons)[kept], return_inverse=True)
+    people, total, cases = int(who.max()) + 1, float(sums.sum()), int(counts.sum())
+    if people < FEWEST:
+        return Estimate(total / cases, cases, people, None)
+    drawn = resampled(np.stack([np.bincount(who, sums[kept]), np.bincount(who, counts[kept])], axis=1))
     low, high = map(float, np.quantile(drawn[:, 0] / drawn[:, 1], (0.025, 0.975)))
-    if share and np.isin(numbers, (0.0, 1.0)).all():
-        least, most = clopper_pearson(int(numbers.sum()), len(numbers))
+    if hits:
+        least, most = clopper_pearson(int(total), cases)
         low, high = min(low, least), max(high, most)
-    return Estimate(value, len(numbers), count, (low, high))
+    return Estimate(total / cases, cases, people, (low, high))
 
 
 def resampled(sums: np.ndarray) -> np.ndarray:

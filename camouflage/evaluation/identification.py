@@ -49,7 +49,7 @@ def rank(distances: np.ndarray, query_of: Sequence[int] | np.ndarray, gallery_of
     Raises:
         CamouflageError: shapes that do not fit, or distances that are none.
     """
-    distances = np.asarray(distances, np.float64)
+    distances = np.asarray(distances)
     queries, gallery = np.asarray(query_of, int), np.asarray(gallery_of, int)
     if distances.shape != (len(queries), len(gallery)):
         raise CamouflageError(f"There must be {len(queries)} x {len(gallery)} distances, but got "
@@ -74,22 +74,18 @@ def rank(distances: np.ndarray, query_of: Sequence[int] | np.ndarray, gallery_of
 
 def _expected(distances: np.ndarray, theirs: np.ndarray) -> tuple[list[float], float]:
     """Chance of being among the k nearest, and the average precision, over all orders of equal distances."""
-    hits = [0.0] * len(RANKS)
-    before = found = 0
-    total = int(theirs.sum())
-    precision = 0.0
-    for value in np.unique(distances):
-        tied = distances == value
-        size, right = int(tied.sum()), int((tied & theirs).sum())
-        if right and not found:
-            for index, k in enumerate(RANKS):
-                if before < k:
-                    hits[index] = _among(size, right, k - before)
+    _, group = np.unique(distances, return_inverse=True)
+    sizes, rights = np.bincount(group), np.bincount(group[theirs], minlength=int(group.max()) + 1)
+    befores, founds = np.cumsum(sizes) - sizes, np.cumsum(rights) - rights
+    hits, precision, total = [0.0] * len(RANKS), 0.0, int(theirs.sum())
+    for place in np.flatnonzero(rights):
+        size, right, before, found = (int(values[place]) for values in (sizes, rights, befores, founds))
+        if not found:
+            hits = [_among(size, right, k - before) if before < k else 0.0 for k in RANKS]
         # The i-th of a tied group of `size` is right with right/size; of the i-1 before it, (right-1)/(size-1) each.
-        for place in range(1, size + 1) if right else ():
-            others = (place - 1) * (right - 1) / (size - 1) if size > 1 else 0.0
-            precision += right / size * (found + 1 + others) / (before + place)
-        before, found = before + size, found + right
+        for i in range(1, size + 1):
+            others = (i - 1) * (right - 1) / (size - 1) if size > 1 else 0.0
+            precision += right / size * (found + 1 + others) / (before + i)
     return hits, precision / total
 
 

@@ -33,7 +33,7 @@ from ..errors import CamouflageError
 from ..verification.calibration import RATES, pairs_for, threshold_at
 from ..verification.error_rates import trade_off
 from ..verification.recognition import Embedder
-from .estimates import estimate
+from .estimates import estimate, share_of
 from .identification import RANKS, rank
 from .seeing import JUDGED, LOST, STATES, UNDETECTED, Seen, Subject, follow, largest
 
@@ -42,6 +42,8 @@ PROTOCOLS = (PAIRS, GALLERY, FOLDER)
 FOUND_OR_NOT = (JUDGED, UNDETECTED, LOST)
 """States of faces that the anonymized picture has shown or should have shown."""
 _CURVE = 200  # points of a curve that is written
+MOST_FACES = 15_000
+"""Faces that are compared, everybody with everybody: about 8 GB of memory, and ten minutes for each recogniser."""
 _ROWS = 512  # rows of distances that are computed at once
 
 
@@ -80,7 +82,8 @@ def cast_of(originals: Sequence[Seen], anonymized: Sequence[Seen | None], identi
         protocol: of ``PROTOCOLS``.
 
     Raises:
-        CamouflageError: no face in any original, or no named person with two photos for ``gallery``.
+        CamouflageError: no face in any original, more than ``MOST_FACES``, or no named person with two photos for
+            ``gallery``.
     """
     subjects: list[Subject] = []
     numbers: dict[str, int] = {}
@@ -102,6 +105,9 @@ def cast_of(originals: Sequence[Seen], anonymized: Sequence[Seen | None], identi
     if not subjects:
         raise CamouflageError("No face was found in any original" + (" of somebody who is named" if protocol == GALLERY
                               else "") + ", so there is nobody whose recognition could be measured.")
+    if len(subjects) > MOST_FACES:
+        raise CamouflageError(f"{len(subjects)} faces are too many to compare everybody with everybody; at most "
+                              f"{MOST_FACES} are taken. Evaluate a part of the pictures, such as a random one.")
     if len(numbers) < 2:
         raise CamouflageError("All pictures show one person. Who is recognised can only be told among several: name "
                               "photos of at least two.")
@@ -217,8 +223,8 @@ def measure(of: Compared) -> dict[str, Any]:
             "originals_true_accepts": _json(estimate(known <= threshold, known_of)),
             "reidentified": _json(estimate(within, persons[exposed])),
             "protected": _json(estimate(of.judged[exposed] & ~within, persons[exposed])),
-            "strangers_accepted": _json(estimate(across[wrong] <= threshold,
-                                                 np.broadcast_to(persons[rows][:, None], across.shape)[wrong]))})
+            "strangers_accepted": _json(share_of(((across <= threshold) & wrong).sum(axis=1), wrong.sum(axis=1),
+                                                 persons[rows]))})
     genuine, impostor = across[of.theirs[rows]], across[other_person[rows]]
     return {"recogniser": of.embedder.info.to_json(), "metric": of.embedder.metric,
             "pairs": {"originals_same_person": len(known), "originals_different_persons": len(strangers),

@@ -185,4 +185,6 @@ class DlibRecogniser:
 
     def distances(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Euclidean."""
-        return np.linalg.norm(a[:, None] - b[None], axis=-1)
+        from scipy.spatial.distance import cdist
+
+        return cdist(a, b).astype(np.float32)

@@ -11,7 +11,7 @@ from sklearn import metrics
 
 from camouflage.errors import CamouflageError
 from camouflage.evaluation import paper, privacy
-from camouflage.evaluation.estimates import estimate
+from camouflage.evaluation.estimates import estimate, share_of
 from camouflage.evaluation.identification import RANKS, rank
 from camouflage.evaluation.seeing import JUDGED, LOST, OUTSIDE, UNDETECTED, WITHHELD, Seen, follow, framed
 from camouflage.verification.detection import FoundFace
@@ -157,6 +157,15 @@ def test_an_estimate_without_cases_or_persons():
         estimate([1.0, 2.0], [0])
 
 
+def test_a_share_from_numbers_of_cases_is_that_of_the_cases():
+    draw = np.random.default_rng(4)
+    cases = draw.integers(0, 5, 30)
+    hits, persons = draw.binomial(cases, 0.3), draw.integers(0, 9, 30)
+    one_by_one = np.concatenate([np.arange(count) < right for count, right in zip(cases, hits, strict=True)])
+    assert share_of(hits, cases, persons) == estimate(one_by_one, np.repeat(persons, cases))
+    assert share_of([0], [0], [0]) is None
+
+
 # --- known answers ------------------------------------------------------------------------------------------------
 
 
@@ -269,6 +278,14 @@ def test_one_person_or_nobody_is_refused():
         measured(vectors, vectors, ["a", "b", "c"], "gallery")
     with pytest.raises(CamouflageError, match="No face was found"):
         privacy.cast_of([seen()], [seen()], [""])
+
+
+def test_more_faces_than_memory_holds_are_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(privacy, "MOST_FACES", 3)
+    vectors, _ = people(4, 1)
+    with pytest.raises(CamouflageError, match="4 faces are too many .* at most 3"):
+        measured(vectors, vectors, [""] * 4)
+    assert measured(vectors[:3], vectors[:3], [""] * 3)
 
 
 def test_too_few_pairs_support_no_rate():
