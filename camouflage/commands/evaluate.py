@@ -15,6 +15,7 @@ from ..errors import CamouflageError
 from ..evaluation import card, hifd, page, privacy, study
 from ..evaluation.pairing import THERE, Pairing, open_pairs
 from ..evaluation.quality import Inception, Lpips
+from ..evaluation.readings import reader
 from ..evaluation.recognisers import OnnxRecogniser
 from ..evaluation.study import Observers
 from ..files import write_whole
@@ -37,7 +38,9 @@ def main(options: Namespace) -> None:
     print(*told(pairing, protocol), sep="\n", flush=True)
     observers = Observers((CenterFace(), DlibHog()), embedders, Lpips(options.lpips) if options.lpips else None,
                           Inception(options.inception) if options.inception else None, options.force_fid,
-                          options.attacks)
+                          options.attacks, reader(options.read, attribute_network=options.attribute_network,
+                                                  person_detector=options.person_detector,
+                                                  text_encoder=options.text_encoder))
     try:
         options.output.mkdir(parents=True, exist_ok=True)
         results, files, compared, looked = study.evaluate(pairing, protocol, observers, options.output)

@@ -1,4 +1,4 @@
-"""Photos anonymized in several ways, each evaluated before any policy, side by side."""
+"""Photos anonymized in several ways, each evaluated before any policy and after it, side by side."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ import hashlib
 import io
 import json
 import os
-import re
 import shutil
 import warnings
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -27,18 +25,26 @@ from ..batch.plan import picture_seed
 from ..comfy.in_process import accelerator
 from ..comfy.installed import default_comfyui
 from ..errors import CamouflageError
-from ..evaluation import page, plots, study
+from ..evaluation import layouts, study
+from ..evaluation.alone import measured
 from ..evaluation.cache import SeenCache
-from ..evaluation.experiments import Arm, Experiment, fates, read, value_at
-from ..evaluation.methods import BASELINES, occluded
+from ..evaluation.comparison import Way, files_of, slug
+from ..evaluation.estimates import estimate
+from ..evaluation.experiments import Arm, Experiment, read
+from ..evaluation.methods import BASELINES, occluded, regions
 from ..evaluation.pairing import THERE, Pair, Pairing, read_identities
-from ..evaluation.seeing import Seen
+from ..evaluation.plain import missing
+from ..evaluation.seeing import WITHHELD, Seen
+from ..evaluation.separated import separated
 from ..evaluation.study import Observers
+from ..evaluation.treated import FATES, shipped, treated
 from ..files import write_whole
 from ..photos import Unreadable, decode, picture_formats
 from ..progress import progress
 from ..verification.centerface import CenterFace
 from ..verification.detection import DlibHog
+from ..verification.redaction import MODES, Region
+from ..verification.remembering import Remembering
 from . import choosing
 from .anonymize import MINIATURE, models
 from .evaluate import load
@@ -46,13 +52,9 @@ from .fingerprints import weights_digest
 from .pipelines import PIPELINES
 from .studies import experiment_file
 
-FORMAT, VERSION = "camouflage-experiment", 1
 WORK = ".unverified"
 FAILED = "failed"
 ONE_TRY = {"tries": 1}
-MAIN = ("judged", "lost", "undetected", "reidentified", "protected", "rank_1", "utility.nme",
-        "quality.ssim_outside_heads")
-"""Columns of the table."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,24 +80,21 @@ def main(options: Namespace) -> None:
     if not keys:
         raise CamouflageError(f"There is no photo in {options.photos}.")
     who = read_identities(options.identities, keys) if options.identities else {}
-    material = Material(options.photos, tuple(keys[:options.limit]), who)
+    layout = layouts.known(options.layout, options.photos, keys)
+    material = Material(options.photos, tuple(keys[:options.limit]), {**layout.identities, **who})
+    protocol = layout.protocol or experiment.protocol
     print(f"{experiment.title}: {len(experiment.arms)} ways, {len(material.keys)} photos.", experiment.question,
-          f"Expected time: {experiment.time}", sep="\n", flush=True)
-    observers = Observers((CenterFace(), DlibHog()), [load(kind, file) for kind, file in
-                                                      options.recogniser or [("dlib", None)]])
+          f"Expected time: {experiment.time}", *layout.said, sep="\n", flush=True)
     work = options.output / WORK
     try:
         work.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.chmod(work, 0o700)
         with contextlib.ExitStack() as stack:
-            cache = stack.enter_context(SeenCache(options.output, observers.settings))
             painter = stack.enter_context(Painter(options, experiment))
-            found = {}
-            for arm in experiment.arms:
-                print(f"{arm.name}:", flush=True)
-                pairing = painter.anonymized(arm, material, work, observers, cache)
-                found[arm.name] = study.measured(pairing, experiment.protocol, observers, cache)[0]
-        for name, data in files_of(experiment, found, options.check_wiring).items():
+            observers = observing(options, experiment, len(material.keys))
+            cache = stack.enter_context(SeenCache(options.output, observers.settings))
+            found = compared(experiment, protocol, material, work, painter, observers, cache)
+        for name, data in files_of(experiment, protocol, found, options.check_wiring).items():
             write_whole(options.output / name, data)
         if not options.keep_unverified:
             shutil.rmtree(work, ignore_errors=True)
@@ -103,6 +102,76 @@ def main(options: Namespace) -> None:
         raise CamouflageError(f"{error.filename or options.output} cannot be written or read "
                               f"({error.strerror or error}).") from error
     print(f"The report is {options.output / 'report.html'}")
+
+
+def observing(options: Namespace, experiment: Experiment, photos: int) -> Observers:
+    """Who looks. Detectors remember, since the policy looks at pictures that the evaluation has seen."""
+    most = 256 + 3 * photos * len(experiment.arms)  # of each way the painted and the treated ones
+    reader = None
+    if experiment.readings:
+        from ..evaluation.readings import reader as reading
+
+        wiring = options.check_wiring
+        reader = reading(experiment.readings, models(options) if wiring else (), True if wiring else None)
+    return Observers((Remembering(CenterFace(), most), Remembering(DlibHog(), most)),
+                     [load(kind, file) for kind, file in options.recogniser or [("dlib", None)]], reader=reader)
+
+
+def compared(experiment: Experiment, protocol: str, material: Material, work: Path, painter: Painter,
+             observers: Observers, cache: SeenCache) -> dict[str, Way]:
+    """Paints, evaluates, treats, and evaluates again."""
+    painted, before = {}, {}
+    for arm in experiment.arms:
+        print(f"{arm.name}:", flush=True)
+        painted[arm.name] = painter.anonymized(arm, material, work, observers, cache)
+        before[arm.name] = measured(painted[arm.name], protocol, observers, cache)
+    print("After the policy:", flush=True)
+    after = policed(experiment, painted, work, observers, cache)
+    found = {}
+    for name, outcomes in after.items():
+        results = measured(Pairing(tuple(pair for pair, _ in outcomes)), protocol, observers, cache)
+        made = [(number, fate) for number, (_, fate) in enumerate(outcomes) if fate]
+        left = estimate([fate != WITHHELD for _, fate in made], [number for number, _ in made])
+        results["left"] = left.to_json() if left else missing("nothing was painted")
+        moved = {}
+        if (compare := experiment.compare) and name in compare.changed:
+            moved = separated(painted[compare.to], painted[name], compare.changed[name], observers, cache)
+        found[name] = Way(before[name], results, {fate: sum(one == fate for _, one in made) for fate in FATES}, moved)
+    return found
+
+
+def policed(experiment: Experiment, painted: Mapping[str, Pairing], work: Path, observers: Observers, cache: SeenCache
+            ) -> dict[str, list[tuple[Pair, str]]]:
+    """What the policy leaves of every way, and what became of each picture: photo by photo, for each is looked at
+    once."""
+    verifier = shipped(observers.detectors)
+    ours = {arm.name for arm in experiment.arms if not arm.workflow and arm.name in MODES}
+
+    def covered(name: str, pair: Pair) -> list[Region]:
+        with contextlib.suppress(Unreadable):
+            if name in ours and pair.anonymized:
+                return regions(seen_in(pair.original, observers, cache).faces, name)
+        return []
+
+    found: dict[str, list[tuple[Pair, str]]] = {name: [] for name in painted}
+    of_photos = list(zip(*(pairing.pairs for pairing in painted.values()), strict=True))
+    with progress(len(of_photos), "photos") as bar:
+        for pairs in of_photos:
+            outcomes = treated([(pair, covered(name, pair)) for name, pair in zip(painted, pairs, strict=True)], work,
+                               verifier)
+            for name, outcome in zip(painted, outcomes, strict=True):
+                found[name].append(outcome)
+            bar.update()
+    return found
+
+
+def seen_in(original: Path, observers: Observers, cache: SeenCache, pixels: np.ndarray | None = None) -> Seen:
+    """What is seen in a photo. Raises Unreadable."""
+    def look() -> Seen:
+        there = np.array(decode(original, picture_formats())) if pixels is None else pixels
+        return study.see(there, observers.detectors, observers.embedders)
+
+    return cache.seen(original, look)
 
 
 class Painter:
@@ -131,7 +200,7 @@ class Painter:
         made = [graph.digest, weights_digest(graph.strings, arm.workflow, self.host.options)] if (
             graph and self.host) else [arm.name]
         digest = hashlib.sha256(json.dumps([made, self.options.seed, arm.occlude]).encode()).hexdigest()[:12]
-        folder, pairs = work / f"{_slug(arm.name)}-{digest}", []
+        folder, pairs = work / f"{slug(arm.name)}-{digest}", []
         with progress(len(material.keys), "photos") as bar:
             for key in material.keys:
                 original, target = material.root / key, folder / f"{key}.png"
@@ -151,9 +220,9 @@ class Painter:
         pixels = np.array(decode(original, picture_formats()))
         given = pixels
         if arm.occlude:
-            given = occluded(pixels, self._seen(original, pixels, observers, cache).faces, arm.occlude)
+            given = occluded(pixels, seen_in(original, observers, cache, pixels).faces, arm.occlude)
         if graph is None:
-            data = _png(BASELINES[arm.name](given, self._seen(original, pixels, observers, cache).faces))
+            data = _png(BASELINES[arm.name](given, seen_in(original, observers, cache, pixels).faces))
         else:
             assert self.host is not None
             try:
@@ -164,9 +233,6 @@ class Painter:
         target.parent.mkdir(parents=True, exist_ok=True)
         write_whole(target, data)
         return THERE
-
-    def _seen(self, original: Path, pixels: np.ndarray, observers: Observers, cache: SeenCache) -> Seen:
-        return cache.seen(original, lambda: study.see(pixels, observers.detectors, observers.embedders))
 
     def _graph(self, arm: Arm) -> Graph:
         """The workflow of a way, with one try and the settings of the way and of the command line."""
@@ -182,52 +248,7 @@ class Painter:
         return graph
 
 
-def files_of(experiment: Experiment, found: Mapping[str, Mapping[str, Any]], miniature: bool) -> dict[str, bytes]:
-    """Results, report and plots by name."""
-    warning = "Untrained miniature networks: it shows that everything runs, and nothing else." if miniature else ""
-    drawn = {}
-    shares = {name: became for name, results in found.items() if (became := fates(results))}
-    if (whole := plots.stacked(shares, "What became of everybody", warning)) is not None:
-        drawn["What became of everybody"] = whole
-    for title, paths in experiment.plots.items():
-        made = _plot(experiment, title, paths, found, warning)
-        if made is not None:
-            drawn[title] = made
-    rows = [[name, *(_cell(value_at(results, path)) for path in MAIN)] for name, results in found.items()]
-    head = ["Way", *(path.rpartition(".")[2].replace("_", " ") for path in MAIN)]
-    parts = [f"<h1>{page.text(experiment.title)}</h1>", *(f"<p>{page.text(line)}</p>" for line in (
-        experiment.question, experiment.shows, warning) if line), page.table(head, rows),
-        "<p>Before any policy: nothing of this was verified, and no picture is in the output.</p>",
-        *(page.figure(title, data) for title, data in drawn.items())]
-    content = {"format": FORMAT, "version": VERSION, "title": experiment.title, "miniature": miniature,
-               "axis": experiment.axis, "protocol": experiment.protocol,
-               "arms": [{"name": arm.name, "workflow": arm.workflow, "settings": dict(arm.settings),
-                         "occlude": arm.occlude, "at": arm.at, "results": found[arm.name]} for arm in experiment.arms]}
-    return {"results.json": (json.dumps(content, indent=1, allow_nan=False) + "\n").encode(),
-            "report.html": page.document(experiment.title, parts).encode(),
-            **{f"{_slug(title)}.png": data for title, data in drawn.items()}}
-
-
-def _plot(experiment: Experiment, title: str, paths: Sequence[str], found: Mapping[str, Mapping[str, Any]], note: str
-          ) -> bytes | None:
-    if experiment.axis:
-        lines = {path.rpartition(".")[2]: [(arm.at, value) for arm in experiment.arms if arm.at is not None
-                                           and (value := value_at(found[arm.name], path))] for path in paths}
-        return plots.curves(lines, title, experiment.axis, note)
-    values = {f"{name}: {path.rpartition('.')[2].replace('_', ' ')}" if len(paths) > 1 else name:
-              value_at(results, path) for name, results in found.items() for path in paths}
-    return plots.bars(values, title, "mean, and its 95 % interval", note)
-
-
-def _cell(value: Mapping[str, Any] | None) -> str:
-    return "-" if value is None else page.share(value)
-
-
 def _png(pixels: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG", compress_level=1)
     return file.getvalue()
-
-
-def _slug(name: str) -> str:
-    return re.sub("[^a-z0-9.]+", "_", name.lower()).strip("_") or "way"

@@ -11,7 +11,9 @@ from ..files import ROOT
 from . import arguments as kinds
 
 PROTOCOLS = ("pairs", "gallery", "folder", "paper")
+LAYOUTS = ("plain", "lfw", "celeba-hq", "ffhq", "wider")
 KINDS = ("arcface", "cosface", "adaface", "facenet")
+READINGS = ("attributes", "captions", "maps")
 
 
 def add_commands(commands: Any) -> None:
@@ -34,6 +36,18 @@ def add_commands(commands: Any) -> None:
     run.add_argument("--recogniser", type=recogniser, action="append", default=[], metavar="NAME",
                      help="what compares faces: dlib, sface (its files must be in ComfyUI's models), or KIND:FILE.onnx "
                      f"with the kind {', '.join(KINDS)}; may be given several times (default: dlib)")
+    run.add_argument("--read", choices=READINGS, action="append", default=[],
+                     help="also compare what networks of ComfyUI's models read before and after: attributes (FACER), "
+                     "captions (BLIP), maps (segmentation and depth); may be given several times")
+    run.add_argument("--attribute-network", type=kinds.path, metavar="DIR",
+                     help="also compare attributes as a second network reads them: a local folder of a transformers "
+                     "image classification model whose labels are CelebA's 40")
+    run.add_argument("--person-detector", type=kinds.path, metavar="DIR",
+                     help="also look for the same persons in the same places: a local folder of a transformers object "
+                     "detection model with a label person")
+    run.add_argument("--text-encoder", type=kinds.path, metavar="DIR",
+                     help="with --read captions, also compare their meaning: a local folder of a transformers CLIP "
+                     "model with its tokenizer")
     run.add_argument("--attacks", action="store_true",
                      help="also train attackers on the pictures of some persons and test them on the others: "
                      "recognisers, and a network that undoes the method. Takes minutes, and at least 12 persons")
@@ -54,14 +68,18 @@ def add_experiment(commands: Any) -> None:
     """The command ``experiment``."""
     run = commands.add_parser(
         "experiment", allow_abbrev=False, help="compare ways to anonymize on your photos",
-        description="Run an experiment: anonymize photos in several ways, before any policy, evaluate each, and write "
-        "tables and plots. The pictures are not verified; they lie in a private folder that is deleted in the end. "
-        "The same command again goes on where it was stopped.")
+        description="Run an experiment: anonymize photos in several ways, evaluate each before any policy and after "
+        "it, and write tables and plots. The pictures lie in a private folder that is deleted in the end. The same "
+        "command again goes on where it was stopped.")
     run.add_argument("experiment", metavar="NAME|FILE", help="one of the folder experiments/, or a YAML file of yours")
     run.add_argument("--photos", type=kinds.path, required=True, metavar="DIR", help="folder of photos")
     run.add_argument("--output", type=kinds.path, required=True, metavar="DIR", help="folder for the results")
     run.add_argument("--identities", type=kinds.path, metavar="FILE",
                      help="CSV with the columns file (below --photos) and identity")
+    run.add_argument("--layout", choices=LAYOUTS, default="plain",
+                     help="of --photos, instead of --identities: lfw (a folder for each person), celeba-hq (by "
+                     "identity_CelebA.txt and CelebA-HQ-to-CelebA-mapping.txt, in the folder or above it), ffhq, wider "
+                     "(nobody is named) or plain (default)")
     run.add_argument("--limit", type=kinds.whole(1, 10**9), metavar="N", help="take only the first N photos")
     run.add_argument("--seed", type=kinds.whole(0, 2**64 - 1), default=0, metavar="N",
                      help="of the noise; every way has the same for one photo (default: 0)")
@@ -104,6 +122,8 @@ def check(options: argparse.Namespace) -> None:
             raise CamouflageError(f"There is no folder {options.photos}. Name the folder of the photos.")
         if options.photos == options.output or options.photos in options.output.parents:
             raise CamouflageError("The results would lie among the photos. Name another --output.")
+        if options.identities and options.layout != "plain":
+            raise CamouflageError("Who is who stands in --identities or in --layout. Name one of them.")
         return
     for path, what in ((options.original, "originals"), (options.anonymized, "anonymized pictures")):
         if not path.is_dir():
@@ -116,6 +136,13 @@ def check(options: argparse.Namespace) -> None:
                                   "downloaded.")
     if options.force_fid and not options.inception:
         raise CamouflageError("--force-fid is for FID, which takes --inception FILE.")
+    for folder, option in ((options.attribute_network, "--attribute-network"),
+                           (options.person_detector, "--person-detector"), (options.text_encoder, "--text-encoder")):
+        if folder and not (folder / "config.json").is_file():
+            raise CamouflageError(f"{folder} is no folder of a transformers model: it must have config.json and "
+                                  f"weights. Name the folder that {option} takes; nothing is downloaded.")
+    if options.text_encoder and "captions" not in options.read:
+        raise CamouflageError("--text-encoder compares captions: it takes --read captions.")
     for _, file in options.recogniser:
         if file and not file.is_file():
             raise CamouflageError(f"There is no recogniser {file}. Name an ONNX file.")
@@ -126,5 +153,6 @@ def check(options: argparse.Namespace) -> None:
 
 
 def group(options: argparse.Namespace) -> str:
-    """The environment: with further packages for LPIPS, FID and KID."""
-    return "evaluate" if options.command == "evaluate" and (options.lpips or options.inception) else "base"
+    """The environment: with further packages for LPIPS, FID, KID and captions."""
+    further = options.command == "evaluate" and (options.lpips or options.inception or "captions" in options.read)
+    return "evaluate" if further else "base"

@@ -64,9 +64,13 @@ class SeenCache:
         write_whole(file, json.dumps(found).encode())
         return found
 
-    def array(self, paths: Sequence[Path], make: Callable[[], np.ndarray]) -> np.ndarray:
-        """An array made of pictures that have not changed since; else what ``make`` makes now."""
-        file = self._file(paths, ".npy")
+    def array(self, paths: Sequence[Path], make: Callable[[], np.ndarray], key: str = "") -> np.ndarray:
+        """An array made of pictures that have not changed since; else what ``make`` makes now.
+
+        Args:
+            key: what was made, and by what, where there are several arrays of the same pictures.
+        """
+        file = self._file(paths, ".npy", key)
         with contextlib.suppress(OSError, ValueError):
             return np.load(io.BytesIO(file.read_bytes()), allow_pickle=False)
         found, data = make(), io.BytesIO()
@@ -74,9 +78,10 @@ class SeenCache:
         write_whole(file, data.getvalue())
         return found
 
-    def _file(self, paths: Sequence[Path], ending: str) -> Path:
+    def _file(self, paths: Sequence[Path], ending: str, key: str = "") -> Path:
         stamps = [(os.fspath(path), there.st_size, there.st_mtime_ns) for path in paths for there in [path.stat()]]
-        return self.folder / (hashlib.sha256(json.dumps([stamps, self._settings]).encode()).hexdigest()[:32] + ending)
+        digest = hashlib.sha256(json.dumps([stamps, self._settings, key]).encode()).hexdigest()
+        return self.folder / (digest[:32] + ending)
 
 
 def to_bytes(seen: Seen) -> bytes:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..method.faces import Box
 from ..verification.places import centre, longer_side, upright
 from .privacy import FOUND_OR_NOT, Cast
 from .seeing import Seen, framed
@@ -27,13 +28,14 @@ def of_pair(before: np.ndarray, after: np.ndarray, seen: Seen) -> np.ndarray:
         Where a place lies outside of that, it shows what the border shows.
     """
     frame = framed(seen.size, (after.shape[1], after.shape[0]))
-    found = [[_crop(before, face.box_ltrb, face.turn), _crop(after, frame.back(face.box_ltrb), face.turn)]
+    found = [[head(before, face.box_ltrb, face.turn), head(after, frame.back(face.box_ltrb), face.turn)]
              for face in seen.faces]
     return np.array(found, np.uint8).reshape(-1, 2, SIDE, SIDE, 3)
 
 
-def _crop(pixels: np.ndarray, box: tuple[float, float, float, float], turn: float) -> np.ndarray:
-    return upright(pixels, *centre(box), turn, _AROUND * longer_side(box), SIDE)
+def head(pixels: np.ndarray, box: Box, turn: float, side: int = SIDE) -> np.ndarray:
+    """The square around a face, upright, side x side x 3."""
+    return upright(pixels, *centre(box), turn, _AROUND * longer_side(box), side)
 
 
 def gathered(cast: Cast, crops: Sequence[np.ndarray | None]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

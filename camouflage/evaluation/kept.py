@@ -55,7 +55,7 @@ def differences(before: np.ndarray, after: np.ndarray, seen: Seen, lpips: Lpips 
     if (scale := (MOST_COMPARED / (after.shape[0] * after.shape[1])) ** 0.5) < 1:
         after = _scaled(after, max(1, round(after.shape[1] * scale)), max(1, round(after.shape[0] * scale)))
     frame = framed(seen.size, (after.shape[1], after.shape[0]))
-    original = _brought(before, frame, after.shape[1], after.shape[0])
+    original = brought(before, frame, after.shape[1], after.shape[0])
     regions = [Region(frame.back(face.box_ltrb), grow=_GROWN, turn=face.turn) for face in seen.faces]
     whole = _compared(original, after, lpips)
     outside = _compared(redact(original, regions), redact(after, regions), lpips) if regions else whole
@@ -73,7 +73,7 @@ def quality(numbers: Sequence[dict[str, float]], persons: Sequence[int]) -> dict
     return {name: stated([one[name] for one in numbers], persons, "no pair could be compared") for name in names}
 
 
-def _brought(before: np.ndarray, frame: Frame, width: int, height: int) -> np.ndarray:
+def brought(before: np.ndarray, frame: Frame, width: int, height: int) -> np.ndarray:
     """The original, cut and scaled as the anonymized picture is."""
     left, top = frame.shift
     box = (left, top, left + width * frame.scale[0], top + height * frame.scale[1])

@@ -75,15 +75,18 @@ def maps_kept(segmentations: Sequence[tuple[np.ndarray, np.ndarray]], depths: Se
         segmentations, depths: maps before and after of n pictures each; either may be empty.
         persons: n numbers of the persons, or of the pictures themselves.
     """
-    labels = np.array([label_agreement(*pair) for pair in segmentations]).reshape(-1, 2)
-    deep = np.array([depth_agreement(*pair) for pair in depths]).reshape(-1, 2)
+    return stated_maps(np.array([label_agreement(*pair) for pair in segmentations]).reshape(-1, 2),
+                       np.array([depth_agreement(*pair) for pair in depths]).reshape(-1, 2), persons)
 
+
+def stated_maps(labels: np.ndarray, depths: np.ndarray, persons: Sequence[int] | np.ndarray) -> dict[str, Any]:
+    """As :func:`maps_kept`, from the numbers of :func:`label_agreement` and of :func:`depth_agreement`, n x 2 each."""
     def mean(values: np.ndarray, why: str) -> dict[str, Any]:
         return stated(values, persons if len(values) else [], why)
 
     return {"segmentation": {name: mean(labels[:, index], "there are no label maps")
                              for index, name in enumerate(("pixel_agreement", "mean_iou"))},
-            "depth": {name: mean(deep[:, index], "there are no depth maps that are not flat")
+            "depth": {name: mean(depths[:, index], "there are no depth maps that are not flat")
                       for index, name in enumerate(("rank_correlation", "error"))}}
 
 

@@ -20,9 +20,14 @@ WEAK = 0.04
 
 def _ours(mode: str) -> Method:
     def method(pixels: np.ndarray, faces: Sequence[FoundFace]) -> np.ndarray:
-        regions = [Region(face.box_ltrb, mode, turn=face.turn) for face in faces]
-        return redact(pixels, regions) if regions else pixels
+        where = regions(faces, mode)
+        return redact(pixels, where) if where else pixels
     return method
+
+
+def regions(faces: Sequence[FoundFace], mode: str) -> list[Region]:
+    """What our own redactions replace."""
+    return [Region(face.box_ltrb, mode, turn=face.turn) for face in faces]
 
 
 def _inside(change: Callable[[np.ndarray, float], np.ndarray]) -> Method:

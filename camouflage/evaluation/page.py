@@ -17,6 +17,7 @@ MEANING = {
     WITHHELD: "the picture may not leave, or is not there",
     OUTSIDE: "the anonymized picture was cut and does not show their place",
 }
+_ATTRIBUTES = ("attributes", "attributes_second")
 _STYLE = STYLE + """th{white-space:normal}img{max-width:100%;height:auto}
 @media (prefers-color-scheme:dark){img{background:#fff}}
 """
@@ -106,20 +107,35 @@ def _attacks(attacks: Sequence[Mapping[str, Any]]) -> str:
             + table(["Attack", "Rank 1 [95 %]", "Chance", "Persons to learn from, and tested"], rows))
 
 
+def _attributes(read: Sequence[Mapping[str, Any]]) -> str:
+    if not read:
+        return ""
+    groups = [(name, *(_stated(one["by_group"][name]) for one in read)) for name in read[0]["by_group"]]
+    groups.append(("faces that were not found or not read", *(one["by_group"]["all"]["left_out"] for one in read)))
+    return ("<h3>Attributes by group</h3><p>Balanced accuracy of what is read after against what was read before; "
+            "chance is 0.5. What a network reads is no truth.</p>"
+            + table(["Group", *(f"Read by {one['network']['name']} [95 %]" for one in read)], groups))
+
+
 def _values(values: Mapping[str, Any]) -> str:
-    return table(["What", "Mean [95 %]"], _rows(values))
+    read = [values[name] for name in _ATTRIBUTES if name in values]
+    return table(["What", "Mean [95 %]"], _rows(values)) + _attributes(read)
 
 
 def _rows(values: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
     found = []
     for name, value in values.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and name not in _ATTRIBUTES:
             title = f"{above}{name.replace('_', ' ')}"
             if "value" not in value:
                 found += _rows(value, f"{title}: ")
             else:
-                found.append((title, value.get("why", "-") if value["value"] is None else share(value)))
+                found.append((title, _stated(value)))
     return found
+
+
+def _stated(value: Mapping[str, Any]) -> str:
+    return value.get("why", "-") if value["value"] is None else share(value)
 
 
 def share(of: Mapping[str, Any] | None) -> str:

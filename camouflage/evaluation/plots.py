@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +14,8 @@ PARTS = {"reidentified": "#b3401f", "compared, and not recognised": "#1f5fa8", "
 """Of everybody who should be seen in an anonymized picture; the last two are no success."""
 TICKS = (0.0001, 0.001, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99)
 _LEAST, _MOST = 0.0005, 0.995
+Mean = Mapping[str, Any]
+"""As ``Estimate.to_json`` gives it."""
 
 
 def _png(figure: Any) -> bytes:
@@ -62,31 +63,51 @@ def det(measured: Sequence[Mapping[str, Any]], note: str = "") -> bytes | None:
     return _png(figure)
 
 
-def bars(values: Mapping[str, Mapping[str, Any] | None], title: str, label: str, note: str = "",
-         chance: float | None = None) -> bytes | None:
-    """Means with their intervals, one bar each; None where there is none.
+def bars(values: Mapping[str, Mean | Sequence[Mean | None] | None], title: str, label: str, note: str = "",
+         chance: float | None = None, line: tuple[float, str] | None = None, parts: Sequence[str] = ()) -> bytes | None:
+    """Means with their intervals; None where there is none.
 
     Args:
-        values: by name, as ``Estimate.to_json`` gives them; those that are None are left out.
-        chance: a line, if given.
+        values: by name, a mean, or a mean for each of ``parts``, which says so where it is None. A name is left out
+            where it is None itself.
+        label: what is measured.
+        chance: where chance stands, if given.
+        line: another place and what it is, if given.
+        parts: what the bars of one name are, if there are several.
     """
-    known = {name: value for name, value in values.items() if value is not None}
-    if not known:
+    known = {name: value if isinstance(value, Sequence) else [value] for name, value in values.items()
+             if value is not None}
+    if not any(one is not None for row in known.values() for one in row):
         return None
-    figure, axes = _figure(title, note, max(3.0, 0.32 * len(known) + 1.6))
-    places = np.arange(len(known))[::-1]
-    means = np.array([value["value"] for value in known.values()])
-    axes.barh(places, means, color=COLOURS[0], height=0.7)
-    for place, value in zip(places, known.values(), strict=True):
-        if value.get("interval_95"):
-            low, high = value["interval_95"]
-            axes.plot([low, high], [place, place], color="black", linewidth=1.4)
-    if chance is not None:
-        axes.axvline(chance, color="0.4", linestyle=":", label="chance")
-        axes.legend(fontsize=9)
-    axes.set_yticks(places, list(known))
-    axes.set(xlim=(0, max(1.0, float(means.max()))), xlabel=label)
+    each = max(map(len, known.values()))
+    figure, axes = _figure(title, note, max(3.0, (0.2 + 0.12 * each) * len(known) * max(1, each) ** 0.5 + 1.6))
+    most, thick = 1.0, 0.76 / each
+    for part in range(each):
+        rows = [(place + 0.38 - thick * (part + 0.5), row[part]) for place, row in zip(
+            range(len(known) - 1, -1, -1), known.values(), strict=True)]
+        axes.barh([place for place, _ in rows], [one["value"] if one is not None else 0.0 for _, one in rows],
+                  color=_colour(part), height=0.92 * thick, label=parts[part] if parts else None)
+        for place, one in rows:
+            if one is None or _ends(one)[1] == 0:
+                axes.text(0.0, place, " no value" if one is None else " 0", fontsize=8, color=_colour(part),
+                          va="center")
+            if one is None:
+                continue
+            axes.plot(_ends(one), [place, place], color="black", linewidth=1.4)
+            most = max(most, _ends(one)[1])
+    for at, what in ((chance, "chance"), line or (None, "")):
+        if at is not None:
+            axes.axvline(at, color="0.35", linestyle=":", label=what)
+            most = max(most, at)
+    axes.set_yticks(range(len(known) - 1, -1, -1), list(known))
+    axes.set(xlim=(0, 1.02 * most), ylim=(-0.5, len(known) - 0.5), xlabel=label)
+    if (len(parts) > 1) or line or chance is not None:
+        figure.legend(fontsize=9, loc="outside lower center", ncols=3)
     return _png(figure)
+
+
+def _colour(number: int) -> str:
+    return COLOURS[number % len(COLOURS)]
 
 
 def curves(values: Mapping[str, Sequence[tuple[float, Mapping[str, Any]]]], title: str, across: str, note: str = ""
@@ -101,13 +122,16 @@ def curves(values: Mapping[str, Sequence[tuple[float, Mapping[str, Any]]]], titl
     if not known:
         return None
     figure, axes = _figure(title, note, 5.2)
-    for colour, (name, points) in zip(itertools.cycle(COLOURS), known.items()):
+    for number, (name, points) in enumerate(known.items()):
         places, means = [at for at, _ in points], [one["value"] for _, one in points]
-        axes.plot(places, means, "o-", color=colour, linewidth=1.8, markersize=5, label=name.replace("_", " "))
-        ends = [one.get("interval_95") or (one["value"], one["value"]) for _, one in points]
-        axes.fill_between(places, [low for low, _ in ends], [high for _, high in ends], color=colour, alpha=0.15)
+        size = 1.6 + 0.9 * (len(known) - 1 - number)  # a curve that covers another one is thinner
+        axes.plot(places, means, "o-", color=_colour(number), linewidth=size, markersize=3 + 1.6 * size,
+                  label=name.replace("_", " "))
+        ends = [_ends(one) for _, one in points]
+        axes.fill_between(places, [low for low, _ in ends], [high for _, high in ends], color=_colour(number),
+                          alpha=0.15)
     axes.set(xlabel=across, ylabel="mean, and its 95 % interval")
-    axes.legend(fontsize=9)
+    figure.legend(fontsize=9, loc="outside lower center", ncols=3)
     return _png(figure)
 
 
@@ -124,5 +148,73 @@ def stacked(shares: Mapping[str, Mapping[str, float]], title: str, note: str = "
         before += widths
     axes.set_yticks(places, list(shares))
     axes.set(xlim=(0, 1), xlabel="share of the faces of the originals")
-    axes.legend(fontsize=9, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16 - 0.6 / len(shares)))
+    figure.legend(fontsize=9, ncols=4, loc="outside lower center")
     return _png(figure)
+
+
+_AROUND = [(x * far, y * far) for far in (0.8, 1.5, 2.5, 4.0, 6.0, 9.0) for x, y in (
+    (1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0), (1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0))]
+"""Where a name may stand from its point, in heights of a line; what is nearest comes first."""
+
+
+def plane(points: Mapping[str, tuple[Mean, Mean]], title: str, across: str, up: str, note: str = "") -> bytes | None:
+    """Two means of each way against each other, with both intervals; None where there is no way.
+
+    Args:
+        points: by name, what is plotted across and up.
+        across, up: what that is.
+    """
+    if not points:
+        return None
+    figure, axes = _figure(title, note, 6.4)
+    crosses = [[(end, y["value"]) for end in _ends(x)] + [(x["value"], end) for end in _ends(y)]
+               for x, y in points.values()]
+    for number, (cross, (x, y)) in enumerate(zip(crosses, points.values(), strict=True)):
+        for ends in (cross[:2], cross[2:]):
+            axes.plot(*zip(*ends, strict=True), color=_colour(number), linewidth=1.2, alpha=0.6)
+        axes.plot([x["value"]], [y["value"]], "o", color=_colour(number), markersize=8, markeredgecolor="white")
+    axes.set(xlabel=f"{across}, and its 95 % interval", ylabel=f"{up}, and its 95 % interval")
+    axes.margins(0.1)
+    _named(figure, axes, {name: (x["value"], y["value"]) for name, (x, y) in points.items()}, crosses)
+    return _png(figure)
+
+
+def _ends(of: Mean) -> tuple[float, float]:
+    """Of its interval; the value itself where it has none."""
+    return tuple(of.get("interval_95") or (of["value"], of["value"]))
+
+
+def _named(figure: Any, axes: Any, points: Mapping[str, tuple[float, float]],
+           crosses: Sequence[Sequence[tuple[float, float]]]) -> None:
+    """Writes names beside points, none over another, over a point, over the lines of a cross or over the axes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.transforms import Bbox
+
+    canvas = FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    axes.set_xlim(axes.get_xlim())
+    axes.set_ylim(axes.get_ylim())
+    inside, line = axes.get_window_extent(), 14.0 * figure.dpi / 100
+    places = axes.transData.transform(list(points.values()))
+    lines = [axes.transData.transform(ends) for cross in crosses for ends in (cross[:2], cross[2:])]
+    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in places]
+    taken += [Bbox.from_extents(*ends[0] - 1, *ends[1] + 1) for ends in lines]
+    for number, (name, (x, y)) in enumerate(zip(points, places, strict=True)):
+        text = axes.text(*points[name], name, fontsize=9, color=_colour(number))
+        size = text.get_window_extent(canvas.get_renderer())
+        best = None
+        for right, above in _AROUND:
+            left = x + line * right - (0 if right > 0 else size.width if right < 0 else size.width / 2)
+            box = Bbox.from_bounds(left, y + line * above - size.height / 2, size.width, size.height)
+            fits = inside.x0 + 4 < box.x0 and box.x1 < inside.x1 - 4 and inside.y0 + 4 < box.y0 and (
+                box.y1 < inside.y1 - 4)
+            if fits and not any(box.padded(2).overlaps(other) for other in taken):
+                best = box
+                break
+        text.remove()
+        box = best or size
+        taken.append(box)
+        at = axes.transData.inverted().transform
+        axes.annotate(name, points[name], at((box.x0, (box.y0 + box.y1) / 2)), fontsize=9, color=_colour(number),
+                      va="center", ha="left", arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.6,
+                                                          "shrinkA": 0, "shrinkB": 4})

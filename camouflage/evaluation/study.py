@@ -22,6 +22,8 @@ from . import attacked, crops, kept, page, paper, plots, privacy
 from .cache import SeenCache
 from .pairing import Pair, Pairing
 from .quality import Inception, Lpips, fid, kid
+from .readings import Read, Reader
+from .readings_kept import read_utility
 from .seeing import SMALLEST_FACE, Seen, see
 
 FORMAT, VERSION = "camouflage-evaluation", 1
@@ -39,6 +41,7 @@ class Observers:
         inception: gives the features for FID and KID; None leaves them out.
         forced_fid: states FID for few pictures, too.
         attacks: trains attackers.
+        reader: reads attributes, captions, maps or persons; None reads nothing.
     """
 
     detectors: Sequence[Detector]
@@ -47,6 +50,7 @@ class Observers:
     inception: Inception | None = None
     forced_fid: bool = False
     attacks: bool = False
+    reader: Reader | None = None
 
     @property
     def settings(self) -> str:
@@ -82,6 +86,9 @@ def measured(pairing: Pairing, protocol: str, observers: Observers, cache: SeenC
     looked = look(pairing.pairs, observers, cache)
     compared = compare(looked, observers.embedders, protocol)
     results = results_of(pairing, looked, compared, protocol)
+    if observers.reader:
+        results["utility"] |= read_utility(observers.reader, compared[0].cast, looked.readings)
+        results["notes"] += reading_notes(results["utility"])
     if observers.inception:
         results["quality"] |= collections(looked, observers.inception, observers.forced_fid)
     if observers.attacks:
@@ -98,6 +105,7 @@ class Looked:
         originals, anonymized: what was seen; None where the anonymized picture is not there or cannot be read.
         differences: of every pair whose pictures are both there, its number and its PSNR and SSIM.
         crops: of every pair, for attacks; None where the anonymized picture is not there or none were asked for.
+        readings: of every pair; None where the anonymized picture is not there or nobody reads.
         unreadable: path and reason.
     """
 
@@ -106,6 +114,7 @@ class Looked:
     anonymized: list[Seen | None] = field(default_factory=list)
     differences: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     crops: list[np.ndarray | None] = field(default_factory=list)
+    readings: list[Read | None] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -135,7 +144,7 @@ def look(pairs: Sequence[Pair], observers: Observers, cache: SeenCache) -> Looke
     with progress(len(pairs), "pairs") as bar:
         for pair in pairs:
             bar.update()
-            after = heads = None
+            after = heads = read = None
             try:
                 before = seen(pair.original)
             except Unreadable as error:
@@ -147,12 +156,15 @@ def look(pairs: Sequence[Pair], observers: Observers, cache: SeenCache) -> Looke
                     found.differences.append((len(found.pairs), differences(pair, pair.anonymized, before)))
                     if observers.attacks:
                         heads = cropped(pair, pair.anonymized, before)
+                    if observers.reader:
+                        read = observers.reader.pair((pair.original, pair.anonymized), (before, after), pixels, cache)
                 except Unreadable as error:
                     found.unreadable.append((f"anonymized {pair.key}", str(error)))
             found.pairs.append(pair)
             found.originals.append(before)
             found.anonymized.append(after)
             found.crops.append(heads)
+            found.readings.append(read)
     return found
 
 
@@ -208,6 +220,13 @@ def notes(results: Mapping[str, Any], looked: Looked, cast: privacy.Cast) -> Ite
            "--attacks trains small ones; who has more pictures and time has better ones.")
 
 
+def reading_notes(utility: Mapping[str, Any]) -> Iterator[str]:
+    """Sentences on what was read."""
+    if "attributes" in utility and "attributes_second" not in utility:
+        yield ("The attributes were read by FACER alone, which also steers Light and so flatters it. "
+               "--attribute-network takes a second network.")
+
+
 def collections(looked: Looked, inception: Inception, forced: bool) -> dict[str, Any]:
     """FID and KID of the originals and the anonymized pictures that are there."""
     pairs = [looked.pairs[number] for number, _ in looked.differences]
@@ -239,6 +258,12 @@ def files_of(results: Mapping[str, Any]) -> dict[str, bytes]:
              for one in results["recognisers"] for k in (1, 5, 10)}
     drawn = {"det": plots.det(results["recognisers"], note),
              "ranks": plots.bars(ranks, "Found among the originals", "share of the anonymized faces", note)}
+    for name in ("attributes", "attributes_second"):
+        if read := results["utility"].get(name):
+            drawn[name] = plots.bars({title.replace("_", " "): one if one["value"] is not None else None
+                                      for title, one in read["by_attribute"].items()},
+                                     f"Attributes kept, read by {read['network']['name']}", "balanced accuracy", note,
+                                     chance=0.5)
     pictures = {name: data for name, data in drawn.items() if data is not None}
     return {"results.json": (json.dumps(results, indent=1, allow_nan=False) + "\n").encode(),
             "report.html": page.page(results, pictures).encode(),

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 import mixed_photos
 from camouflage.commands import experiment
 from camouflage.evaluation import study
+from camouflage.evaluation.pairing import Pair, Pairing
+from camouflage.evaluation.treated import FATES, FOLDER, UNCHANGED
+from camouflage.files import ROOT
 from sampled import long
 from seen_once import see
 
@@ -56,10 +60,89 @@ def test_baselines_are_compared_and_no_picture_is_left(command, photos, tmp_path
     original, solid = (one["results"] for one in results(output)["arms"])
     assert original["recognisers"][0]["identification"]["rank_1"]["value"] == 1
     assert solid["faces"]["undetected"] == 3 and solid["quality"]["ssim_outside_heads"]["value"] > 0.99
+    treated = results(output)["arms"][0]["after_policy"]
+    assert [treated[fate] for fate in ("unchanged", "redacted", "withheld")] == [0, 3, 0]
+    after = treated["results"]
+    assert after["faces"]["undetected"] == 3 and after["left"]["value"] == 1, "the policy covers everybody"
+    assert after["quality"]["ssim"]["value"] < 0.95 < after["quality"]["ssim_outside_heads"]["value"]
     page = (output / "report.html").read_text(encoding="utf-8")
-    assert "Before any policy" in page and "Untrained" not in page
+    assert "<th colspan=7>Before any policy</th><th colspan=6>After the policy</th>" in page
+    assert "3 redacted" in page and "Untrained" not in page
     assert "Mine: 2 ways, 3 photos." in capsys.readouterr().out
-    assert command(*again, "--keep-unverified", "--limit", 1) == 2, "one person"
+
+
+def test_of_one_portrait_nobody_can_be_looked_for_and_the_rest_is_measured(command, photos, tmp_path):
+    (tmp_path / "mine.yaml").write_text("title: Mine\nbaselines: [original]\nplots: {Moved: [distance]}\n"
+                                        "planes: {Plane: [protected, quality.ssim]}\n")
+    output = tmp_path / "out"
+    again = ("experiment", tmp_path / "mine.yaml", "--photos", photos, "--output", output, "--limit", 1)
+    assert command(*again) == 0
+    found = results(output)["arms"][0]["results"]
+    assert found["distance"]["value"] == 0 and found["quality"]["ssim"]["value"] == 1
+    assert found["recognisers"][0]["identification"] is None and not found["recognisers"][0]["operating_points"]
+    assert {path.name for path in output.iterdir()} == {"results.json", "report.html", "moved.png"}
+
+
+@pytest.fixture
+def unpoliced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A policy that lets everything go, and takes no time."""
+    monkeypatch.setattr(experiment, "policed", lambda _, painted, *others: {
+        name: [(pair, UNCHANGED) for pair in pairing.pairs] for name, pairing in painted.items()})
+
+
+class Retouched(contextlib.AbstractContextManager):
+    """Paints by hand: the person whom a way names is blurred a little."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def anonymized(self, arm, material, work, *_):
+        pairs = []
+        for key in material.keys:
+            picture = Image.open(material.root / key)
+            if arm.name != "as read":
+                half = (0, 0, 128, 128) if arm.name.startswith("first") else (128, 0, 256, 128)
+                picture.paste(picture.crop(half).filter(ImageFilter.GaussianBlur(1.5)), half)
+            target = work / arm.name / key
+            target.parent.mkdir(parents=True, exist_ok=True)
+            picture.save(target)
+            pairs.append(Pair(key, material.root / key, target))
+        return Pairing(tuple(pairs))
+
+
+def test_separation_tells_who_moved(command, photos, tmp_path, monkeypatch, unpoliced):
+    couple = Image.new("RGB", (256, 128))
+    for number, name in enumerate(("astronaut", "hopper")):
+        couple.paste(Image.open(photos / f"{name}.png"), (128 * number, 0))
+    folder, output = tmp_path / "couples", tmp_path / "out"
+    folder.mkdir()
+    couple.save(folder / "couple.png")
+    Image.open(photos / "biden.png").save(folder / "single.png")
+    shipped = (ROOT / "experiments" / "separation.yaml").read_text(encoding="utf-8")
+    (tmp_path / "mine.yaml").write_text(shipped.replace("readings: [attributes]", ""))
+    monkeypatch.setattr(experiment, "Painter", Retouched)
+    assert command("experiment", tmp_path / "mine.yaml", "--photos", folder, "--output", output) == 0
+    plain, *edited = results(output)["arms"]
+    assert plain["separation"] == {}
+    for arm in edited:
+        assert arm["separation"].keys() == {"dlib ResNet", "pixels"}
+        for read in arm["separation"].values():
+            assert read["value"] < 0.05 and read["cases"] == 1 and read["fewer_persons"] == 1
+    assert (output / "how_far_the_others_moved.png").is_file()
+
+
+def test_a_layout_says_who_is_who(command, photos, tmp_path, capsys, unpoliced):
+    (tmp_path / "mine.yaml").write_text("title: Mine\nbaselines: [original]\n")
+    again = ("experiment", tmp_path / "mine.yaml", "--photos", photos, "--output", tmp_path / "out", "--layout")
+    assert command(*again, "lfw") == 2
+    assert "a folder for each person" in capsys.readouterr().err
+    assert command(*again, "ffhq", "--identities", photos / "who.csv") == 2
+    assert "Name one of them" in capsys.readouterr().err
+    assert command(*again, "wider") == 0 and results(tmp_path / "out")["protocol"] == "folder"
+    assert "WIDER names nobody" in capsys.readouterr().out
 
 
 def test_an_experiment_that_is_not_there_is_refused(command, photos, tmp_path, capsys):
@@ -75,14 +158,34 @@ SMALL = [part for setting in (*(f"{name} Map.resolution=64" for name in ("Depth"
 @long
 @pytest.mark.parametrize(("name", "settings"), [
     ("identity_guidance", SMALL), ("controlnet_weights", SMALL), ("anonymization_scale", SMALL),
-    ("occluded_faces", SMALL[-4:]), ("base_and_light", SMALL[-4:]), ("other_datasets", SMALL[-4:])])
+    ("occluded_faces", SMALL[-4:]), ("base_and_light", SMALL[-4:]), ("other_datasets", SMALL[-4:]),
+    ("ethnicity", SMALL[-4:]), ("separation", SMALL[-4:])])
 def test_the_shipped_ones_run_end_to_end_with_miniature_weights(command, photos, tmp_path, name, settings):
-    output = tmp_path / "out"
-    assert command("experiment", name, "--photos", photos, "--output", output, "--check-wiring", "--keep-unverified",
-                   *settings) == 0
+    output, folder = tmp_path / "out", photos
+    if name == "separation":
+        folder = tmp_path / "couples"
+        folder.mkdir()
+        couple = Image.new("RGB", (256, 128))
+        for number, one in enumerate(("biden", "hopper")):
+            couple.paste(Image.open(photos / f"{one}.png"), (128 * number, 0))
+        couple.save(folder / "biden.png")
+    one_portrait = ("--limit", 1) if name == "controlnet_weights" else ()
+    assert command("experiment", name, "--photos", folder, "--output", output, "--check-wiring", "--keep-unverified",
+                   *one_portrait, *settings) == 0
     found = results(output)
     assert found["miniature"] and len(found["arms"]) >= 3
-    made = {path.parent.name: np.asarray(Image.open(path)) for path in (output / experiment.WORK).rglob("biden*.png")}
+    first = sorted(folder.iterdir())[0].name
+    work = output / experiment.WORK
+    made = {path.parent.name: np.asarray(Image.open(path)) for path in work.rglob(f"{first}.png")
+            if FOLDER not in path.parts}
     assert len(made) == len(found["arms"])
     assert len({picture.tobytes() for picture in made.values()}) == len(made), "every way makes another picture"
+    for arm in found["arms"]:
+        treated = sum(arm["after_policy"][fate] for fate in FATES)
+        assert treated == (1 if one_portrait else len(list(folder.iterdir())))
+        if "attributes" in arm["results"]["utility"]:
+            assert arm["results"]["utility"]["attributes"]["network"]["name"] == "FACER"
+    if name == "separation":
+        assert all(arm["separation"]["pixels"]["value"] > 0 for arm in found["arms"][1:])
+    assert (found["breaking_point"] is not None) == (name == "anonymization_scale")
     assert "Untrained miniature networks" in (output / "report.html").read_text(encoding="utf-8")
