@@ -12,7 +12,7 @@ from typing import Any
 from ..batch import reviewing
 from ..batch.plan import read_manifest
 from ..errors import CamouflageError
-from ..evaluation import card, hifd, page, privacy, study
+from ..evaluation import card, hifd, nearest, page, privacy, study
 from ..evaluation.pairing import THERE, Pairing, open_pairs
 from ..evaluation.quality import Inception, Lpips
 from ..evaluation.readings import reader
@@ -47,6 +47,8 @@ def main(options: Namespace) -> None:
         files["card.html"] = privacy_card(results, options.anonymized).encode()
         if options.hifd:
             files |= hifd.files(compared, looked.originals, looked.anonymized)
+        if options.show_nearest:
+            files["nearest.png"] = nearest.sheet(looked.pairs, looked.originals, compared[0], options.show_nearest)
         for name, data in files.items():
             (options.output / name).parent.mkdir(parents=True, exist_ok=True)
             write_whole(options.output / name, data)

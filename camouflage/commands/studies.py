@@ -60,6 +60,9 @@ def add_commands(commands: Any) -> None:
                      help="state FID for fewer than 2,048 pictures, too; it is marked then")
     run.add_argument("--hifd", action="store_true", help="also write predictions for the scoring core of HiFD (package "
                      "hifd), without embeddings, into a folder hifd")
+    run.add_argument("--show-nearest", type=kinds.whole(1, 500), default=0, metavar="N",
+                     help="also write nearest.png: the N faces that are nearest to their original, beside it. It shows "
+                     "originals: keep it to yourself")
     kinds.add_comfyui(run)
     add_experiment(commands)
 

@@ -147,12 +147,16 @@ def _separations(found: Mapping[str, Way]) -> Iterator[str]:
 
 
 def _broken(breaks: Values) -> str:
-    """The breaking point as a sentence."""
-    least = f"half of its value at {breaks['axis']} {breaks['from']:g}"
+    """The breaking point in words."""
+    first = f"{breaks['axis']} {breaks['from']:g}"
     broken = ", ".join(f"{called(path)} from {at:g} on" for path, at in breaks["by"].items() if at is not None)
-    if not broken:
-        return f"The scene does not break: {' and '.join(map(called, breaks['by']))} stays above {least}."
-    return f"The scene breaks at {breaks['axis']} {breaks['at']:g}. Below {least}: {broken}."
+    whole = " and ".join(called(path) for path, at in breaks["by"].items() if at is None)
+    silent = " and ".join(map(called, breaks["silent"]))
+    return " ".join(filter(None, [
+        f"The scene breaks at {breaks['axis']} {breaks['at']:g}." if broken else "No breaking point was found.",
+        broken and f"Below half of its value at {first}: {broken}.",
+        whole and f"Not below half of its value at {first}: {whole}.",
+        silent and f"Nothing to lose at {first}, and so no answer: {silent}."]))
 
 
 def slug(name: str) -> str:

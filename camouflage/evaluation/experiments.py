@@ -247,16 +247,20 @@ def breaking_point(experiment: Experiment, found: Mapping[str, Mapping[str, Any]
 
     Returns:
         ``at``: the smallest ``Arm.at`` at which a value falls below half of that at the smallest one (our choice), None
-        where none does; ``by``: the same for each path; ``axis``; ``from``: the smallest ``Arm.at``.
+        where none does; ``by``: the same for each path; ``silent``: paths that have nothing to lose at the smallest
+        one; ``axis``; ``from``: the smallest ``Arm.at``.
     """
     if not experiment.breaking_point:
         return None
     arms = sorted((arm for arm in experiment.arms if arm.at is not None), key=lambda arm: arm.at or 0.0)
     by: dict[str, float | None] = {}
     for path in experiment.breaking_point:
-        values = [(arm.at, value["value"]) for arm in arms if (value := value_at(found[arm.name], path))]
-        by[path] = next((at for at, value in values if value < values[0][1] / 2), None)
-    return {"at": min((at for at in by.values() if at is not None), default=None), "by": by, "axis": experiment.axis,
+        first, *values = (value_at(found[arm.name], path) for arm in arms)
+        if first and first["value"] > 0:
+            by[path] = next((arm.at for arm, value in zip(arms[1:], values, strict=True)
+                             if value and value["value"] < first["value"] / 2), None)
+    return {"at": min((at for at in by.values() if at is not None), default=None), "by": by,
+            "silent": [path for path in experiment.breaking_point if path not in by], "axis": experiment.axis,
             "from": arms[0].at}
 
 

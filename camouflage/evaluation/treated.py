@@ -81,7 +81,7 @@ def _treated(pair: Pair, covered: Sequence[Region], work: Path, verifier: Verifi
     note, fate = picture.with_suffix(".txt"), ""
     with contextlib.suppress(OSError, UnicodeDecodeError):
         fate = note.read_text(encoding="utf-8")
-    if fate not in FATES:
+    if fate not in FATES or (fate == REDACTED and not picture.is_file()):
         picture.parent.mkdir(parents=True, exist_ok=True)
         try:
             painted = _pixels(pair.anonymized)

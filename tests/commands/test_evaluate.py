@@ -15,10 +15,11 @@ from PIL import Image
 import mixed_photos
 import quality_weights
 from camouflage.commands import studies
-from camouflage.evaluation import privacy, study
+from camouflage.evaluation import nearest, privacy, study
 from camouflage.evaluation.cache import FOLDER
 from camouflage.evaluation.recognisers import KINDS
 from camouflage.files import ROOT
+from camouflage.output.sheet_drawing import GAP, MARGIN
 from camouflage.verification.redaction import Region, redact
 from seen_once import see
 
@@ -61,7 +62,7 @@ def test_where_nothing_was_anonymized_everybody_is_found(command, originals, ide
     shutil.copytree(originals, tmp_path / "same")
     output = tmp_path / "out"
     assert command("evaluate", "--original", originals, "--anonymized", tmp_path / "same", "--identities", identities,
-                   "--output", output, "--hifd") == 0
+                   "--output", output, "--hifd", "--show-nearest", "3") == 0
     said = capsys.readouterr().out
     assert "8 originals: 8 with their anonymized picture. Protocol: gallery." in said and "rank 1 1 [" in said
     found = results(output)
@@ -72,7 +73,11 @@ def test_where_nothing_was_anonymized_everybody_is_found(command, originals, ide
     assert found["utility"]["nme"]["value"] == 0 and found["utility"]["faces"]["recall"]["value"] == 1
     assert found["quality"]["psnr"]["value"] == 100 and found["quality"]["ssim_outside_heads"]["value"] == 1
     assert {path.name for path in output.iterdir()} == {"results.json", "report.html", "cases.csv", "det.png",
-                                                       "ranks.png", "hifd", "card.html"}
+                                                       "ranks.png", "hifd", "card.html", "nearest.png"}
+    shown = np.asarray(Image.open(output / "nearest.png").convert("RGB")).astype(int)
+    rows = shown[-3 * (nearest.SIDE + GAP) - MARGIN + GAP:].reshape(-1, *shown.shape[1:])[:nearest.SIDE]
+    left, right = (rows[:, MARGIN + i * (nearest.SIDE + GAP):][:, :nearest.SIDE] for i in (0, 1))
+    assert np.array_equal(left, right) and left.std() > 20, "an original, and its picture that is the same"
     card = (output / "card.html").read_text(encoding="utf-8")
     assert "not the output of anonymize" in card and "linked with another photo of theirs" in card
     assert "Bodies, gait" in card and "takes 30 pairs" in card and "<script" not in card

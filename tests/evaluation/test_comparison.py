@@ -52,7 +52,7 @@ def test_both_columns_and_the_breaking_point_are_told(experiment, monkeypatch):
     assert drawn["about"][:3] == ("Plane, by scale", "protected", "SSIM outside of heads")
     content = json.loads(files["results.json"])
     assert content["breaking_point"] == {"at": 1.0, "by": {"quality.ssim_outside_heads": 1.0}, "axis": "scale",
-                                         "from": 0.0}
+                                         "from": 0.0, "silent": []}
     second = content["arms"][1]
     assert second["results"]["quality"]["ssim_outside_heads"]["value"] == 0.3
     assert second["after_policy"]["results"]["left"]["value"] == 0.75
@@ -67,7 +67,7 @@ def test_both_columns_and_the_breaking_point_are_told(experiment, monkeypatch):
 def test_a_scene_that_does_not_break_and_untrained_networks_are_told(experiment):
     found = dict.fromkeys(("scale 0", "scale 1", "solid"), way(0.5))
     page = files_of(experiment, "pairs", found, True)["report.html"].decode()
-    assert "The scene does not break: SSIM outside of heads stays above half of its value at scale 0." in page
+    assert "No breaking point was found. Not below half of its value at scale 0: SSIM outside of heads." in page
     assert MINIATURE in page and "How far the others moved" not in page and "Not plotted" not in page
 
 

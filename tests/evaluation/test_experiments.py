@@ -112,7 +112,9 @@ def test_the_breaking_point_is_where_half_is_left(tmp_path):
              "a scale 3": at(0.2, 0.5), "solid": at(0, 0)}
     assert breaking_point(experiment, found) == {
         "at": 2.0, "by": {"quality.ssim": 2.0, "utility.faces.recall": None}, "axis": "a scale",
-        "from": 0.0}
+        "from": 0.0, "silent": []}
+    nothing = breaking_point(experiment, {**found, "a scale 0": at(0.8, 0.0)})
+    assert nothing and (nothing["silent"], nothing["by"]) == (["utility.faces.recall"], {"quality.ssim": 2.0})
     assert breaking_point(read(SHIPPED[0].with_name("baselines.yaml")), {}) is None
 
 

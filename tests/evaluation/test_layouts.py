@@ -48,4 +48,4 @@ def test_others_name_nobody(tmp_path, layout, protocol):
 
 
 def test_the_command_line_knows_all_layouts():
-    assert studies.LAYOUTS == tuple(LAYOUTS)
+    assert tuple(LAYOUTS) == studies.LAYOUTS
