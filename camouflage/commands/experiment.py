@@ -10,9 +10,10 @@ import os
 import shutil
 import warnings
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -25,8 +26,9 @@ from ..batch.plan import picture_seed
 from ..comfy.in_process import accelerator
 from ..comfy.installed import default_comfyui
 from ..errors import CamouflageError
-from ..evaluation import layouts, study
+from ..evaluation import crops, layouts, study
 from ..evaluation.alone import measured
+from ..evaluation.attacks import guessing
 from ..evaluation.cache import SeenCache
 from ..evaluation.comparison import Way, files_of, slug
 from ..evaluation.estimates import estimate
@@ -34,7 +36,7 @@ from ..evaluation.experiments import Arm, Experiment, read
 from ..evaluation.methods import BASELINES, occluded, regions
 from ..evaluation.pairing import THERE, Pair, Pairing, read_identities
 from ..evaluation.plain import missing
-from ..evaluation.seeing import WITHHELD, Seen
+from ..evaluation.seeing import WITHHELD, Seen, framed, largest
 from ..evaluation.separated import separated
 from ..evaluation.study import Observers
 from ..evaluation.treated import FATES, shipped, treated
@@ -55,6 +57,8 @@ from .studies import experiment_file
 WORK = ".unverified"
 FAILED = "failed"
 ONE_TRY = {"tries": 1}
+WITHIN = 0.7
+"""Side of what a guessing attacker compares, in longer sides of the face (our choice)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +129,9 @@ def compared(experiment: Experiment, protocol: str, material: Material, work: Pa
         print(f"{arm.name}:", flush=True)
         painted[arm.name] = painter.anonymized(arm, material, work, observers, cache)
         before[arm.name] = measured(painted[arm.name], protocol, observers, cache)
+        if experiment.guess:
+            before[arm.name]["guessing"] = guessed(arm, painted[arm.name].pairs, experiment.guess, painter, observers,
+                                                   cache)
     print("After the policy:", flush=True)
     after = policed(experiment, painted, work, observers, cache)
     found = {}
@@ -174,11 +181,38 @@ def seen_in(original: Path, observers: Observers, cache: SeenCache, pixels: np.n
     return cache.seen(original, look)
 
 
+def guessed(arm: Arm, pairs: Sequence[Pair], count: int, painter: Painter, observers: Observers, cache: SeenCache
+            ) -> dict[str, Any]:
+    """What an attacker finds who has the photos and runs the very method on them: with the seed, and with another one.
+
+    Compared is the inside of the largest face's place, whatever is there: what is around it tells everything to
+    whoever has the photo. Baselines have no seed. Empty where fewer than two pictures can be attacked.
+    """
+    shown = [pair for pair in pairs if pair.anonymized
+             and seen_in(pair.original, observers, cache).faces][:count]
+    if len(shown) < 2:
+        return {}
+
+    def face(pair: Pair, picture: Path | io.BytesIO) -> np.ndarray:
+        pixels, seen = np.array(decode(picture, picture_formats())), seen_in(pair.original, observers, cache)
+        one, frame = seen.faces[largest(seen.faces)], framed(seen.size, (pixels.shape[1], pixels.shape[0]))
+        return crops.head(pixels, frame.back(one.box_ltrb), one.turn, around=WITHIN)
+
+    def method(pair: Pair, seed: int) -> np.ndarray:
+        return face(pair, io.BytesIO(painter.painted(arm, pair.key, pair.original, seed, observers, cache)))
+
+    published = [face(pair, pair.anonymized) for pair in shown if pair.anonymized]
+    seed = painter.options.seed
+    tried = {"with the seed": seed, **({"with another seed": seed + 1} if arm.workflow else {})}
+    return {name: guessing.attack(published, shown, range(len(shown)), method, [one]) for name, one in tried.items()}
+
+
 class Painter:
     """Makes the pictures of an experiment; a context manager that ends its ComfyUI."""
 
     def __init__(self, options: Namespace, experiment: Experiment) -> None:
         self.options, self.workflows = options, {arm.workflow for arm in experiment.arms if arm.workflow}
+        self._graphs: dict[Arm, Graph] = {}
         self.host: Host | None = None
         if not self.workflows:
             return
@@ -196,46 +230,50 @@ class Painter:
 
     def anonymized(self, arm: Arm, material: Material, work: Path, observers: Observers, cache: SeenCache) -> Pairing:
         """The pairs of one way; pictures that are there already, made in the very same way, stay as they are."""
-        graph = self._graph(arm) if arm.workflow else None
-        made = [graph.digest, weights_digest(graph.strings, arm.workflow, self.host.options)] if (
-            graph and self.host) else [arm.name]
-        digest = hashlib.sha256(json.dumps([made, self.options.seed, arm.occlude]).encode()).hexdigest()[:12]
+        digest = hashlib.sha256(json.dumps([self._made(arm), self.options.seed, arm.occlude]).encode()).hexdigest()[:12]
         folder, pairs = work / f"{slug(arm.name)}-{digest}", []
         with progress(len(material.keys), "photos") as bar:
             for key in material.keys:
-                original, target = material.root / key, folder / f"{key}.png"
-                state = THERE
+                original, target, state = material.root / key, folder / f"{key}.png", THERE
                 if not target.is_file():
                     with contextlib.suppress(Unreadable):
-                        state = self._make(arm, graph, original, key, target, observers, cache)
+                        try:
+                            data = self.painted(arm, key, original, self.options.seed, observers, cache)
+                        except (NodeFailed, ServerDied) as error:
+                            print(f"  {key}: {sentence(str(error))}", flush=True)
+                            state = FAILED
+                        else:
+                            target.parent.mkdir(parents=True, exist_ok=True)
+                            write_whole(target, data)
                 there = target.is_file()
                 pairs.append(Pair(key, original, target if there else None, THERE if there else state,
                                   material.identities.get(key, "")))
                 bar.update()
         return Pairing(tuple(pairs))
 
-    def _make(self, arm: Arm, graph: Graph | None, original: Path, key: str, target: Path, observers: Observers,
-              cache: SeenCache) -> str:
-        """Writes one picture, or says why there is none."""
+    def painted(self, arm: Arm, key: str, original: Path, seed: int, observers: Observers, cache: SeenCache) -> bytes:
+        """One photo's picture of one way, as PNG. Raises Unreadable, NodeFailed, ServerDied."""
         pixels = np.array(decode(original, picture_formats()))
         given = pixels
         if arm.occlude:
             given = occluded(pixels, seen_in(original, observers, cache, pixels).faces, arm.occlude)
-        if graph is None:
-            data = _png(BASELINES[arm.name](given, seen_in(original, observers, cache, pixels).faces))
-        else:
-            assert self.host is not None
-            try:
-                data, _ = self.host.painted(graph, Image.fromarray(given), picture_seed(self.options.seed, [key]))
-            except (NodeFailed, ServerDied) as error:
-                print(f"  {key}: {sentence(str(error))}", flush=True)
-                return FAILED
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(target, data)
-        return THERE
+        if not arm.workflow:
+            return _png(BASELINES[arm.name](given, seen_in(original, observers, cache, pixels).faces))
+        assert self.host is not None
+        return self.host.painted(self._graph(arm), Image.fromarray(given), picture_seed(seed, [key]))[0]
+
+    def _made(self, arm: Arm) -> list[str]:
+        """What decides about the pictures of a way, besides the photo and the seed."""
+        if not arm.workflow:
+            return [arm.name]
+        assert self.host is not None
+        graph = self._graph(arm)
+        return [graph.digest, weights_digest(graph.strings, arm.workflow, self.host.options)]
 
     def _graph(self, arm: Arm) -> Graph:
         """The workflow of a way, with one try and the settings of the way and of the command line."""
+        if arm in self._graphs:
+            return self._graphs[arm]
         assert self.host is not None
         file = PIPELINES[arm.workflow].workflow if arm.workflow in PIPELINES else Path(arm.workflow)
         settings = dict(self.options.set) | dict(arm.settings)
@@ -245,6 +283,7 @@ class Painter:
             by_hand = {name.rpartition(".")[2] for name in settings}
             for kind, values in MINIATURE.items():
                 graph = graph.with_values({name: one for name, one in values.items() if name not in by_hand}, [kind])
+        self._graphs[arm] = graph
         return graph
 
 

@@ -59,7 +59,7 @@ def files_of(experiment: Experiment, protocol: str, found: Mapping[str, Way], mi
     parts = [f"<h1>{page.text(experiment.title)}</h1>", *(f"<p>{page.text(line)}</p>" for line in (
         experiment.question, experiment.shows, MINIATURE if miniature else "", breaks and _broken(breaks)) if line),
         _table(found), "<p>Before any policy nothing was verified. No picture is in the output. Intervals hold 95 %, "
-        "and take at least 6 persons.</p>", *_separations(found),
+        "and take at least 6 persons.</p>", *_separations(found), *_guessed(found),
         *(page.figure(title, data) for title, data in drawn.items()),
         page.text(f"Not plotted, since nothing of it has a value: {', '.join(without)}.") if without else ""]
     content = {"format": FORMAT, "version": VERSION, "title": experiment.title, "miniature": miniature,
@@ -144,6 +144,17 @@ def _separations(found: Mapping[str, Way]) -> Iterator[str]:
     if rows:
         yield f"<h2>{MOVED}</h2><p>0: not at all; 1: as far as the person whose wishes were changed.</p>"
         yield page.table(["Way", "Read by", "Others / the one [95 %]", "Photos", "Not read", "Fewer persons"], rows)
+
+
+def _guessed(found: Mapping[str, Way]) -> Iterator[str]:
+    attacks = [(name, tried, attack) for name, way in found.items()
+               for tried, attack in way.before.get("guessing", {}).items()]
+    if attacks:
+        yield ("<h2>Guessing</h2><p>An attacker who has the photos runs the very method on each, and takes the one "
+               "whose face comes out nearest to the published one.</p>")
+        yield page.table(["Way", "Attacker", "Comes out again to the last bit", "Found at rank 1", "Chance", "Photos"],
+                         [[name, tried, _cell(attack["exact"]), _cell(attack["rank_1"]),
+                           f"{attack['rank_1']['chance']:.2g}", attack["gallery"]] for name, tried, attack in attacks])
 
 
 def _broken(breaks: Values) -> str:

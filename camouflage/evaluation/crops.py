@@ -33,9 +33,9 @@ def of_pair(before: np.ndarray, after: np.ndarray, seen: Seen) -> np.ndarray:
     return np.array(found, np.uint8).reshape(-1, 2, SIDE, SIDE, 3)
 
 
-def head(pixels: np.ndarray, box: Box, turn: float, side: int = SIDE) -> np.ndarray:
-    """The square around a face, upright, side x side x 3."""
-    return upright(pixels, *centre(box), turn, _AROUND * longer_side(box), side)
+def head(pixels: np.ndarray, box: Box, turn: float, side: int = SIDE, around: float = _AROUND) -> np.ndarray:
+    """The square around a face, upright, side x side x 3; ``around``: in longer sides of the face."""
+    return upright(pixels, *centre(box), turn, around * longer_side(box), side)
 
 
 def gathered(cast: Cast, crops: Sequence[np.ndarray | None]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -14,9 +14,10 @@ from .methods import BASELINES
 
 _TEXTS = ("title", "question", "shows", "time", "workflow")
 _KEYS = {*_TEXTS, "arms", "vary", "set", "protocol", "baselines", "plots", "planes", "compare", "readings", "datasets",
-         "breaking_point"}
+         "breaking_point", "guess"}
 PROTOCOLS = ("pairs", "gallery", "folder")
 READINGS = ("attributes",)
+MOST_GUESSED = 100
 COVERED = "share of each face that is covered"
 CALLED = {"rank_1": "found at rank 1", "utility.nme": "keypoint error", "utility.faces.recall": "faces kept",
           "quality.ssim": "SSIM", "quality.ssim_outside_heads": "SSIM outside of heads",
@@ -75,6 +76,8 @@ class Experiment:
         readings: of ``READINGS``: what networks read in addition.
         breaking_point: paths of results; where one of them falls below half of its value at the smallest ``Arm.at``,
             the scene breaks.
+        guess: how many published pictures an attacker looks at who knows the method, see
+            :mod:`.attacks.guessing`; 0: nobody does.
     """
 
     title: str
@@ -90,6 +93,7 @@ class Experiment:
     compare: Compare | None
     readings: tuple[str, ...]
     breaking_point: tuple[str, ...]
+    guess: int
 
 
 def read(file: Path) -> Experiment:
@@ -139,7 +143,7 @@ def _experiment(content: object) -> Experiment:
     return Experiment(texts["title"], texts["question"], texts["shows"], texts["time"],
                       tuple(_chosen(content, "datasets", LAYOUTS)), tuple(arms), axis, protocol, plots, planes,
                       _compare(content.get("compare"), names), tuple(_chosen(content, "readings", READINGS)),
-                      tuple(breaking))
+                      tuple(breaking), int(number(content.get("guess", 0), 0, MOST_GUESSED, "guess")))
 
 
 def _are_texts(value: object) -> bool:

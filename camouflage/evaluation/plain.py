@@ -25,7 +25,7 @@ def stated(values: Sequence[float] | np.ndarray, persons: Sequence[int] | np.nda
     """The mean of values by :func:`.estimates.estimate`; values that are no finite numbers are left out and counted.
 
     Args:
-        values: n numbers, each of a case.
+        values: n numbers, each of a case; booleans are hits and misses.
         persons: n numbers, whose case it is.
         why: what to say where no case is left.
 
@@ -37,7 +37,7 @@ def stated(values: Sequence[float] | np.ndarray, persons: Sequence[int] | np.nda
         raise CamouflageError(f"Every case needs a value and a person, but got {numbers.shape} values and {who.shape} "
                               "persons.")
     there = np.isfinite(numbers)
-    found = estimate(numbers[there], who[there])
+    found = estimate(numbers[there], who[there], share=np.asarray(values).dtype == bool)
     left_out = int(np.count_nonzero(~there))
     return missing(why, left_out) if found is None else {**found.to_json(), "left_out": left_out}
 

@@ -41,15 +41,15 @@ def test_baselines_are_compared_and_no_picture_is_left(command, photos, tmp_path
     (tmp_path / "mine.yaml").write_text("title: Mine\nquestion: Why?\nbaselines: [original, solid]\n"
                                         "plots: {Who: [rank_1, protected]}\n")
     output, made = tmp_path / "out", []
-    make = experiment.Painter._make
+    make = experiment.Painter.painted
 
     def stopped(self, *arguments):
-        made.append(arguments[3])
+        made.append(arguments[1])
         if len(made) == 5:
             raise KeyboardInterrupt
         return make(self, *arguments)
 
-    monkeypatch.setattr(experiment.Painter, "_make", stopped)
+    monkeypatch.setattr(experiment.Painter, "painted", stopped)
     again = ("experiment", tmp_path / "mine.yaml", "--photos", photos, "--output", output)
     assert command(*again) == 130
     work = output / experiment.WORK
@@ -132,6 +132,17 @@ def test_separation_tells_who_moved(command, photos, tmp_path, monkeypatch, unpo
         for read in arm["separation"].values():
             assert read["value"] < 0.05 and read["cases"] == 1 and read["fewer_persons"] == 1
     assert (output / "how_far_the_others_moved.png").is_file()
+
+
+def test_whoever_runs_the_method_finds_the_photo_unless_nothing_is_left(command, photos, tmp_path, unpoliced):
+    (tmp_path / "mine.yaml").write_text("title: Mine\nbaselines: [mosaic, solid]\nguess: 3\n")
+    output = tmp_path / "out"
+    assert command("experiment", tmp_path / "mine.yaml", "--photos", photos, "--output", output) == 0
+    mosaic, solid = (one["results"]["guessing"]["with the seed"] for one in results(output)["arms"])
+    assert mosaic["exact"]["value"] == solid["exact"]["value"] == 1
+    assert mosaic["rank_1"]["value"] == 1 and mosaic["rank_1"]["chance"] == pytest.approx(1 / 3)
+    assert solid["rank_1"]["value"] == pytest.approx(1 / 3), "all fills are the same"
+    assert "Comes out again to the last bit" in (output / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_layout_says_who_is_who(command, photos, tmp_path, capsys, unpoliced):
