@@ -54,7 +54,7 @@ def _pyplot() -> Any:
 def _save(plt: Any, figure: Any, file: Path, says: str) -> None:
     figure.text(0.5, 0.01, says, ha="center", va="bottom", fontsize=9, style="italic")
     figure.tight_layout(rect=(0, 0.04, 1, 1))
-    figure.savefig(file, dpi=110)
+    figure.savefig(file, dpi=110, bbox_inches="tight")
     plt.close(figure)
 
 
