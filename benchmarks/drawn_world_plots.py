@@ -98,9 +98,9 @@ def _variants(plt: Any, results: Mapping[str, Any]) -> Any:
                  label="outlines of drawings of other persons in the same scenes")
     axes.set(yticks=range(len(rows)), yticklabels=[row["variant"] for row in rows], xlim=(0, 1.02),
              xlabel="share or correlation, with 95 % interval",
-             title="Base at the paper's scale, without scene controls, and in fast mode")
+             title="Base at a_s = 1.25: without scene controls, and fast")
     axes.invert_yaxis()
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(0.4, -0.14))
     return figure
 
 
@@ -115,7 +115,7 @@ def _attributes(plt: Any, results: Mapping[str, Any]) -> Any:
     axes.axvline(0.5, color="grey", ls=":", label="chance")
     axes.set(yticks=list(place), yticklabels=names, xlim=(0, 1), xlabel="balanced accuracy",
              title="Attributes of the map, read from Light's pictures")
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, ncols=3, loc="upper center", bbox_to_anchor=(0.4, -0.14))
     return figure
 
 

@@ -12,6 +12,7 @@ import torch
 
 from benchmarks import drawn_world
 from camouflage.errors import CamouflageError
+from camouflage.files import ROOT
 from camouflage.method.faces import ATTRIBUTES
 from in_host import difference, enter_host
 from sampled import long
@@ -289,3 +290,19 @@ def test_everything_is_painted_judged_and_plotted_with_networks_that_learned_not
     assert changed["as it is"] == 0 < changed["without any"]
     for name in ("scale", "variants", "attributes", "separation", "pictures", "pairs"):
         assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+
+
+def test_the_published_curves_are_what_the_documents_say():
+    found = json.loads((ROOT / "docs/drawn_world/results.json").read_text(encoding="utf-8"))
+    base = {row["scale"]: row["rank_1"] for row in found["rows"] if row["method"] == "base"}
+    assert found["people"] == 50 and found["says"] == drawn_world.NO_CLAIM
+    assert base[0.0]["value"] >= 0.8 and base[0.0]["interval_95"][0] > base[1.25]["interval_95"][1]
+    light, edits = found["light"], found["separation"]
+    assert light["agreement"]["interval_95"][0] > light["agreement_with_anothers"]["interval_95"][1]
+    for edited, other in (("left", "right"), ("right", "left")):
+        moved = edits[f"{edited}_edited"]
+        assert moved[edited]["interval_95"][0] > moved[other]["interval_95"][1]
+    text = (ROOT / "docs/method.md").read_text(encoding="utf-8")
+    for stated in (base[0.0], base[0.5], base[1.0], light["agreement"], light["agreement_with_anothers"]):
+        low, high = stated["interval_95"]
+        assert any(f"{stated['value']:.{n}f} [{low:.{n}f}, {high:.{n}f}]" in text for n in (2, 3))
