@@ -1,6 +1,6 @@
 """Trains the drawn world's family, paints drawn persons with Base and Light, and has them judged.
 
-    python -m benchmarks.drawn_world --output DIR [--minutes 120] [--people 50] [--seed 0] [--published]
+    python -m benchmarks.drawn_world --output DIR [--minutes 100] [--people 50] [--seed 0] [--published]
 
 Run it with the environment of run.py and CAMOUFLAGE_COMFYUI set; it needs no GPU. ``--minutes`` is how long it trains
 on two cores; a training that was stopped goes on. Written are networks (DIR/networks), ``results.json``, and plots.
@@ -302,7 +302,7 @@ def main() -> None:
     """Trains what is missing, paints and judges."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="folder, made if need be")
-    parser.add_argument("--minutes", type=float, default=family.FULL_MINUTES, help="of training, on two cores (120)")
+    parser.add_argument("--minutes", type=float, default=family.FULL_MINUTES, help="of training, on two cores (100)")
     parser.add_argument("--people", type=int, default=50, help="identities in the gallery (50)")
     parser.add_argument("--seed", type=int, default=0, help="of everything (0)")
     parser.add_argument("--parts", nargs="+", default=family.PARTS, help="of the family, all without this")

@@ -26,8 +26,8 @@ from .drawing import CELLS, DRAWN, Drawing, draw
 
 SCENE = ("pose", "segmentation", "lineart")
 PARTS = ("unet", "identity", "light", *SCENE)
-FULL_MINUTES = 120  # that the steps below take on two cores
-STEPS = {"unet": 7000, "identity": 1200, "light": 2400, **dict.fromkeys(SCENE, 600)}
+FULL_MINUTES = 100  # that the steps below take on two cores
+STEPS = {"unet": 3500, "identity": 600, "light": 1200, **dict.fromkeys(SCENE, 300)}
 RATES = {"unet": 1e-3, "identity": 2e-3, "light": 1e-3, **dict.fromkeys(SCENE, 1.5e-3)}
 BATCHES = {"unet": 16, "identity": 8, "light": 8, **dict.fromkeys(SCENE, 8)}
 KEPT, AVERAGED = 100, 25  # steps between two checkpoints; steps that a number of a curve is the mean of

@@ -295,7 +295,9 @@ def test_everything_is_painted_judged_and_plotted_with_networks_that_learned_not
 def test_the_published_curves_are_what_the_documents_say():
     found = json.loads((ROOT / "docs/drawn_world/results.json").read_text(encoding="utf-8"))
     base = {row["scale"]: row["rank_1"] for row in found["rows"] if row["method"] == "base"}
+    recipe = json.loads((ROOT / "docs/drawn_world/recipe.json").read_text(encoding="utf-8"))["recipe"]
     assert found["people"] == 50 and found["says"] == drawn_world.NO_CLAIM
+    assert recipe["steps"] == family.Recipe().steps and recipe["seed"] == 0, "made by the command without options"
     assert base[0.0]["value"] >= 0.8 and base[0.0]["interval_95"][0] > base[1.25]["interval_95"][1]
     light, edits = found["light"], found["separation"]
     assert light["agreement"]["interval_95"][0] > light["agreement_with_anothers"]["interval_95"][1]
