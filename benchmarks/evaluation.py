@@ -12,14 +12,12 @@ after ``python run.py test`` has fetched the photos.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.batch import photos_of
+from benchmarks.batch import photos_of, resident
 from camouflage.evaluation.cache import FOLDER
 
 
@@ -50,7 +48,7 @@ def evaluate(folder: Path, output: Path, kill_at: int = 0) -> Cost:
                    output])
     first, largest = 0.0, 0.0
     while command.process.poll() is None:
-        largest = max([largest, *map(resident, command.family())])
+        largest = max([largest, *resident(command.family()).values()])
         looked = len(list((output / FOLDER).glob("*.npz")))
         first = first or (time.monotonic() if looked else 0.0)
         if kill_at and looked >= kill_at:
@@ -59,13 +57,6 @@ def evaluate(folder: Path, output: Path, kill_at: int = 0) -> Cost:
     code, told = command.end()
     assert kill_at or code == 0, told
     return Cost(time.monotonic() - first, largest, (output / FOLDER).exists())
-
-
-def resident(pid: int) -> float:
-    """MB of a process; 0 if it has ended."""
-    with contextlib.suppress(OSError):
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-    return 0.0
 
 
 def main() -> None:

@@ -26,6 +26,12 @@ def picture_formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
+def read_pixels(file: Path | BytesIO) -> np.ndarray:
+    """A picture as :func:`decode` reads it, in any format that this Pillow reads: H x W x 3, uint8. Raises Unreadable.
+    """
+    return np.array(decode(file, picture_formats()))
+
+
 def decode(file: Path | BytesIO, formats: tuple[str, ...] | None = None, profile: bool = False) -> Image.Image:
     """The photo as 8-bit RGB, upright as its EXIF data says, without metadata.
 

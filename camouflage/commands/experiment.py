@@ -26,7 +26,7 @@ from ..batch.plan import picture_seed
 from ..comfy.in_process import accelerator
 from ..comfy.installed import default_comfyui
 from ..errors import CamouflageError
-from ..evaluation import crops, layouts, study
+from ..evaluation import crops, layouts
 from ..evaluation.alone import measured
 from ..evaluation.attacks import guessing
 from ..evaluation.cache import SeenCache
@@ -36,12 +36,13 @@ from ..evaluation.experiments import Arm, Experiment, read
 from ..evaluation.methods import BASELINES, occluded, regions
 from ..evaluation.pairing import THERE, Pair, Pairing, read_identities
 from ..evaluation.plain import missing
-from ..evaluation.seeing import WITHHELD, Seen, framed, largest
+from ..evaluation.readings import reader
+from ..evaluation.seeing import WITHHELD, framed, largest
 from ..evaluation.separated import separated
-from ..evaluation.study import Observers
+from ..evaluation.study import Observers, seen_in
 from ..evaluation.treated import FATES, shipped, treated
 from ..files import write_whole
-from ..photos import Unreadable, decode, picture_formats
+from ..photos import Unreadable, read_pixels
 from ..progress import progress
 from ..verification.centerface import CenterFace
 from ..verification.detection import DlibHog
@@ -111,14 +112,10 @@ def main(options: Namespace) -> None:
 def observing(options: Namespace, experiment: Experiment, photos: int) -> Observers:
     """Who looks. Detectors remember, since the policy looks at pictures that the evaluation has seen."""
     most = 256 + 3 * photos * len(experiment.arms)  # of each way the painted and the treated ones
-    reader = None
-    if experiment.readings:
-        from ..evaluation.readings import reader as reading
-
-        wiring = options.check_wiring
-        reader = reading(experiment.readings, models(options) if wiring else (), True if wiring else None)
+    wiring = options.check_wiring
+    reads = reader(experiment.readings, models(options) if wiring else (), True if wiring else None)
     return Observers((Remembering(CenterFace(), most), Remembering(DlibHog(), most)),
-                     [load(kind, file) for kind, file in options.recogniser or [("dlib", None)]], reader=reader)
+                     [load(kind, file) for kind, file in options.recogniser or [("dlib", None)]], reader=reads)
 
 
 def compared(experiment: Experiment, protocol: str, material: Material, work: Path, painter: Painter,
@@ -172,15 +169,6 @@ def policed(experiment: Experiment, painted: Mapping[str, Pairing], work: Path, 
     return found
 
 
-def seen_in(original: Path, observers: Observers, cache: SeenCache, pixels: np.ndarray | None = None) -> Seen:
-    """What is seen in a photo. Raises Unreadable."""
-    def look() -> Seen:
-        there = np.array(decode(original, picture_formats())) if pixels is None else pixels
-        return study.see(there, observers.detectors, observers.embedders)
-
-    return cache.seen(original, look)
-
-
 def guessed(arm: Arm, pairs: Sequence[Pair], count: int, painter: Painter, observers: Observers, cache: SeenCache
             ) -> dict[str, Any]:
     """What an attacker finds who has the photos and runs the very method on them: with the seed, and with another one.
@@ -194,7 +182,7 @@ def guessed(arm: Arm, pairs: Sequence[Pair], count: int, painter: Painter, obser
         return {}
 
     def face(pair: Pair, picture: Path | io.BytesIO) -> np.ndarray:
-        pixels, seen = np.array(decode(picture, picture_formats())), seen_in(pair.original, observers, cache)
+        pixels, seen = read_pixels(picture), seen_in(pair.original, observers, cache)
         one, frame = seen.faces[largest(seen.faces)], framed(seen.size, (pixels.shape[1], pixels.shape[0]))
         return crops.head(pixels, frame.back(one.box_ltrb), one.turn, around=WITHIN)
 
@@ -253,12 +241,12 @@ class Painter:
 
     def painted(self, arm: Arm, key: str, original: Path, seed: int, observers: Observers, cache: SeenCache) -> bytes:
         """One photo's picture of one way, as PNG. Raises Unreadable, NodeFailed, ServerDied."""
-        pixels = np.array(decode(original, picture_formats()))
+        pixels = read_pixels(original)
         given = pixels
         if arm.occlude:
-            given = occluded(pixels, seen_in(original, observers, cache, pixels).faces, arm.occlude)
+            given = occluded(pixels, seen_in(original, observers, cache, lambda _: pixels).faces, arm.occlude)
         if not arm.workflow:
-            return _png(BASELINES[arm.name](given, seen_in(original, observers, cache, pixels).faces))
+            return _png(BASELINES[arm.name](given, seen_in(original, observers, cache, lambda _: pixels).faces))
         assert self.host is not None
         return self.host.painted(self._graph(arm), Image.fromarray(given), picture_seed(seed, [key]))[0]
 

@@ -11,7 +11,6 @@ from . import privacy, study
 from .cache import SeenCache
 from .pairing import Pairing
 from .plain import stated
-from .readings_kept import read_utility
 from .seeing import Subject, follow, largest
 from .study import Looked, Observers
 
@@ -40,11 +39,9 @@ def _alone(pairing: Pairing, observers: Observers, cache: SeenCache) -> tuple[di
     cast = _cast(looked)
     compared = [privacy.compared(one, cast, looked.originals, looked.anonymized, privacy.PAIRS)
                 for one in observers.embedders]
-    results = study.results_of(pairing, looked, compared, privacy.PAIRS)
+    results = study.told(pairing, looked, compared, privacy.PAIRS, observers)
     for one in results["recognisers"]:
         one["identification"] = None
-    if observers.reader:
-        results["utility"] |= read_utility(observers.reader, cast, looked.readings)
     return results, compared
 
 

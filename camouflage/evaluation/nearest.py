@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from ..output.sheet_drawing import FAINT, GAP, MARGIN, block, cell, paragraph, space, stacked
-from ..photos import decode, picture_formats
+from ..photos import read_pixels
 from .crops import head
 from .pairing import Pair
 from .privacy import Compared
@@ -39,7 +38,7 @@ def sheet(pairs: Sequence[Pair], originals: Sequence[Seen], of: Compared, count:
         subject = of.cast.subjects[number]
         pair, seen = pairs[subject.picture], originals[subject.picture]
         assert pair.anonymized is not None, "it was compared"
-        before, after = _pixels(pair.original), _pixels(pair.anonymized)
+        before, after = read_pixels(pair.original), read_pixels(pair.anonymized)
         face, frame = seen.faces[subject.face], framed(seen.size, (after.shape[1], after.shape[0]))
         row, draw = block(SIDE + GAP)
         for place, (pixels, box) in enumerate(((before, face.box_ltrb), (after, frame.back(face.box_ltrb)))):
@@ -50,7 +49,3 @@ def sheet(pairs: Sequence[Pair], originals: Sequence[Seen], of: Compared, count:
     file = io.BytesIO()
     stacked([space(MARGIN), *rows, space(MARGIN - GAP)]).save(file, "PNG")
     return file.getvalue()
-
-
-def _pixels(path: Path) -> np.ndarray:
-    return np.array(decode(path, picture_formats()))

@@ -80,7 +80,7 @@ def bars(values: Mapping[str, Mean | Sequence[Mean | None] | None], title: str, 
     if not any(one is not None for row in known.values() for one in row):
         return None
     each = max(map(len, known.values()))
-    figure, axes = _figure(title, note, max(3.0, (0.2 + 0.12 * each) * len(known) * max(1, each) ** 0.5 + 1.6))
+    figure, axes = _figure(title, note, max(3.0, (0.2 + 0.12 * each) * len(known) * each ** 0.5 + 1.6))
     most, thick = 1.0, 0.76 / each
     for part in range(each):
         rows = [(place + 0.38 - thick * (part + 0.5), row[part]) for place, row in zip(

@@ -7,12 +7,11 @@ left to right, as *Face Attributes* numbers them, among the faces that stand in 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..photos import Unreadable, decode, picture_formats
+from ..photos import Unreadable, read_pixels
 from ..verification.places import centre
 from . import crops, study
 from .cache import SeenCache
@@ -66,11 +65,8 @@ def _readings(plain: Pair, edited: Pair, changed: int, observers: Observers, cac
     if plain.anonymized is None or edited.anonymized is None:
         return None
 
-    def seen(path: Path) -> Seen:
-        return cache.seen(path, lambda: study.see(pixels(path), observers.detectors, observers.embedders))
-
-    original, paths = seen(plain.original), (plain.anonymized, edited.anonymized)
-    both = seen(paths[0]), seen(paths[1])
+    paths = plain.anonymized, edited.anonymized
+    original, *both = (study.seen_in(path, observers, cache) for path in (plain.original, *paths))
     persons = _inside(original, both[0].size)
     if len(persons) < 2 or changed >= len(persons):
         return None
@@ -79,11 +75,12 @@ def _readings(plain: Pair, edited: Pair, changed: int, observers: Observers, cac
     name = observers.embedders[0].info.name
     rows = {name: [one.embeddings[name] for one in both]}
     if observers.reader:
-        read = [observers.reader.pair((plain.original, path), (original, one), pixels, cache)
+        read = [observers.reader.pair((plain.original, path), (original, one), read_pixels, cache)
                 for path, one in zip(paths, both, strict=True)]
         rows |= {reading: [one[reading][1] for one in read] for reading in observers.reader.faces}
     found = {reading: (_rows(one, matches[0]), _rows(other, matches[1])) for reading, (one, other) in rows.items()}
-    heads = [crops.of_pair(pixels(plain.original), pixels(path), original)[persons, 1] / 255.0 for path in paths]
+    photo = read_pixels(plain.original)
+    heads = [crops.of_pair(photo, read_pixels(path), original)[persons, 1] / 255.0 for path in paths]
     found[PIXELS] = heads[0].reshape(len(persons), -1), heads[1].reshape(len(persons), -1)
     return found
 
@@ -100,8 +97,3 @@ def _rows(values: np.ndarray, matches: list[int]) -> np.ndarray:
     """Of every person; no numbers for those who were not found."""
     nothing = np.full(values.shape[1:], np.nan)
     return np.array([values[match] if match >= 0 else nothing for match in matches], np.float64)
-
-
-def pixels(path: Path) -> np.ndarray:
-    """A picture, H x W x 3, uint8. Raises Unreadable."""
-    return np.array(decode(path, picture_formats()))

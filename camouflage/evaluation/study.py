@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..packages import package_version
-from ..photos import Unreadable, decode, picture_formats
+from ..photos import Unreadable, read_pixels
 from ..progress import progress
 from ..verification.detection import Detector
 from ..verification.recognition import Embedder
@@ -85,6 +85,12 @@ def measured(pairing: Pairing, protocol: str, observers: Observers, cache: SeenC
     """The results of :func:`evaluate`, and what they were made of, with a cache that goes on after it."""
     looked = look(pairing.pairs, observers, cache)
     compared = compare(looked, observers.embedders, protocol)
+    return told(pairing, looked, compared, protocol, observers), compared, looked
+
+
+def told(pairing: Pairing, looked: Looked, compared: Sequence[privacy.Compared], protocol: str, observers: Observers
+         ) -> dict[str, Any]:
+    """The results, with all that the observers measure besides. Raises CamouflageError."""
     results = results_of(pairing, looked, compared, protocol)
     if observers.reader:
         results["utility"] |= read_utility(observers.reader, compared[0].cast, looked.readings)
@@ -93,7 +99,7 @@ def measured(pairing: Pairing, protocol: str, observers: Observers, cache: SeenC
         results["quality"] |= collections(looked, observers.inception, observers.forced_fid)
     if observers.attacks:
         results["attacks"] = attack(looked, compared)
-    return results, compared, looked
+    return results
 
 
 @dataclass
@@ -118,20 +124,17 @@ class Looked:
     unreadable: list[tuple[str, str]] = field(default_factory=list)
 
 
-def _pixels(path: Path) -> np.ndarray:
-    return np.array(decode(path, picture_formats()))
+def seen_in(path: Path, observers: Observers, cache: SeenCache,
+            opened: Callable[[Path], np.ndarray] = read_pixels) -> Seen:
+    """What the observers see in a picture, unless the cache knows it; ``opened`` opens it. Raises Unreadable."""
+    return cache.seen(path, lambda: see(opened(path), observers.detectors, observers.embedders))
 
 
 def look(pairs: Sequence[Pair], observers: Observers, cache: SeenCache) -> Looked:
     """Looks at all pictures; those that were seen before a stop are taken over."""
     found = Looked()
 
-    @lru_cache(maxsize=2)  # a pair
-    def pixels(path: Path) -> np.ndarray:
-        return _pixels(path)
-
-    def seen(path: Path) -> Seen:
-        return cache.seen(path, lambda: see(pixels(path), observers.detectors, observers.embedders))
+    pixels = lru_cache(maxsize=2)(read_pixels)  # a pair
 
     def differences(pair: Pair, anonymized: Path, before: Seen) -> dict[str, float]:
         return cache.numbers([pair.original, anonymized], lambda: kept.differences(
@@ -146,13 +149,13 @@ def look(pairs: Sequence[Pair], observers: Observers, cache: SeenCache) -> Looke
             bar.update()
             after = heads = read = None
             try:
-                before = seen(pair.original)
+                before = seen_in(pair.original, observers, cache, pixels)
             except Unreadable as error:
                 found.unreadable.append((pair.key, str(error)))
                 continue
             if pair.anonymized:
                 try:
-                    after = seen(pair.anonymized)
+                    after = seen_in(pair.anonymized, observers, cache, pixels)
                     found.differences.append((len(found.pairs), differences(pair, pair.anonymized, before)))
                     if observers.attacks:
                         heads = cropped(pair, pair.anonymized, before)
@@ -233,7 +236,7 @@ def collections(looked: Looked, inception: Inception, forced: bool) -> dict[str,
     with progress(2 * len(pairs), "pictures") as bar:
         def pixels(path: Path) -> np.ndarray:
             bar.update()
-            return _pixels(path)
+            return read_pixels(path)
 
         before, after = (inception.features(pixels(path) for path in paths if path) for paths in (
             [pair.original for pair in pairs], [pair.anonymized for pair in pairs]))

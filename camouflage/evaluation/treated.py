@@ -17,7 +17,7 @@ import numpy as np
 
 from ..files import write_whole
 from ..output.encoding import encode
-from ..photos import Unreadable, decode, picture_formats
+from ..photos import Unreadable, read_pixels
 from ..verification.detection import Detector
 from ..verification.hidden import Hidden
 from ..verification.policy import REDACT
@@ -65,7 +65,7 @@ def treated(pairs: Sequence[tuple[Pair, Sequence[Region]]], work: Path, verifier
         """The photo in the painted picture's frame, as the workflow's verification gets it."""
         size = like.shape[1], like.shape[0]
         if size not in known:
-            photo = _pixels(path)
+            photo = read_pixels(path)
             frame = framed((photo.shape[1], photo.shape[0]), size)
             known[size] = verifier.originals(brought(photo, frame, *size))
         return known[size]
@@ -84,7 +84,7 @@ def _treated(pair: Pair, covered: Sequence[Region], work: Path, verifier: Verifi
     if fate not in FATES or (fate == REDACTED and not picture.is_file()):
         picture.parent.mkdir(parents=True, exist_ok=True)
         try:
-            painted = _pixels(pair.anonymized)
+            painted = read_pixels(pair.anonymized)
             persons = original(pair.original, painted)
             pixels, _ = verifier.settle(persons, painted, REDACT, _hidden(covered, persons))
         except (Blocked, Unreadable):
@@ -107,7 +107,3 @@ def _hidden(covered: Sequence[Region], persons: Originals) -> Hidden:
                 hidden = hidden.with_person(number, region.mode, [region])
                 break
     return hidden
-
-
-def _pixels(path: Path) -> np.ndarray:
-    return np.array(decode(path, picture_formats()))
