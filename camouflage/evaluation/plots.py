@@ -29,7 +29,7 @@ def _figure(title: str, note: str, height: float = 6.4) -> tuple[Any, Any]:
 
     figure = Figure(figsize=(8, height), dpi=120, layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(title + (f"\n{note}" if note else ""), fontsize=11)
+    figure.suptitle(title + (f"\n{note}" if note else ""), fontsize=11)
     axes.grid(color="0.88", linewidth=0.6)
     axes.set_axisbelow(True)
     return figure, axes

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from camouflage.batch.host import Host, ServerOptions
-from camouflage.commands import anonymize, demo, environments, launch
+from camouflage.commands import anonymize, demo, environments, experiment, launch
 from camouflage.files import ROOT
 
 NAMES = ("CAMOUFLAGE_CACHE", "CAMOUFLAGE_COMFYUI", "COMFYUI_PATH", launch.HANDED_OVER, "WORLD_SIZE", "LOCAL_RANK")
@@ -69,7 +69,8 @@ def command(comfyui: Path, kept_host: Callable[[ServerOptions], Host], monkeypat
     if cache:
         monkeypatch.setenv("CAMOUFLAGE_CACHE", cache)
     monkeypatch.setattr(environments, "environment", lambda *_: Path(sys.prefix))
-    monkeypatch.setattr(anonymize, "Host", kept_host)
+    for module in (anonymize, experiment):
+        monkeypatch.setattr(module, "Host", kept_host)
     monkeypatch.setattr(demo, "ComfyServer", lambda comfyui, models, cpu: contextlib.nullcontext(
         kept_host(ServerOptions(comfyui, models=tuple(models), cpu=cpu)).server()))
     return lambda *arguments: launch.main(list(map(str, arguments)))

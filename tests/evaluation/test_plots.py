@@ -69,3 +69,25 @@ def test_bars_of_one_part_are_as_before(figures):
     axes = plots.bars({"a": mean(0.25), "gone": None}, "T", "share", chance=0.5).axes[0]
     assert len(axes.patches) == 1 and axes.lines[-1].get_xdata()[0] == 0.5
     assert not axes.figure.legends[0].texts[1:], "one entry: chance"
+
+
+LONG = "the same ones for all, with demographics"
+NOTE = "Untrained miniature networks: it shows that everything runs, and nothing else."
+
+
+@pytest.mark.parametrize("make", [
+    lambda: plots.bars({LONG: mean(0.5), "kept": mean(0.4)}, "What is kept", "mean", NOTE),
+    lambda: plots.stacked({LONG: {"judged": 0.5, "undetected": 0.5}}, "What is kept", NOTE),
+    lambda: plots.curves({LONG: [(0.0, mean(0.5)), (1.0, mean(0.4))]}, "What is kept", "scale", NOTE),
+    lambda: plots.plane({LONG: (mean(0.5), mean(0.4))}, "What is kept", "protected", "kept", NOTE)])
+def test_beside_long_names_nothing_is_cut(figures, make):
+    figure = make()
+    FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    ticks = {id(label) for axis in (axes.xaxis, axes.yaxis) for label in axis.get_ticklabels()}
+    texts = [text for text in figure.findobj(Text) if text.get_text() and (text.get_text() == LONG
+                                                                           or id(text) not in ticks)]
+    assert any(NOTE in text.get_text() for text in texts)
+    for box in (Text.get_window_extent(text) for text in texts):
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0 and box.y1 <= figure.bbox.y1
