@@ -174,7 +174,8 @@ def guessed(arm: Arm, pairs: Sequence[Pair], count: int, painter: Painter, obser
     """What an attacker finds who has the photos and runs the very method on them: with the seed, and with another one.
 
     Compared is the inside of the largest face's place, whatever is there: what is around it tells everything to
-    whoever has the photo. Baselines have no seed. Empty where fewer than two pictures can be attacked.
+    whoever has the photo. Baselines have no seed. Empty where fewer than two pictures can be attacked, or where the
+    method fails now.
     """
     shown = [pair for pair in pairs if pair.anonymized
              and seen_in(pair.original, observers, cache).faces][:count]
@@ -192,7 +193,12 @@ def guessed(arm: Arm, pairs: Sequence[Pair], count: int, painter: Painter, obser
     published = [face(pair, pair.anonymized) for pair in shown if pair.anonymized]
     seed = painter.options.seed
     tried = {"with the seed": seed, **({"with another seed": seed + 1} if arm.workflow else {})}
-    return {name: guessing.attack(published, shown, range(len(shown)), method, [one]) for name, one in tried.items()}
+    try:
+        return {name: guessing.attack(published, shown, range(len(shown)), method, [one])
+                for name, one in tried.items()}
+    except (NodeFailed, ServerDied) as error:
+        print(f"  guessing: {sentence(str(error))}", flush=True)
+        return {}
 
 
 class Painter:

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image, ImageFilter
 
 import mixed_photos
+import sampled
 from camouflage.commands import experiment
 from camouflage.evaluation import study
 from camouflage.evaluation.pairing import Pair, Pairing
 from camouflage.evaluation.treated import FATES, FOLDER, UNCHANGED
 from camouflage.files import ROOT
-import sampled
 from seen_once import see
 
 
@@ -143,6 +143,23 @@ def test_whoever_runs_the_method_finds_the_photo_unless_nothing_is_left(command,
     assert mosaic["rank_1"]["value"] == 1 and mosaic["rank_1"]["chance"] == pytest.approx(1 / 3)
     assert solid["rank_1"]["value"] == pytest.approx(1 / 3), "all fills are the same"
     assert "Comes out again to the last bit" in (output / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_guess_that_cannot_be_painted_ends_nothing(command, photos, tmp_path, monkeypatch, unpoliced, capsys):
+    (tmp_path / "mine.yaml").write_text("title: Mine\nbaselines: [original, solid]\nguess: 2\n")
+    made, make = [], experiment.Painter.painted
+
+    def failing(self, *arguments):
+        made.append(arguments[1])
+        if len(made) == 5:
+            raise experiment.NodeFailed("out of memory", {})
+        return make(self, *arguments)
+
+    monkeypatch.setattr(experiment.Painter, "painted", failing)
+    assert command("experiment", tmp_path / "mine.yaml", "--photos", photos, "--output", tmp_path / "out") == 0
+    original, solid = (one["results"]["guessing"] for one in results(tmp_path / "out")["arms"])
+    assert original == {} and "out of memory" in capsys.readouterr().out
+    assert solid["with the seed"]["exact"]["value"] == 1
 
 
 def test_a_layout_says_who_is_who(command, photos, tmp_path, capsys, unpoliced):
