@@ -16,8 +16,9 @@ import torch
 from ..errors import CamouflageError
 from ..verification.policy import Policy
 from ..verification.report import Attempt, CheckedPicture, Report, Verdict
-from ..verification.verify import Blocked, Verifier, make_report, of_batch
+from ..verification.verify import Blocked, Originals, Verifier, make_report, of_batch
 from .acceleration.accelerate import accelerated
+from .beside import beside
 from .guidance import scale_of, with_scale
 from .messages import logger
 from .selection import BatchPart, WholeBatch
@@ -46,7 +47,7 @@ class Sampling:
     latent: dict
     vae: Any
 
-    def run(self, seed: int | None, scale: float | None, progress: Callable[[int], None],
+    def run(self, seed: int | None, scale: float | None, progress: Callable[[int], object],
             wanted: Sequence[int] | None = None) -> Sampled:
         """One sampling.
 
@@ -133,6 +134,19 @@ def _distance(checked: CheckedPicture) -> float:
     return min((person.distance for person in checked.persons), default=float("inf"))
 
 
+def _everybody(verifier: Verifier, before: Sequence[np.ndarray], original: OriginalBatch, policy: Policy
+               ) -> list[Originals]:
+    """The persons of all originals. Raises Blocked where the policy wants some and there are none."""
+    everyone = everybody(verifier, before, original)
+    if policy.no_face != "skip":
+        for index, originals in enumerate(everyone):
+            with naming(index, len(everyone)):
+                verifier.demand_faces(originals, policy)
+    elif not any(originals.anybody for originals in everyone):
+        raise Blocked(NOBODY_AT_ALL)
+    return everyone
+
+
 def sample_safely(sampling: Sampling, original: OriginalBatch, verifier: Verifier, attempts: int, scale_step: float,
                   largest_scale: float, policy: Policy) -> tuple[torch.Tensor, torch.Tensor, Report]:
     """Samples, decodes and verifies, again while a person is recognisable; then the policy.
@@ -141,7 +155,7 @@ def sample_safely(sampling: Sampling, original: OriginalBatch, verifier: Verifie
     ``largest_scale`` (a scale that is larger from the start stays). Of a batch only those pictures are sampled again in
     which somebody is recognisable. Of each picture the best attempt counts: fewest recognisable, then fewest not
     settled, then the largest smallest distance, then the earliest. The same inputs and the same seed give the same
-    pictures.
+    pictures. Who is in the originals is found beside the first sampling, and a batch that is blocked by it stops that.
 
     Args:
         sampling: what to sample.
@@ -157,24 +171,26 @@ def sample_safely(sampling: Sampling, original: OriginalBatch, verifier: Verifie
     """
     before = to_pixels(original.images, "original")
     check_counts(len(before), len(sampling.latent["samples"]), original.one_for_all)
-    everyone = everybody(verifier, before, original)
-    for index, originals in enumerate(everyone):
-        if policy.no_face != "skip":
-            with naming(index, len(everyone)):
-                verifier.demand_faces(originals, policy)
-    if not any(originals.anybody for originals in everyone) and policy.no_face == "skip":
-        raise Blocked(NOBODY_AT_ALL)
     first_seed, first_scale = getattr(sampling.noise, "seed", None), scale_of(sampling.guider)
     steps = max(1, sampling.sigmas.shape[-1] - 1)
     progress = comfy.utils.ProgressBar(attempts * steps)
     best: list[_Best] = []
     history: list[list[Attempt]] = []
+    everyone: list[Originals] = []
     left: list[int] | None = None
     for number in range(attempts):
         seed = None if first_seed is None else (first_seed + number) % _SEEDS
         scale = None if first_scale is None else max(first_scale, min(first_scale + number * scale_step, largest_scale))
-        sampled = sampling.run(seed, scale,
-                               lambda done, n=number: progress.update_absolute(n * steps + min(done, steps)), left)
+
+        def done(count: int, first: int = number * steps) -> None:
+            progress.update_absolute(first + min(count, steps))
+
+        if number == 0:
+            with beside(lambda pause: _everybody(replace(verifier, pause=pause), before, original, policy)) as looking:
+                sampled = sampling.run(seed, scale, lambda count: (looking.check(), done(count)), left)
+                everyone = looking.result()
+        else:
+            sampled = sampling.run(seed, scale, done, left)
         decoded = to_pixels(sampled.pictures, "the decoded pictures")
         if left is None:
             check_counts(len(before), len(decoded), original.one_for_all)

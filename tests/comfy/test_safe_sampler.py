@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -191,13 +193,44 @@ def test_only_the_picture_that_failed_is_sampled_again(host, sd, scene, faces, s
                      [(5, 2, (0, 1, 2), True)]]
 
 
-def test_no_face_in_the_original_stops_before_the_first_sampling(run, scripted, faces):
-    guider, calls = scripted(1.25, [0])
-    with pytest.raises(Exception, match="No face was found in the original"):
-        run(guider, Vae(faces["nobody"]), faces["nobody"])
-    assert not calls
+def test_no_face_in_the_original_stops_the_first_sampling(run, scripted, faces):
+    guider, _ = scripted(1.25, [0])
     report = run(guider, Vae(faces["nobody"]), faces["nobody"], no_face="pass")[1]
     assert report.pictures[0].passes and report.pictures[0].nobody_passed
+
+    def sample(*_, callback, **__):
+        for step in range(3000):
+            callback(step, None, None, 3000)
+            time.sleep(0.01)
+
+    guider.sample = sample
+    for settings, said in (({}, "No face was found in the original"), ({"no_face": "skip"}, "In none of the pictures")):
+        with pytest.raises(Exception, match=said):
+            run(guider, Vae(), faces["nobody"], **settings)
+
+
+def test_the_original_is_looked_at_while_the_first_sampling_goes_on(run, scripted, faces, monkeypatch):
+    from camouflage.comfy import safe_sampler
+
+    look, sampling, looking = safe_sampler.everybody, threading.Event(), threading.Event()
+
+    def everybody(*arguments):
+        looking.set()
+        assert sampling.wait(60)
+        return look(*arguments)
+
+    guider, calls = scripted(1.25, [0, 1])
+    sample = guider.sample
+
+    def met(*arguments, **settings):
+        sampling.set()
+        assert looking.wait(60)
+        return sample(*arguments, **settings)
+
+    guider.sample = met
+    monkeypatch.setattr(safe_sampler, "everybody", everybody)
+    report = run(guider, Vae(faces["same"], faces["stranger"]), faces["original"])[1]
+    assert report.pictures[0].verdict == "safe" and len(calls) == 2
 
 
 def test_progress_counts_tries(run, scripted, faces, monkeypatch):
