@@ -6,6 +6,8 @@ miniature builder and docs/weights.md all read it. Standard library only.
 
 from __future__ import annotations
 
+import codecs
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,8 +69,7 @@ class Weight:
         """Its size for people: "99.2 MB", or "size unknown"."""
         if self.size is None:
             return "size unknown"
-        unit, name = next((unit, name) for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if self.size >= unit)
-        return f"{self.size / unit:.{2 if name == 'GB' else 1}f} {name}"
+        return size_text(self.size)
 
     @property
     def accepted_files(self) -> tuple[str, ...]:
@@ -212,6 +213,28 @@ def of_role(role: str) -> tuple[Weight, ...]:
 def needed_by(pipeline: str) -> tuple[Weight, ...]:
     """All files without which a pipeline cannot run; "light_public" is the workflow camouflage_light_public.json."""
     return tuple(weight for weight in REGISTRY if pipeline in weight.pipelines)
+
+
+def size_text(size: int) -> str:
+    """A number of bytes for people: "99.2 MB"."""
+    for unit, name, digits in ((1e9, "GB", 2), (1e6, "MB", 1), (1e3, "kB", 1)):
+        if size >= unit:
+            return f"{size / unit:.{digits}f} {name}"
+    return f"{size} bytes"
+
+
+def listed_digests(sums: Iterable[Path]) -> set[str]:
+    """The first word of every line of files in the format of ``sha256sum``; a file that is not there has none.
+
+    Windows PowerShell writes UTF-16, which is read, too.
+    """
+    digests = set()
+    for file in sums:
+        content = file.read_bytes() if file.is_file() else b""
+        utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = content.decode("utf-16" if utf16 else "utf-8-sig", errors="replace")
+        digests |= {line.split()[0].lower() for line in text.splitlines() if line.strip()}
+    return digests
 
 
 def mistaken_for(path: Path) -> str | None:

@@ -53,7 +53,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class Scheduler(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.split("::", 1)[0]
-            if file.startswith(("tests/commands/test_anonymize", "tests/commands/test_demo")):
+            if file.startswith(("tests/commands/test_anonymize", "tests/commands/test_demo",
+                                "tests/commands/test_experiment", "tests/commands/test_weights_command")):
                 return "commands"
             return "served" if file.startswith(("tests/server/", "tests/documents/")) else file
 

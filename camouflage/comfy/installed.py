@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from ..errors import CamouflageError
 from ..weights import Weight, needed_by, of_role
@@ -31,6 +30,12 @@ def model_folders(comfyui: Path, key: str) -> list[Path]:
     file = comfyui / "extra_model_paths.yaml"
     if not file.is_file():
         return folders
+    try:
+        import yaml  # the one thing here that not every Python has
+    except ImportError:
+        raise CamouflageError(f"{file} says where models are, and this Python ({sys.executable}) has no PyYAML to read "
+                              "it. Use the Python of your ComfyUI, install PyYAML, or name the models folder with "
+                              "--models.") from None
     try:
         sections: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError):
@@ -57,7 +62,8 @@ def first_file(folders: Sequence[Path], weight: Weight) -> Path | None:
 def describe_missing(weights: list[Weight], comfyui: Path) -> str:
     """A download list: for every file its address, the folder it belongs in, and what its licence allows."""
     count = f"{len(weights)} weight file{'s are' if len(weights) > 1 else ' is'}"
-    lines = [f"{count} missing. Download each into its folder, then run the same command again."]
+    lines = [f"{count} missing. `python run.py weights get --pipeline NAME` downloads what a pipeline needs; or "
+             "download each into its folder. Then run the same command again."]
     for weight in weights:
         use = {True: "commercial use allowed", False: "no commercial use", None: "commercial use not stated"}
         lines.append(f"\n{weight.role}: {Path(weight.file).name}, {weight.size_text} ({weight.licence}; "

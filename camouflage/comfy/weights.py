@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import functools
 import json
 import os
@@ -16,7 +15,7 @@ import torch
 
 from ..errors import CamouflageError
 from ..files import file_sha256
-from ..weights import Weight, mistaken_for, of_role
+from ..weights import Weight, listed_digests, mistaken_for, of_role
 
 T = TypeVar("T")
 FOLDER = "camouflage"
@@ -53,7 +52,8 @@ def find(role: str) -> list[Path]:
 
 def missing_text(role: str, missing: list[Weight]) -> str:
     """What to download, from where, to where."""
-    lines = [f"Weights for '{role}' are missing. Download by hand (nothing is downloaded for you) and try again:"]
+    lines = [f"Weights for '{role}' are missing. 'python run.py weights get', in the folder of this extension, fetches "
+             "them; or download them by hand. Then try again:"]
     for weight in missing:
         roots = folder_paths.get_folder_paths(weight.folder)
         lines.append(f"- {weight.url or 'no public download: it must be trained (docs/training.md)'}\n"
@@ -179,17 +179,8 @@ def digest_of(path: Path) -> str:
 
 
 def trusted_digests() -> set[str]:
-    """Digests that the administrator vouches for: the first word of every line of SHA256SUMS."""
-    sums = [Path(root, _SUMS) for root in folder_paths.get_folder_paths(FOLDER)]
-    return {line.split()[0].lower() for file in sums if file.is_file() for line in _text(file).splitlines()
-            if line.strip()}
-
-
-def _text(file: Path) -> str:
-    """A text of whichever encoding: Windows PowerShell writes UTF-16."""
-    content = file.read_bytes()
-    utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return content.decode("utf-16" if utf16 else "utf-8-sig", errors="replace")
+    """Digests that the administrator vouches for."""
+    return listed_digests(Path(root, _SUMS) for root in folder_paths.get_folder_paths(FOLDER))
 
 
 @functools.lru_cache(maxsize=64)

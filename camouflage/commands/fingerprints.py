@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..batch.host import ServerOptions
 from ..comfy.installed import MODEL_FOLDERS, first_file, model_folders
-from ..files import file_sha256, write_whole
+from ..provision.digests import KnownDigests
 from ..weights import needed_by
 from .environments import cache_folder
 from .pipelines import PIPELINES
@@ -36,19 +36,6 @@ def weights_digest(strings: Iterable[str], pipeline: str, server: ServerOptions)
     for weight in needed_by(pipeline) if pipeline in PIPELINES else ():
         if found := first_file(folders[weight.folder], weight):
             files[weight.path] = found
-    known = [[name, _digest(file)] for name, file in sorted(files.items())]
+    digests = KnownDigests(cache_folder() / "digests")
+    known = [[name, digests.of(file)] for name, file in sorted(files.items())]
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()
-
-
-def _digest(file: Path) -> str:
-    """SHA-256 of a file; remembered by its path, size and time, for gigabytes take a while."""
-    found = file.stat()
-    key = hashlib.sha256(f"{file.resolve()}\0{found.st_size}\0{found.st_mtime_ns}".encode()).hexdigest()
-    memory = cache_folder() / "digests" / key
-    with contextlib.suppress(OSError):
-        return memory.read_text(encoding="ascii")
-    digest = file_sha256(file)
-    with contextlib.suppress(OSError):
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(memory, digest.encode())
-    return digest

@@ -21,6 +21,7 @@ from ..errors import CamouflageError
 from ..verification.names import RECOGNISERS
 from . import arguments as kinds
 from . import environments, runs, studies, train
+from . import weights as weight_files
 
 HANDED_OVER = "CAMOUFLAGE_HANDED_OVER"  # to which environment, for the process that is started in it
 
@@ -28,12 +29,14 @@ HANDED_OVER = "CAMOUFLAGE_HANDED_OVER"  # to which environment, for the process 
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="run.py", description="CAMOUFLaGE: anonymize pictures, see it work, "
-                                     "calibrate its check, train what it needs, or test it. Each command makes its own "
-                                     "environment in a cache folder (CAMOUFLAGE_CACHE moves it).")
+                                     "calibrate its check, fetch or train what it needs, or test it. Each command but "
+                                     "weights makes its own environment in a cache folder (CAMOUFLAGE_CACHE moves "
+                                     "it).")
     commands = parser.add_subparsers(dest="command", required=True,
-                                     metavar="anonymize|review|evaluate|experiment|demo|calibrate|train|test")
+                                     metavar="anonymize|review|evaluate|experiment|weights|demo|calibrate|train|test")
     runs.add_commands(commands)
     studies.add_commands(commands)
+    weight_files.add_command(commands)
     demo = commands.add_parser("demo", allow_abbrev=False, help="anonymize a photo in a real ComfyUI",
                                description="Send a photo through a shipped workflow in a real ComfyUI, print a verdict "
                                "for every person, and write the original, what the pipeline saw in it, the anonymized "
@@ -121,6 +124,9 @@ def group(options: argparse.Namespace) -> str:
 def run(options: argparse.Namespace) -> int:
     """Run a command in its environment, which is built if need be."""
     check(options)
+    if options.command == "weights":  # any Python will do
+        with signals_end_in_order():
+            return weight_files.main(options)
     # Whoever has started several processes has chosen their Python, too.
     cache, host, venv = environments.prepare(options.comfyui, None if train.launched() else group(options))
     # Processes that are started from here on find the same host, wherever they lie and run.
@@ -164,7 +170,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, options.rest = parser.parse_known_args(arguments)
     options.arguments = arguments
     if options.rest and options.command != "test":
-        name = f"train {options.training}" if options.command == "train" else options.command
+        part = {"train": "training", "weights": "action"}.get(options.command)
+        name = f"{options.command} {getattr(options, part)}" if part else options.command
         parser.error(f"unknown arguments: {' '.join(options.rest)} (see run.py {name} --help)")
     try:
         return run(options)

@@ -171,4 +171,4 @@ def test_missing_weights_and_texts_without_captions_are_refused(host, command, o
     assert "--text-encoder compares captions: it takes --read captions." in capsys.readouterr().err
     only_folder(tmp_path, monkeypatch)
     assert command(*line, "--read", "maps") == 2
-    assert "Weights for 'segmentation' are missing. Download by hand" in capsys.readouterr().err
+    assert "Weights for 'segmentation' are missing. 'python run.py weights get'" in capsys.readouterr().err

@@ -196,7 +196,7 @@ def test_what_cannot_be_read_is_refused(host, own, tmp_path, monkeypatch) -> Non
         reader(["maps"], text_encoder=own / "texts")
     only_folder(tmp_path, monkeypatch)
     for names, role in ((["attributes"], "face detector"), (["captions"], "caption"), (["maps"], "segmentation")):
-        with pytest.raises(CamouflageError, match=f"Weights for '{role}' are missing. Download by hand"):
+        with pytest.raises(CamouflageError, match=f"Weights for '{role}' are missing. 'python run.py weights get'"):
             reader(names)
 
 

@@ -1,0 +1,358 @@
+"""The command ``weights``: which weight files are there, and how the others get there. Standard library only."""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import contextlib
+import json
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ..comfy.installed import model_folders
+from ..errors import CamouflageError
+from ..files import try_lock
+from ..provision.digests import KnownDigests
+from ..provision.download import demand_room, discard, note_of
+from ..provision.local import import_all
+from ..provision.several import FAILED, Arrival, Task, fetch_all, sizes
+from ..provision.state import (
+    COMMERCIAL,
+    DAMAGED,
+    MISSING,
+    PARTLY,
+    PIPELINES,
+    PRESENT,
+    UNTRAINED,
+    UNVERIFIED,
+    FileState,
+    Folders,
+    chosen,
+    part_of,
+    states,
+    trusted_digests,
+)
+from ..provision.web import from_environment
+from ..weights import REGISTRY, Weight, size_text
+from . import arguments as kinds
+from .environments import HOST_FOLDER, cache_folder, fetch_host, find_host, is_comfyui
+
+ALL = "all"
+LICENCE_WORDS = {True: "A company may use", False: "Nobody may use for commercial purposes",
+                 None: "Nothing clear is said of commercial use (ask a lawyer, or leave out) for"}
+
+
+def add_command(commands: Any) -> None:
+    """The command and what it can do."""
+    parser = commands.add_parser(
+        "weights", allow_abbrev=False, help="list, download, check or import weight files",
+        description="The weight files of the pipelines: which are there, which licence each has, and downloads that go "
+        "on where they were broken off. Nothing is downloaded by anything but `get`. Needs no environment.")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|get|verify|licences|import")
+    told = {"list": "say of every file whether it is there", "get": "download what pipelines lack",
+            "verify": "compute the SHA-256 of every file that is there; exit code 1 if one is damaged",
+            "licences": "say which files have which licence, and what it means for a company",
+            "import": "take files from a folder or drive, on a machine without a network"}
+    for name, text in told.items():
+        action = actions.add_parser(name, allow_abbrev=False, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        if name == "import":
+            action.add_argument("folder", type=kinds.path, metavar="DIR", help="where the files are; also below it")
+        action.add_argument("--pipeline", choices=(*PIPELINES, ALL), action="append", default=[],
+                            help="only what this pipeline needs; may be given several times. all is every file, also "
+                            f"optional ones (default: {'none; name one' if name == 'get' else ALL})")
+        action.add_argument("--commercial-safe", action="store_true",
+                            help="leave out files whose licence forbids commercial use or does not speak of it")
+        action.add_argument("--models", type=kinds.path, metavar="DIR",
+                            help="models folder, instead of those of ComfyUI")
+        if name in ("list", "verify", "licences"):
+            action.add_argument("--json", action="store_true", help="print the facts as one JSON document")
+        if name in ("get", "import"):
+            action.add_argument("--replace-damaged", action="store_true",
+                                help="replace files that are not the published ones; else they are only named")
+        if name == "get":
+            action.add_argument("--mirror", metavar="URL", help="scheme and host, such as https://mirror.example, in "
+                                "the place of those of every address; the paths stay (HF_ENDPOINT replaces those of "
+                                "huggingface.co alone)")
+            action.add_argument("--jobs", type=kinds.whole(1, 16), default=3, metavar="N",
+                                help="how many downloads at once (default: 3)")
+            action.add_argument("--timeout", type=float, default=30.0, help=argparse.SUPPRESS)
+        kinds.add_comfyui(action)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Does what was asked for. Returns the exit code; raises CamouflageError."""
+    pipelines = [] if ALL in options.pipeline else options.pipeline
+    weights = chosen(pipelines, options.commercial_safe)
+    if options.action == "licences":
+        return licences(weights, options.json)
+    if options.action == "get" and not options.pipeline:
+        raise CamouflageError(which_pipeline(options.commercial_safe))
+    known = KnownDigests(cache_folder() / "digests")
+    if options.action in ("list", "verify"):
+        return show(weights, folders_of(options), known, options)
+    try:
+        with only_one(cache_folder() / "weights.lock"):
+            folders = folders_of(options)
+            tasks = tasks_of(states(weights, folders, known), options.replace_damaged)
+            code = (get if options.action == "get" else bring)(tasks, folders, known, options)
+    except OSError as error:
+        raise CamouflageError(f"{error.strerror or error}: {error.filename or cache_folder()}. Is there room, and may "
+                              "you write there? The environment variable CAMOUFLAGE_CACHE moves the cache, --models "
+                              "names another models folder.") from error
+    tell_left_out(pipelines, weights, options.commercial_safe)
+    damaged = [file for file in states(weights, folders, known) if file.state == DAMAGED]
+    for file in damaged:
+        remedy = "--replace-damaged replaces it" if is_own(file) else "Delete it and run the same command again"
+        print(f"{file.path} is damaged and was not touched. {file.why} {remedy}; if you put it there on purpose, add "
+              "its SHA-256 to models/camouflage/SHA256SUMS.")
+    return 1 if damaged else code
+
+
+def is_own(file: FileState) -> bool:
+    """Whether a file has the registry's name; a safetensors file in a pickle's place has not: no download is its like.
+    """
+    return file.path.name == PurePosixPath(file.weight.file).name
+
+
+def folders_of(options: argparse.Namespace) -> Folders:
+    """Where the models are: of --models, else of the ComfyUI that the other commands take, which `get` fetches."""
+    if options.models:
+        return lambda key: [options.models / key]
+    host = find_host(options.comfyui)
+    if host is None:
+        host = cache_folder() / HOST_FOLDER
+        if not is_comfyui(host) and options.action == "get":
+            cache_folder().mkdir(parents=True, exist_ok=True)
+            host = fetch_host(cache_folder())
+        elif not is_comfyui(host) and options.action == "import":
+            raise CamouflageError("There is no ComfyUI yet whose models these could become. Name one with --comfyui, "
+                                  "or a models folder with --models.")
+    return lambda key: model_folders(host, key)
+
+
+@contextlib.contextmanager
+def only_one(path: Path) -> Iterator[None]:
+    """One process at a time writes weights. Raises CamouflageError if there is another."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+b") as file:
+        if not try_lock(file.fileno()):
+            raise CamouflageError("Another `weights get` or `weights import` is running. Wait for its end, or stop it, "
+                                  "and run the same command again.")
+        yield
+
+
+def show(weights: Sequence[Weight], folders: Folders, known: KnownDigests, options: argparse.Namespace) -> int:
+    """``list`` and ``verify``."""
+    found = []
+    for weight in weights:
+        found += states([weight], folders, known, compute=options.action == "verify")
+        if not options.json:
+            print(described(found[-1]), flush=True)
+    if options.json:
+        print(json.dumps({"files": [file.document() for file in found]}, indent=1))
+    else:
+        print("\n" + counted(found))
+        tell_left_out([] if ALL in options.pipeline else options.pipeline, weights, options.commercial_safe)
+    return 1 if options.action == "verify" and any(file.state == DAMAGED for file in found) else 0
+
+
+def described(file: FileState) -> str:
+    """A file in a few lines."""
+    weight = file.weight
+    lines = [f"{file.state}: {weight.role}, {weight.path}, "
+             + (size_text(file.size) if file.there and file.size is not None else weight.size_text),
+             f"    {file.why}",
+             f"    SHA-256 {'known' if weight.sha256 or file.published else 'not published'}; "
+             f"licence {weight.licence}; commercial use {COMMERCIAL[weight.commercial]}",
+             f"    needed by {', '.join(weight.pipelines) or 'nothing (optional)'}; from {weight.url or 'training'}"]
+    return "\n".join(lines)
+
+
+def counted(found: Sequence[FileState]) -> str:
+    """How many files are in each state."""
+    counts = collections.Counter(file.state for file in found)
+    order = (PRESENT, UNVERIFIED, DAMAGED, PARTLY, MISSING, UNTRAINED)
+    return f"{len(found)} files: " + ", ".join(f"{counts[state]} {state}" for state in order if counts[state]) + "."
+
+
+def which_pipeline(commercial_safe: bool) -> str:
+    """The choice that `get` leaves to the person."""
+    lines = ["Name what you need with --pipeline; it may be given several times."]
+    for name in (*PIPELINES, ALL):
+        weights = [weight for weight in chosen([] if name == ALL else [name], commercial_safe) if weight.url]
+        unknown = sum(weight.size is None for weight in weights)
+        size = size_text(sum(weight.size or 0 for weight in weights))
+        lines.append(f"  {name}: {len(weights)} files, {size}" + (f" and {unknown} of unknown size" if unknown else ""))
+    return "\n".join(lines)
+
+
+def tell_left_out(pipelines: Sequence[str], weights: Sequence[Weight], commercial_safe: bool) -> None:
+    """Says for which roles --commercial-safe leaves nothing."""
+    left = {weight.role for weight in weights}
+    roles = dict.fromkeys(weight.role for weight in chosen(pipelines) if weight.role not in left)
+    if commercial_safe and roles:
+        print(f"--commercial-safe leaves nothing for: {', '.join(roles)}.")
+
+
+def tasks_of(found: Sequence[FileState], replace: bool) -> list[Task]:
+    """What has to come: missing and begun files, and damaged ones where they may be replaced."""
+    for file in found:
+        if file.there and not part_of(file.path).exists():
+            note_of(file.path).unlink(missing_ok=True)  # of a process that was killed with the work done
+        if file.state == UNTRAINED:
+            print(f"{file.weight.role} ({file.weight.path}) cannot be downloaded: it has to be trained, or imported.")
+    return [Task(file.weight, file.path, file.state == DAMAGED) for file in found
+            if file.state in (MISSING, PARTLY)
+            or (file.state == DAMAGED and replace and is_own(file))]
+
+
+def get(tasks: Sequence[Task], folders: Folders, known: KnownDigests, options: argparse.Namespace) -> int:
+    """Downloads."""
+    web = from_environment(options.mirror, options.timeout)
+    tasks = [task for task in tasks if task.weight.url]
+    if not tasks:
+        print("Nothing is missing.")
+        return 0
+    known_sizes = sizes(tasks, web)
+    unknown = len(tasks) - len(known_sizes)
+    have = {task: part_of(task.target).stat().st_size if part_of(task.target).exists() else 0 for task in tasks}
+    needs = [(task.target, max(size - have[task], 0)) for task, size in known_sizes.items()]
+    print(f"{len(tasks)} files, {size_text(sum(known_sizes.values()))}"
+          + (f" and {unknown} of unknown size" if unknown else "")
+          + (f", of which {size_text(sum(have.values()))} are there" if any(have.values()) else "")
+          + f". Free on the disk: {size_text(free_space(tasks[0].target))}.", flush=True)
+    demand_room(needs)
+    stop, meter = threading.Event(), Meter(len(tasks), have, known_sizes)
+    try:
+        arrivals = fetch_all(tasks, web, known, trusted_digests(folders), options.jobs, meter.report, meter.arrived,
+                             meter.tick, stop)
+    except BaseException:
+        meter.clear()
+        print("What came is kept: the same command goes on from there.", flush=True)
+        raise
+    finally:
+        meter.clear()
+    return summed_up(arrivals)
+
+
+def free_space(path: Path) -> int:
+    """Bytes that are free where a file shall lie."""
+    return shutil.disk_usage(next(folder for folder in path.parents if folder.exists())).free
+
+
+def bring(tasks: Sequence[Task], folders: Folders, known: KnownDigests, options: argparse.Namespace) -> int:
+    """Imports."""
+    arrivals = []
+    for arrival in import_all(tasks, options.folder, known, trusted_digests(folders)):
+        arrivals.append(arrival)
+        print(line_of(arrival), flush=True)
+        if arrival.state in (PRESENT, UNVERIFIED):
+            discard(arrival.task.target)  # a download that was begun
+    return summed_up(arrivals)
+
+
+def line_of(arrival: Arrival) -> str:
+    """What became of one file."""
+    return f"{arrival.state}: {arrival.task.weight.path}. {arrival.why}"
+
+
+def summed_up(arrivals: Sequence[Arrival]) -> int:
+    """Prints the end of the story; the exit code: 1 if a file was to be had and was not."""
+    counts = collections.Counter(arrival.state for arrival in arrivals)
+    there = counts[PRESENT] + counts[UNVERIFIED]
+    said = [f"{there} of {len(arrivals)} files have come"]
+    if counts[UNVERIFIED]:
+        said.append(f"{counts[UNVERIFIED]} of them unverified: nobody has published a SHA-256 to compare them with")
+    print("; ".join(said) + ".")
+    if counts[FAILED]:
+        print(f"{counts[FAILED]} failed, see above. The same command tries them again.")
+    return 1 if counts[FAILED] or counts[MISSING] else 0
+
+
+class Meter:
+    """One line for all downloads: on a terminal it moves, elsewhere it is written every ten seconds.
+
+    Args:
+        files: how many.
+        have: bytes that are there already, by task.
+        lengths: bytes that there will be, where they are known.
+    """
+
+    def __init__(self, files: int, have: dict[Task, int], lengths: dict[Task, int]) -> None:
+        self._files, self._ended = files, 0
+        self._have, self._lengths = dict(have), dict(lengths)
+        self._lock = threading.Lock()
+        self._moves = sys.stdout.isatty()
+        self._shown = time.monotonic()
+        self._past = collections.deque([(self._shown, sum(have.values()))], maxlen=100)
+
+    def report(self, task: Task, have: int, length: int | None) -> None:
+        """A download went on."""
+        with self._lock:
+            self._have[task] = have
+            if length is not None:
+                self._lengths[task] = length
+
+    def arrived(self, arrival: Arrival) -> None:
+        """A download ended."""
+        with self._lock:
+            self._ended += 1
+            self._write(line_of(arrival) + "\n")
+
+    def tick(self) -> None:
+        """Shows the line, if it is time to."""
+        now = time.monotonic()
+        with self._lock:
+            if now - self._shown >= (0.2 if self._moves else 10):
+                self._shown = now
+                self._write(self.line(now) + ("" if self._moves else "\n"))
+
+    def line(self, now: float) -> str:
+        """How far all are, how fast in the last seconds, and how long it will take."""
+        have, total = sum(self._have.values()), sum(self._lengths.values())
+        self._past.append((now, have))
+        seconds, came = now - self._past[0][0], have - self._past[0][1]
+        rate = came / seconds if seconds > 0 and came > 0 else 0.0
+        left = f", {clock((total - have) / rate)} left" if rate and total >= have else ""
+        return (f"{self._ended} of {self._files} files, {size_text(have)} of {size_text(total)}, "
+                f"{size_text(int(rate))}/s{left}")
+
+    def clear(self) -> None:
+        """Takes the moving line away."""
+        with self._lock:
+            self._write("")
+
+    def _write(self, text: str) -> None:
+        print(("\r\x1b[K" if self._moves else "") + text, end="", flush=True)
+
+
+def clock(seconds: float) -> str:
+    """A time for people: "2:05 min", "3:10 h"."""
+    whole = int(seconds)
+    return f"{whole // 3600}:{whole % 3600 // 60:02d} h" if whole >= 3600 else f"{whole // 60}:{whole % 60:02d} min"
+
+
+def licences(weights: Sequence[Weight], as_json: bool) -> int:
+    """``licences``: the files by what a company may do with them, then by licence."""
+    groups: dict[tuple[bool | None, str], list[Weight]] = {}
+    for weight in weights:
+        if weight.url:
+            groups.setdefault((weight.commercial, weight.licence), []).append(weight)
+    if as_json:
+        print(json.dumps({"licences": [
+            {"licence": licence, "commercial": commercial, "files": [weight.path for weight in files],
+             "roles": list(dict.fromkeys(weight.role for weight in files))}
+            for (commercial, licence), files in groups.items()]}, indent=1))
+        return 0
+    for commercial, words in LICENCE_WORDS.items():
+        for (use, licence), files in groups.items():
+            if use is commercial:
+                print(f"{words}: {licence}\n" + "".join(f"    {weight.path} ({weight.role})\n" for weight in files))
+    print("This is what the publishers state; licences such as OpenRAIL also restrict what you may do with results. "
+          f"{sum(weight.url is None for weight in REGISTRY)} files are trained by you and are yours.")
+    return 0
