@@ -7,8 +7,8 @@ miniature builder and docs/weights.md all read it. Standard library only.
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 _HUB = "https://huggingface.co/"
@@ -16,6 +16,8 @@ _CONTROLNETS = _HUB + "comfyanonymous/ControlNet-v1-1_fp16_safetensors/resolve/m
 _ANNOTATORS = _HUB + "lllyasviel/Annotators/resolve/main/"
 _DEPTH = _HUB + "depth-anything/Depth-Anything-V2-Small-hf/resolve/main/"
 _SEGMENTATION = _HUB + "openmmlab/upernet-convnext-small/resolve/main/"
+_PERSONS = _HUB + "PekingU/rtdetr_r50vd/resolve/main/"
+_KEYPOINTS = _HUB + "usyd-community/vitpose-base-simple/resolve/main/"
 _CAPTION = _HUB + "Salesforce/blip-image-captioning-base/resolve/main/"
 _FACER = "https://github.com/FacePerceiver/facer/releases/download/models-v1/"
 _IP_ADAPTER = _HUB + "h94/IP-Adapter/resolve/main/models/"
@@ -47,6 +49,7 @@ class Weight:
         sha256: hex digest; None where unknown. A file with another digest is refused, unless the administrator
             lists it in ``models/camouflage/SHA256SUMS``.
         pipelines: the pipelines that cannot run without it, by the names of their workflows.
+        instead_of: the role that it does the work of, where a node can be set so; "" for all others.
     """
 
     role: str
@@ -58,6 +61,7 @@ class Weight:
     size: int | None = None
     sha256: str | None = None
     pipelines: tuple[str, ...] = _BASE
+    instead_of: str = ""
 
     @property
     def path(self) -> str:
@@ -85,8 +89,8 @@ def _controlnet(role: str, file: str, size: int | None = None) -> Weight:
 
 def _in_folder(name: str, url: str, model: Weight, *small: str) -> tuple[Weight, ...]:
     """A model folder: its small files (no digests: the hub reformats them now and then) and its weights."""
-    return (*(Weight(model.role, f"{model.role}/{name}/{file}", model.folder, url + file, model.licence,
-                     model.commercial, pipelines=model.pipelines) for file in small), model)
+    return (*(replace(model, file=f"{model.role}/{name}/{file}", url=url + file, size=None, sha256=None)
+              for file in small), model)
 
 
 REGISTRY: tuple[Weight, ...] = (
@@ -123,6 +127,14 @@ REGISTRY: tuple[Weight, ...] = (
            147341049, "b76b00d1750901abd07b9f9d8c98cc3385b8fe834a26d4b4f0aad439e75fc600"),
     Weight("pose", "pose/facenet.pth", "camouflage", _ANNOTATORS + "facenet.pth", _OPENPOSE, False,
            153718792, "8beb52e548624ffcc4aed12af7aee7dcbfaeea420c75609fee999fe7add79d43"),
+    *_in_folder("rtdetr_r50vd", _PERSONS,
+                Weight("persons", "persons/rtdetr_r50vd/model.safetensors", "camouflage",
+                       _PERSONS + "model.safetensors", "Apache-2.0", True, pipelines=(), instead_of="pose"),
+                "config.json", "preprocessor_config.json"),
+    *_in_folder("vitpose-base-simple", _KEYPOINTS,
+                Weight("keypoints", "keypoints/vitpose-base-simple/model.safetensors", "camouflage",
+                       _KEYPOINTS + "model.safetensors", "Apache-2.0", True, pipelines=(), instead_of="pose"),
+                "config.json", "preprocessor_config.json"),
     Weight("lineart", "lineart/sk_model.pth", "camouflage", _ANNOTATORS + "sk_model.pth", "MIT", True,
            17173511, "c686ced2a666b4850b4bb6ccf0748031c3eda9f822de73a34b8979970d90f0c6"),
     Weight("lineart", "lineart/sk_model2.pth", "camouflage", _ANNOTATORS + "sk_model2.pth", "MIT", True,
@@ -210,9 +222,21 @@ def of_role(role: str) -> tuple[Weight, ...]:
     return found
 
 
-def needed_by(pipeline: str) -> tuple[Weight, ...]:
-    """All files without which a pipeline cannot run; "light_public" is the workflow camouflage_light_public.json."""
-    return tuple(weight for weight in REGISTRY if pipeline in weight.pipelines)
+INSTEAD = {"pose": ("Pose Map.network", "ViTPose")}
+"""Roles of which others can do the work, and the widget of the shipped workflows with the value that chooses them."""
+
+
+def needed_by(pipeline: str, values: Collection[str] = ()) -> tuple[Weight, ...]:
+    """All files without which a pipeline cannot run; "light_public" is the workflow camouflage_light_public.json.
+
+    Args:
+        pipeline: its name.
+        values: of widgets; those of ``INSTEAD`` among them exchange files.
+    """
+    needed = {weight for weight in REGISTRY if pipeline in weight.pipelines}
+    replaced = {role for role, (_, value) in INSTEAD.items() if value in values} & {weight.role for weight in needed}
+    return tuple(weight for weight in REGISTRY
+                 if (weight in needed and weight.role not in replaced) or weight.instead_of in replaced)
 
 
 def size_text(size: int) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..camouflage.comfy.annotators import controlnet_aux_models, transformers_models
+from ..camouflage.comfy.annotators import body_pose, controlnet_aux_models, transformers_models
 from ..camouflage.comfy.prepare import prepare
 from ..camouflage.comfy.weights import model_folders
 from .common import ANNOTATE, FileInput, image_input, resolution_input, schema
 
 _FITS = ["crop", "stretch", "square"]
 _LINEART_STYLES = ["fine", "coarse", "standard"]
+_OPENPOSE, _VITPOSE = _POSES = ["OpenPose", "ViTPose"]
 
 
 class CamouflagePrepareImage(io.ComfyNode):
@@ -125,21 +126,31 @@ class CamouflagePoseMap(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             node_id="CamouflagePoseMap", display_name="Pose Map", category=ANNOTATE,
-            search_aliases=["OpenPose", "skeleton", "keypoints", "controlnet preprocessor"],
+            search_aliases=["OpenPose", "ViTPose", "skeleton", "keypoints", "controlnet preprocessor"],
+            advanced=["network"],
             description="Poses of all persons: OpenPose skeletons on black. For the ControlNet "
-                        "control_v11p_sd15_openpose. Weights: models/camouflage/pose (non-commercial licence).",
+                        "control_v11p_sd15_openpose. Weights: models/camouflage/pose (academic research only), or for "
+                        "'network' ViTPose models/camouflage/persons and models/camouflage/keypoints (any use).",
             inputs=[
                 image_input("to look at"), resolution_input(),
                 io.Boolean.Input("hands", default=True, tooltip="Also draw the fingers where hands are found."),
                 io.Boolean.Input("face", default=False,
                                  tooltip="Also draw 70 keypoints of each face. Off by default: the shape of a face "
                                          "describes a person and helps to recognise them."),
+                io.Combo.Input("network", options=_POSES, default=_OPENPOSE, optional=True,
+                               tooltip="Who looks. 'OpenPose' is what the ControlNet was trained with; its weights are "
+                                       "for academic research only. 'ViTPose' (persons found by RT-DETR) may be used "
+                                       "for any purpose, and draws bodies alone, whatever 'hands' and 'face' say. Our "
+                                       "choice; the paper does not say."),
             ],
             outputs=[io.Image.Output("IMAGE", display_name="pose map",
                                      tooltip="One map a picture at the picture's size; black where nobody is found.")])
 
     @classmethod
-    def execute(cls, image: io.Image.Type, resolution: int, hands: bool, face: bool) -> io.NodeOutput:
+    def execute(cls, image: io.Image.Type, resolution: int, hands: bool, face: bool,
+                network: str = _OPENPOSE) -> io.NodeOutput:
+        if network == _VITPOSE:
+            return io.NodeOutput(body_pose.body_pose_maps(image, resolution))
         return io.NodeOutput(controlnet_aux_models.pose_maps(image, resolution, hands, face))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +47,12 @@ def model_folders(comfyui: Path, key: str) -> list[Path]:
     return folders
 
 
-def missing(comfyui: Path, pipeline: str = "", roles: tuple[str, ...] = ()) -> list[Weight]:
-    """The weights of a pipeline's needs, or of some roles, that are in none of the folders."""
-    wanted = [*(needed_by(pipeline) if pipeline else ()), *(weight for role in roles for weight in of_role(role))]
+def missing(comfyui: Path, pipeline: str = "", roles: tuple[str, ...] = (), values: Collection[str] = ()
+            ) -> list[Weight]:
+    """The weights of a pipeline's needs (with these ``values`` of widgets), or of some roles, that are in none of the
+    folders."""
+    wanted = [*(needed_by(pipeline, values) if pipeline else ()),
+              *(weight for role in roles for weight in of_role(role))]
     return [weight for weight in wanted if first_file(model_folders(comfyui, weight.folder), weight) is None]
 
 

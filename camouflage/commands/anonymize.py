@@ -113,11 +113,12 @@ def chosen(options: Namespace, before: Manifest | None) -> tuple[str, str]:
     if asked == "auto":
         return ("redact", "Redaction was taken.") if options.check_wiring else choosing.automatic(default_comfyui())
     if not options.check_wiring:
+        values = dict(options.set).values()
         if asked == "light":
             asked, told = choosing.light_or_public(default_comfyui())
-            choosing.demand_weights([asked], default_comfyui())
+            choosing.demand_weights([asked], default_comfyui(), values)
             return asked, told
-        choosing.demand_weights([asked], default_comfyui())
+        choosing.demand_weights([asked], default_comfyui(), values)
     return asked, ""
 
 

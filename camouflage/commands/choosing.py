@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from ..comfy.in_process import accelerator
@@ -29,9 +30,10 @@ def automatic(comfyui: Path) -> tuple[str, str]:
                       "--pipeline base lists them, and where to put them.")
 
 
-def demand_weights(names: list[str], comfyui: Path) -> None:
-    """Raises CamouflageError, which lists them, where weights of these pipelines are missing."""
-    absent = [weight for name in names for weight in missing(comfyui, pipeline=name)]
+def demand_weights(names: list[str], comfyui: Path, values: Collection[str] = ()) -> None:
+    """Raises CamouflageError, which lists them, where weights of these pipelines are missing; ``values`` of widgets may
+    exchange some."""
+    absent = [weight for name in names for weight in missing(comfyui, pipeline=name, values=values)]
     if absent:
         raise CamouflageError(describe_missing(list(dict.fromkeys(absent)), comfyui))
 

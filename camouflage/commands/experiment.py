@@ -211,7 +211,8 @@ class Painter:
         if not self.workflows:
             return
         if not options.check_wiring:
-            choosing.demand_weights(sorted(self.workflows & PIPELINES.keys()), default_comfyui())
+            choosing.demand_weights(sorted(self.workflows & PIPELINES.keys()), default_comfyui(),
+                                    dict(options.set).values())
         cpu = options.check_wiring or not accelerator()
         self.host = Host(ServerOptions(default_comfyui(), models(options), {}, cpu))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 
 from ..batch.host import ServerOptions
@@ -16,7 +16,7 @@ from .environments import cache_folder
 from .pipelines import PIPELINES
 
 
-def weights_digest(strings: Iterable[str], pipeline: str, server: ServerOptions) -> str:
+def weights_digest(strings: Collection[str], pipeline: str, server: ServerOptions) -> str:
     """SHA-256 of the names and contents of all weight files that are found; the same wherever they lie.
 
     Args:
@@ -33,7 +33,7 @@ def weights_digest(strings: Iterable[str], pipeline: str, server: ServerOptions)
                 found = next((place / name for place in places if (place / name).is_file()), None)
                 if found:
                     files[f"{key}/{name}"] = found
-    for weight in needed_by(pipeline) if pipeline in PIPELINES else ():
+    for weight in needed_by(pipeline, strings) if pipeline in PIPELINES else ():
         if found := first_file(folders[weight.folder], weight):
             files[weight.path] = found
     digests = KnownDigests(cache_folder() / "digests")

@@ -38,7 +38,7 @@ from ..provision.state import (
     trusted_digests,
 )
 from ..provision.web import from_environment
-from ..weights import REGISTRY, Weight, size_text
+from ..weights import INSTEAD, REGISTRY, Weight, size_text
 from . import arguments as kinds
 from .environments import HOST_FOLDER, cache_folder, fetch_host, find_host, is_comfyui
 
@@ -192,11 +192,19 @@ def which_pipeline(commercial_safe: bool) -> str:
 
 
 def tell_left_out(pipelines: Sequence[str], weights: Sequence[Weight], commercial_safe: bool) -> None:
-    """Says for which roles --commercial-safe leaves nothing."""
+    """Says for which roles --commercial-safe leaves nothing, and for which others have to be chosen."""
+    if not commercial_safe:
+        return
     left = {weight.role for weight in weights}
-    roles = dict.fromkeys(weight.role for weight in chosen(pipelines) if weight.role not in left)
-    if commercial_safe and roles:
-        print(f"--commercial-safe leaves nothing for: {', '.join(roles)}.")
+    gone = dict.fromkeys(weight.role for weight in chosen(pipelines) if weight.role not in left)
+    for role in gone.keys() & {weight.instead_of for weight in weights}:
+        widget, value = INSTEAD[role]
+        node, name = widget.split(".")
+        print(f"Others do the work of {role}: set '{name}' of {node} to {value}, or run with "
+              f"--set '{widget}={value}'.")
+        del gone[role]
+    if gone:
+        print(f"--commercial-safe leaves nothing for: {', '.join(gone)}.")
 
 
 def tasks_of(found: Sequence[FileState], replace: bool) -> list[Task]:

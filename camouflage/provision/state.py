@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..comfy.installed import first_file
-from ..weights import REGISTRY, Weight, listed_digests, mistaken_for, needed_by
+from ..weights import INSTEAD, REGISTRY, Weight, listed_digests, mistaken_for, needed_by
 from .digests import KnownDigests
 
 PRESENT, UNVERIFIED, DAMAGED = "present", "unverified", "damaged"
@@ -65,9 +65,11 @@ def chosen(pipelines: Sequence[str] = (), commercial_safe: bool = False) -> tupl
     """The files of some pipelines, in the registry's order; all there are without a name.
 
     Args:
-        commercial_safe: leave out what a company may not use, and that of which nobody says so.
+        commercial_safe: leave out what a company may not use, and that of which nobody says so; with what can do the
+            work of it.
     """
-    wanted = {weight for name in pipelines for weight in needed_by(name)} if pipelines else set(REGISTRY)
+    values = [value for _, value in INSTEAD.values()] if commercial_safe else []
+    wanted = {weight for name in pipelines for weight in needed_by(name, values)} if pipelines else set(REGISTRY)
     return tuple(weight for weight in REGISTRY if weight in wanted and (weight.commercial or not commercial_safe))
 
 

@@ -64,7 +64,7 @@ def _build(models: Path, seed: int, report: Callable[[str], None]) -> None:
 
     builders = (
         diffusion.checkpoint, diffusion.vae, diffusion.controlnets, annotators.depth, annotators.normal,
-        annotators.segmentation, pose.pose, annotators.lineart, annotators.caption, faces.faces,
+        annotators.segmentation, pose.pose, annotators.bodies, annotators.lineart, annotators.caption, faces.faces,
         light.light, recognition.recognition, diffusion.negative_embedding, loras.few_step_loras,
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):  # constructors of models draw from the caller's random numbers

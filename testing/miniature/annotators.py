@@ -28,8 +28,14 @@ from transformers import (
     DepthAnythingForDepthEstimation,
     Dinov2Config,
     PreTrainedModel,
+    RTDetrConfig,
+    RTDetrForObjectDetection,
+    RTDetrResNetConfig,
     UperNetConfig,
     UperNetForSemanticSegmentation,
+    VitPoseBackboneConfig,
+    VitPoseConfig,
+    VitPoseForPoseEstimation,
 )
 
 from .tensors import State, file_of, generator, random_state, random_tensor
@@ -113,6 +119,36 @@ def segmentation(models: Path, seed: int) -> None:
         "do_normalize": True, "do_reduce_labels": False, "do_rescale": True, "do_resize": True,
         "image_mean": IMAGENET_MEAN, "image_processor_type": "SegformerImageProcessor", "image_std": IMAGENET_STD,
         "resample": BILINEAR, "rescale_factor": 1 / 255, "size": {"height": 512, "width": 512},
+    })  # fmt: skip
+
+
+def bodies(models: Path, seed: int) -> None:
+    """Write an RT-DETR that sees persons alone, somewhere, and a ViTPose that is sure of its keypoints."""
+    backbone = RTDetrResNetConfig(embedding_size=8, hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 1, 1],
+                                  layer_type="basic", out_features=["stage2", "stage3", "stage4"])
+    config = RTDetrConfig(
+        backbone_config=backbone, encoder_hidden_dim=32, encoder_in_channels=[16, 24, 32], encoder_ffn_dim=32,
+        encoder_attention_heads=2, d_model=32, decoder_in_channels=[32, 32, 32], decoder_ffn_dim=32, num_queries=5,
+        decoder_attention_heads=2, decoder_layers=1, num_labels=2, id2label={0: "person", 1: "bicycle"},
+        label2id={"person": 0, "bicycle": 1},
+    )  # fmt: skip
+    path = file_of(models, "persons", "model.safetensors")
+    _save_model(RTDetrForObjectDetection(config), path, seed, {
+        name: torch.tensor([3.0, -9.0]) for name in ("model.enc_score_head.bias", "model.decoder.class_embed.0.bias")})
+    _write_json(file_of(models, "persons", "preprocessor_config.json"), {
+        "do_normalize": False, "do_pad": False, "do_rescale": True, "do_resize": True, "image_mean": IMAGENET_MEAN,
+        "image_processor_type": "RTDetrImageProcessor", "image_std": IMAGENET_STD, "resample": BILINEAR,
+        "rescale_factor": 1 / 255, "size": {"height": 640, "width": 640},
+    })  # fmt: skip
+    backbone = VitPoseBackboneConfig(image_size=[256, 192], patch_size=[16, 16], hidden_size=32, num_hidden_layers=2,
+                                     num_attention_heads=2, mlp_ratio=2, out_indices=[2])
+    config = VitPoseConfig(backbone_config=backbone, num_labels=17)
+    path = file_of(models, "keypoints", "model.safetensors")
+    _save_model(VitPoseForPoseEstimation(config), path, seed, {"head.conv.bias": 1.0})
+    _write_json(file_of(models, "keypoints", "preprocessor_config.json"), {
+        "do_affine_transform": True, "do_normalize": True, "do_rescale": True, "image_mean": IMAGENET_MEAN,
+        "image_processor_type": "VitPoseImageProcessor", "image_std": IMAGENET_STD, "normalize_factor": 200.0,
+        "rescale_factor": 1 / 255, "size": {"height": 256, "width": 192},
     })  # fmt: skip
 
 

@@ -89,7 +89,8 @@ def parse(*arguments: str) -> Namespace:
 ])
 def test_the_best_that_is_there_is_taken_and_why_is_said(gpu: bool, there: set[str], chosen: str, told: str,
                                                          tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(comfyui: Path, pipeline: str = "", roles: tuple[str, ...] = ()) -> list[str]:
+    def missing(comfyui: Path, pipeline: str = "", roles: tuple[str, ...] = (), values: object = ()
+                ) -> list[str]:
         return [name for name in (pipeline, *roles) if name not in there for _ in range(7)]
 
     monkeypatch.setattr(choosing, "missing", missing)
@@ -101,7 +102,7 @@ def test_the_best_that_is_there_is_taken_and_why_is_said(gpu: bool, there: set[s
 
 def test_light_without_its_trained_files_is_the_public_one(tmp_path, monkeypatch):
     there = {"light_public", "base"}
-    monkeypatch.setattr(choosing, "missing", lambda comfyui, pipeline="", roles=(): [
+    monkeypatch.setattr(choosing, "missing", lambda comfyui, pipeline="", roles=(), values=(): [
         name for name in (pipeline, *roles) if name and name not in there])
     names, said = demo.choose(parse("--pipeline", "both"), tmp_path)
     assert names == ["base", "light_public"] and "Light's trained files are not there" in said

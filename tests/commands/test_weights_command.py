@@ -20,6 +20,7 @@ import pytest
 
 import mixed_photos
 from camouflage.commands import launch, weights
+from camouflage.errors import CamouflageError
 from camouflage.files import ROOT
 from camouflage.provision.several import Task
 from camouflage.provision.state import part_of
@@ -208,8 +209,22 @@ def test_a_disk_that_is_too_small_is_said_before_anything_comes(models, mirror, 
 def test_commercial_safe_leaves_out_and_says_what(models, capsys):
     assert run("list", "--commercial-safe", "--pipeline", "base", "--models", models) == 0
     told = capsys.readouterr().out
-    assert "--commercial-safe leaves nothing for: checkpoint, pose." in told
-    assert "23 files: 23 missing." in told and "openpose_fp16" in told and "body_pose_model" not in told
+    assert "--commercial-safe leaves nothing for: checkpoint.\n" in told
+    assert "set 'network' of Pose Map to ViTPose, or run with --set 'Pose Map.network=ViTPose'" in told
+    assert "29 files: 29 missing." in told and "openpose_fp16" in told and "body_pose_model" not in told
+    assert "vitpose-base-simple/model.safetensors" in told and "rtdetr_r50vd/config.json" in told
+
+
+def test_who_chooses_other_networks_needs_their_files_alone(models, published):
+    from camouflage.commands.choosing import demand_weights
+
+    comfyui = models.parent
+    for weight in needed_by("base", ["ViTPose"]):
+        (comfyui / "models" / weight.path).parent.mkdir(parents=True, exist_ok=True)
+        (comfyui / "models" / weight.path).touch()
+    demand_weights(["base"], comfyui, {"Pose Map.network": "ViTPose"}.values())
+    with pytest.raises(CamouflageError, match="3 weight files are missing"):
+        demand_weights(["base"], comfyui)
 
 
 def test_licences_are_said_in_plain_words(models, capsys):

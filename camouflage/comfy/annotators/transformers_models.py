@@ -22,8 +22,13 @@ _TOGETHER = ("depth_anything", "dpt", "mask2former", "segformer", "upernet")
 _LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}  # no download, no code in the folder
 
 
-def _load(role: str, folder_name: str, model_class: str, processor_class: str) -> Network[Any]:
+def load_folder(role: str, folder_name: str, model_class: str, processor_class: str) -> Network[Any]:
+    """Model and processor of a local folder. Raises CamouflageError, also where transformers does not know the class.
+    """
     transformers = require("transformers", "transformers", f"The {role} annotator")
+    if not hasattr(transformers, model_class):
+        raise CamouflageError(f"The {role} annotator needs a transformers that has {model_class}; "
+                              f"{transformers.__version__} has not. Update it: pip install --upgrade transformers")
     folder = find_folder(role, folder_name)
     safe = any(folder.glob("*.safetensors"))
     files = sorted(path for path in folder.iterdir()
@@ -70,7 +75,7 @@ def depth_maps(images: torch.Tensor, model_name: str, resolution: int) -> torch.
     Returns:
         B x H x W x 3, 0..1.
     """
-    network = _load("depth", model_name, "AutoModelForDepthEstimation", "AutoImageProcessor")
+    network = load_folder("depth", model_name, "AutoModelForDepthEstimation", "AutoImageProcessor")
     model, _ = network.tool
     config = model.config
     metric = getattr(config, "depth_estimation_type", "") == "metric" or config.model_type in ("zoedepth", "depth_pro")
@@ -102,7 +107,7 @@ def segmentation_maps(images: torch.Tensor, model_name: str, resolution: int) ->
     transformers = require("transformers", "transformers", "The segmentation annotator")
     kind = _model_type(transformers, find_folder("segmentation", model_name))
     universal = kind in ("mask2former", "maskformer", "oneformer")
-    network = _load("segmentation", model_name,
+    network = load_folder("segmentation", model_name,
                     "AutoModelForUniversalSegmentation" if universal else "AutoModelForSemanticSegmentation",
                     "AutoProcessor" if kind == "oneformer" else "AutoImageProcessor")
     model, processor = network.tool
@@ -131,7 +136,7 @@ def captions(images: torch.Tensor, model_name: str, prefix: str, max_tokens: int
         max_tokens: of the caption.
         beams: width of the beam search; 1 is greedy.
     """
-    network = _load("caption", model_name, "BlipForConditionalGeneration", "BlipProcessor")
+    network = load_folder("caption", model_name, "BlipForConditionalGeneration", "BlipProcessor")
     model, processor = network.tool
     images = pictures(images)
     height, width = images.shape[1:3]
