@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +20,8 @@ from ..verification.policy import Policy
 from ..verification.report import Attempt, CheckedPicture, Report, Verdict
 from ..verification.verify import Blocked, Originals, Verifier, make_report, of_batch
 from .acceleration.accelerate import accelerated
-from .beside import beside
+from .beside import Beside, beside
+from .detectors import RetinaFace
 from .guidance import scale_of, with_scale
 from .messages import logger
 from .selection import BatchPart, WholeBatch
@@ -147,6 +150,19 @@ def _everybody(verifier: Verifier, before: Sequence[np.ndarray], original: Origi
     return everyone
 
 
+@contextlib.contextmanager
+def _looking(verifier: Verifier, before: Sequence[np.ndarray], original: OriginalBatch, policy: Policy
+             ) -> Iterator[Beside[list[Originals]]]:
+    """Finds everybody beside the block; before it where a detector needs the device, which is the sampler's then."""
+    if any(isinstance(detector, RetinaFace) for detector in verifier.detectors):
+        known: Future[list[Originals]] = Future()
+        known.set_result(_everybody(verifier, before, original, policy))
+        yield Beside(known)
+        return
+    with beside(lambda pause: _everybody(replace(verifier, pause=pause), before, original, policy)) as looking:
+        yield looking
+
+
 def sample_safely(sampling: Sampling, original: OriginalBatch, verifier: Verifier, attempts: int, scale_step: float,
                   largest_scale: float, policy: Policy) -> tuple[torch.Tensor, torch.Tensor, Report]:
     """Samples, decodes and verifies, again while a person is recognisable; then the policy.
@@ -155,7 +171,8 @@ def sample_safely(sampling: Sampling, original: OriginalBatch, verifier: Verifie
     ``largest_scale`` (a scale that is larger from the start stays). Of a batch only those pictures are sampled again in
     which somebody is recognisable. Of each picture the best attempt counts: fewest recognisable, then fewest not
     settled, then the largest smallest distance, then the earliest. The same inputs and the same seed give the same
-    pictures. Who is in the originals is found beside the first sampling, and a batch that is blocked by it stops that.
+    pictures. Who is in the originals is found beside the first sampling (before it with RetinaFace, which needs the
+    device, too), and a batch that is blocked by it stops that.
 
     Args:
         sampling: what to sample.
@@ -186,7 +203,7 @@ def sample_safely(sampling: Sampling, original: OriginalBatch, verifier: Verifie
             progress.update_absolute(first + min(count, steps))
 
         if number == 0:
-            with beside(lambda pause: _everybody(replace(verifier, pause=pause), before, original, policy)) as looking:
+            with _looking(verifier, before, original, policy) as looking:
                 sampled = sampling.run(seed, scale, lambda count: (looking.check(), done(count)), left)
                 everyone = looking.result()
         else:

@@ -209,6 +209,18 @@ def test_no_face_in_the_original_stops_the_first_sampling(run, scripted, faces):
             run(guider, Vae(), faces["nobody"], **settings)
 
 
+def test_a_detector_that_needs_the_device_looks_before_the_first_sampling(run, scripted, faces, monkeypatch):
+    from camouflage.comfy import safe_sampler
+    from camouflage.verification.remembering import Remembering
+
+    monkeypatch.setattr(safe_sampler, "RetinaFace", Remembering)  # CenterFace is one
+    guider, calls = scripted(1.25, [1])
+    with pytest.raises(Exception, match="No face was found in the original"):
+        run(guider, Vae(), faces["nobody"])
+    assert not calls
+    assert run(guider, Vae(faces["same"], faces["stranger"]), faces["original"])[1].pictures[0].verdict == "safe"
+
+
 def test_the_original_is_looked_at_while_the_first_sampling_goes_on(run, scripted, faces, monkeypatch):
     from camouflage.comfy import safe_sampler
 

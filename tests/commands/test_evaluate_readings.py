@@ -21,6 +21,7 @@ from camouflage.evaluation.experiments import value_at
 from camouflage.files import ROOT
 from camouflage.method.faces import ATTRIBUTES
 from in_host import only_folder
+from sampled import long
 from seen_once import see
 
 PEOPLE = ("astronaut", "hopper")
@@ -119,6 +120,7 @@ def test_what_is_not_asked_for_is_not_there(host, command, originals, tmp_path) 
     assert any("FACER alone" in note for note in found["notes"])
 
 
+@long  # in the suite: evaluation/test_readings.py, what was read is not read again
 def test_stopped_it_goes_on_without_reading_again(host, command, originals, everything, tmp_path, monkeypatch) -> None:
     from camouflage.comfy import memo, networks
 

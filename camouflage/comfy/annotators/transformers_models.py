@@ -108,8 +108,8 @@ def segmentation_maps(images: torch.Tensor, model_name: str, resolution: int) ->
     kind = _model_type(transformers, find_folder("segmentation", model_name))
     universal = kind in ("mask2former", "maskformer", "oneformer")
     network = load_folder("segmentation", model_name,
-                    "AutoModelForUniversalSegmentation" if universal else "AutoModelForSemanticSegmentation",
-                    "AutoProcessor" if kind == "oneformer" else "AutoImageProcessor")
+                          "AutoModelForUniversalSegmentation" if universal else "AutoModelForSemanticSegmentation",
+                          "AutoProcessor" if kind == "oneformer" else "AutoImageProcessor")
     model, processor = network.tool
     if model.config.num_labels != _ADE20K_CLASSES:
         raise CamouflageError(f"The segmentation model '{model_name}' knows {model.config.num_labels} classes; the "
