@@ -42,7 +42,8 @@ def same(first, second) -> bool:
 
 
 def model_of(host, role, folder, classes, processor="AutoImageProcessor"):
-    return host.module("camouflage.comfy.annotators.transformers_models").load_folder(role, folder, classes, processor).tool
+    models = host.module("camouflage.comfy.annotators.transformers_models")
+    return models.load_folder(role, folder, classes, processor).tool
 
 
 @pytest.mark.parametrize(("node", "role", "folder", "classes"), [
