@@ -27,7 +27,7 @@ def automatic(comfyui: Path) -> tuple[str, str]:
         return "redact", (f"{redact}the weights of {PIPELINES[ready[0]].title} are there, but no GPU. --pipeline "
                           f"{ready[0]} paints new persons on the CPU, which takes long.")
     return "redact", (f"{redact}for new persons {len(missing(comfyui, 'base'))} files of weights are missing. "
-                      "--pipeline base lists them, and where to put them.")
+                      "'python run.py weights get --pipeline base' fetches them.")
 
 
 def demand_weights(names: list[str], comfyui: Path, values: Collection[str] = ()) -> None:
