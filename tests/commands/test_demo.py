@@ -83,7 +83,8 @@ def parse(*arguments: str) -> Namespace:
     (True, {"base", "light"}, "base", "^CAMOUFLaGE-Base was taken: its weights and a GPU are there"),
     (True, {"light", "light_public"}, "light", "^CAMOUFLaGE-Light was taken"),
     (True, {"light_public"}, "light_public", "^CAMOUFLaGE-Light, public weights was taken"),
-    (True, set(), "redact", "for new persons 7 files of weights are missing. 'python run.py weights get --pipeline base' fetches"),
+    (True, set(), "redact",
+     "for new persons 7 files of weights are missing. 'python run.py weights get --pipeline base' fetches them"),
     (False, {"base"}, "redact", "weights of CAMOUFLaGE-Base are there, but no GPU. --pipeline base paints"),
     (False, {"light"}, "redact", "--pipeline light paints new persons on the CPU"),
 ])
