@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 _HUB = "https://huggingface.co/"
 _CONTROLNETS = _HUB + "comfyanonymous/ControlNet-v1-1_fp16_safetensors/resolve/main/"
@@ -74,6 +74,10 @@ class Weight:
         if self.size is None:
             return "size unknown"
         return size_text(self.size)
+
+    def has_name(self, path: PurePath) -> bool:
+        """Whether a file has the published name; another one that is accepted has neither a known digest nor size."""
+        return path.name == PurePath(self.file).name
 
     @property
     def accepted_files(self) -> tuple[str, ...]:
@@ -247,13 +251,18 @@ def size_text(size: int) -> str:
     return f"{size} bytes"
 
 
-def listed_digests(sums: Iterable[Path]) -> set[str]:
-    """The first word of every line of files in the format of ``sha256sum``; a file that is not there has none.
+SUMS = "SHA256SUMS"
+"""In ``models/camouflage``: digests that the administrator vouches for, in the format of ``sha256sum``."""
+
+
+def listed_digests(folders: Iterable[Path]) -> set[str]:
+    """The first word of every line of the files ``SUMS`` in some folders; a file that is not there has none.
 
     Windows PowerShell writes UTF-16, which is read, too.
     """
     digests = set()
-    for file in sums:
+    for folder in folders:
+        file = folder / SUMS
         content = file.read_bytes() if file.is_file() else b""
         utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         text = content.decode("utf-16" if utf16 else "utf-8-sig", errors="replace")

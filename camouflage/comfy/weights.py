@@ -15,12 +15,11 @@ import torch
 
 from ..errors import CamouflageError
 from ..files import file_sha256
-from ..weights import Weight, listed_digests, mistaken_for, of_role
+from ..weights import SUMS, Weight, listed_digests, mistaken_for, of_role
 
 T = TypeVar("T")
 FOLDER = "camouflage"
 _PICKLES = (".pt", ".pth", ".bin")
-_SUMS = "SHA256SUMS"
 
 
 def register_folder(key: str = FOLDER,
@@ -45,7 +44,7 @@ def find(role: str) -> list[Path]:
     if len(found) < len(weights):
         raise CamouflageError(missing_text(role, [weight for weight in weights if weight not in found]))
     for weight, path in found.items():
-        if path.name == Path(weight.file).name:  # a safetensors file in a pickle's place has no published digest
+        if weight.has_name(path):  # a safetensors file in a pickle's place has no published digest
             _check_digest(weight, path)
     return list(found.values())
 
@@ -169,7 +168,7 @@ def _check_digest(weight: Weight, path: Path) -> None:
             raise CamouflageError(f"{path} is not the published file. {mistake} {again}")
         raise CamouflageError(f"{path} is not the published file: its SHA-256 is {digest}, not {weight.sha256}. {again}"
                               " - or, if you put another version there on purpose and trust it, add its line to "
-                              f"models/{FOLDER}/{_SUMS} (format of sha256sum).")
+                              f"models/{FOLDER}/{SUMS} (format of sha256sum).")
 
 
 def digest_of(path: Path) -> str:
@@ -180,7 +179,7 @@ def digest_of(path: Path) -> str:
 
 def trusted_digests() -> set[str]:
     """Digests that the administrator vouches for."""
-    return listed_digests(Path(root, _SUMS) for root in folder_paths.get_folder_paths(FOLDER))
+    return listed_digests(map(Path, folder_paths.get_folder_paths(FOLDER)))
 
 
 @functools.lru_cache(maxsize=64)

@@ -5,20 +5,21 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import functools
 import json
 import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..comfy.installed import model_folders
 from ..errors import CamouflageError
 from ..files import try_lock
 from ..provision.digests import KnownDigests
-from ..provision.download import demand_room, discard, note_of
+from ..provision.download import demand_room, discard, note_of, there_above
 from ..provision.local import import_all
 from ..provision.several import FAILED, Arrival, Task, fetch_all, sizes
 from ..provision.state import (
@@ -33,6 +34,7 @@ from ..provision.state import (
     FileState,
     Folders,
     chosen,
+    each_state,
     part_of,
     states,
     trusted_digests,
@@ -94,7 +96,10 @@ def main(options: argparse.Namespace) -> int:
         raise CamouflageError(which_pipeline(options.commercial_safe))
     known = KnownDigests(cache_folder() / "digests")
     if options.action in ("list", "verify"):
-        return show(weights, folders_of(options), known, options)
+        code = show(each_state(weights, folders_of(options), known, options.action == "verify"), options)
+        if not options.json:
+            tell_left_out(pipelines, weights, options.commercial_safe)
+        return code
     try:
         with only_one(cache_folder() / "weights.lock"):
             folders = folders_of(options)
@@ -107,16 +112,11 @@ def main(options: argparse.Namespace) -> int:
     tell_left_out(pipelines, weights, options.commercial_safe)
     damaged = [file for file in states(weights, folders, known) if file.state == DAMAGED]
     for file in damaged:
-        remedy = "--replace-damaged replaces it" if is_own(file) else "Delete it and run the same command again"
+        remedy = ("--replace-damaged replaces it" if file.weight.has_name(file.path)
+                  else "Delete it and run the same command again")
         print(f"{file.path} is damaged and was not touched. {file.why} {remedy}; if you put it there on purpose, add "
               "its SHA-256 to models/camouflage/SHA256SUMS.")
     return 1 if damaged else code
-
-
-def is_own(file: FileState) -> bool:
-    """Whether a file has the registry's name; a safetensors file in a pickle's place has not: no download is its like.
-    """
-    return file.path.name == PurePosixPath(file.weight.file).name
 
 
 def folders_of(options: argparse.Namespace) -> Folders:
@@ -132,7 +132,7 @@ def folders_of(options: argparse.Namespace) -> Folders:
         elif not is_comfyui(host) and options.action == "import":
             raise CamouflageError("There is no ComfyUI yet whose models these could become. Name one with --comfyui, "
                                   "or a models folder with --models.")
-    return lambda key: model_folders(host, key)
+    return functools.cache(lambda key: model_folders(host, key))
 
 
 @contextlib.contextmanager
@@ -146,18 +146,17 @@ def only_one(path: Path) -> Iterator[None]:
         yield
 
 
-def show(weights: Sequence[Weight], folders: Folders, known: KnownDigests, options: argparse.Namespace) -> int:
-    """``list`` and ``verify``."""
+def show(files: Iterable[FileState], options: argparse.Namespace) -> int:
+    """``list`` and ``verify``: each file as soon as it is known."""
     found = []
-    for weight in weights:
-        found += states([weight], folders, known, compute=options.action == "verify")
+    for file in files:
+        found.append(file)
         if not options.json:
-            print(described(found[-1]), flush=True)
+            print(described(file), flush=True)
     if options.json:
         print(json.dumps({"files": [file.document() for file in found]}, indent=1))
     else:
         print("\n" + counted(found))
-        tell_left_out([] if ALL in options.pipeline else options.pipeline, weights, options.commercial_safe)
     return 1 if options.action == "verify" and any(file.state == DAMAGED for file in found) else 0
 
 
@@ -216,7 +215,7 @@ def tasks_of(found: Sequence[FileState], replace: bool) -> list[Task]:
             print(f"{file.weight.role} ({file.weight.path}) cannot be downloaded: it has to be trained, or imported.")
     return [Task(file.weight, file.path, file.state == DAMAGED) for file in found
             if file.state in (MISSING, PARTLY)
-            or (file.state == DAMAGED and replace and is_own(file))]
+            or (file.state == DAMAGED and replace and file.weight.has_name(file.path))]
 
 
 def get(tasks: Sequence[Task], folders: Folders, known: KnownDigests, options: argparse.Namespace) -> int:
@@ -233,24 +232,18 @@ def get(tasks: Sequence[Task], folders: Folders, known: KnownDigests, options: a
     print(f"{len(tasks)} files, {size_text(sum(known_sizes.values()))}"
           + (f" and {unknown} of unknown size" if unknown else "")
           + (f", of which {size_text(sum(have.values()))} are there" if any(have.values()) else "")
-          + f". Free on the disk: {size_text(free_space(tasks[0].target))}.", flush=True)
+          + f". Free on the disk: {size_text(shutil.disk_usage(there_above(tasks[0].target)).free)}.", flush=True)
     demand_room(needs)
-    stop, meter = threading.Event(), Meter(len(tasks), have, known_sizes)
+    meter = Meter(len(tasks), have, known_sizes)
     try:
         arrivals = fetch_all(tasks, web, known, trusted_digests(folders), options.jobs, meter.report, meter.arrived,
-                             meter.tick, stop)
+                             meter.tick)
     except BaseException:
         meter.clear()
         print("What came is kept: the same command goes on from there.", flush=True)
         raise
-    finally:
-        meter.clear()
+    meter.clear()
     return summed_up(arrivals)
-
-
-def free_space(path: Path) -> int:
-    """Bytes that are free where a file shall lie."""
-    return shutil.disk_usage(next(folder for folder in path.parents if folder.exists())).free
 
 
 def bring(tasks: Sequence[Task], folders: Folders, known: KnownDigests, options: argparse.Namespace) -> int:

@@ -310,7 +310,7 @@ def demand_room(needs: Iterable[tuple[Path, int]]) -> None:
     """Raises CamouflageError where a disk has less room than the files that shall lie on it need, in bytes."""
     disks: dict[int, tuple[Path, int]] = {}
     for path, need in needs:
-        folder = next(place for place in path.absolute().parents if place.exists())
+        folder = there_above(path)
         device = folder.stat().st_dev
         disks[device] = folder, disks.get(device, (folder, 0))[1] + need
     for folder, need in disks.values():
@@ -318,6 +318,11 @@ def demand_room(needs: Iterable[tuple[Path, int]]) -> None:
             raise CamouflageError(f"{size_text(need)} are needed on the disk of {folder}, and {size_text(free)} are "
                                   "free. Make room, or name another folder with --models (and in ComfyUI's "
                                   "extra_model_paths.yaml).")
+
+
+def there_above(path: Path) -> Path:
+    """The deepest folder above a file that is there already."""
+    return next(place for place in path.absolute().parents if place.exists())
 
 
 def _size(path: Path) -> int:

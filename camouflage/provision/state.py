@@ -6,13 +6,13 @@ Standard library only.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from ..comfy.installed import first_file
-from ..weights import INSTEAD, REGISTRY, Weight, listed_digests, mistaken_for, needed_by
+from ..weights import INSTEAD, REGISTRY, SUMS, Weight, listed_digests, mistaken_for, needed_by
 from .digests import KnownDigests
 
 PRESENT, UNVERIFIED, DAMAGED = "present", "unverified", "damaged"
@@ -20,7 +20,6 @@ PARTLY, MISSING, UNTRAINED = "partly", "missing", "to be trained"
 PIPELINES = tuple(dict.fromkeys(name for weight in REGISTRY for name in weight.pipelines))
 """Every pipeline that needs weights, by the name of its workflow."""
 COMMERCIAL = {True: "allowed", False: "not allowed", None: "not stated"}
-SUMS = "SHA256SUMS"
 Folders = Callable[[str], Sequence[Path]]
 """The folders in which ComfyUI looks for models of a kind, the one where new files go first."""
 
@@ -75,7 +74,13 @@ def chosen(pipelines: Sequence[str] = (), commercial_safe: bool = False) -> tupl
 
 def states(weights: Iterable[Weight], folders: Folders, known: KnownDigests, compute: bool = False
            ) -> tuple[FileState, ...]:
-    """The state of every file.
+    """The state of every file, see :func:`each_state`."""
+    return tuple(each_state(weights, folders, known, compute))
+
+
+def each_state(weights: Iterable[Weight], folders: Folders, known: KnownDigests, compute: bool = False
+               ) -> Iterator[FileState]:
+    """The state of every file, one after the other.
 
     Args:
         weights: of the registry.
@@ -84,12 +89,13 @@ def states(weights: Iterable[Weight], folders: Folders, known: KnownDigests, com
         compute: read every file; otherwise remembered digests are used, and sizes alone where there are none.
     """
     trusted = trusted_digests(folders)
-    return tuple(_state(weight, folders(weight.folder), known, trusted, compute) for weight in weights)
+    for weight in weights:
+        yield _state(weight, folders(weight.folder), known, trusted, compute)
 
 
 def trusted_digests(folders: Folders) -> set[str]:
     """Digests that the administrator vouches for, in ``models/camouflage/SHA256SUMS``."""
-    return listed_digests(folder / SUMS for folder in folders("camouflage"))
+    return listed_digests(folders("camouflage"))
 
 
 def part_of(target: Path) -> Path:
@@ -111,7 +117,7 @@ def judge(weight: Weight, name: str, size: int, digest: str, trusted: set[str], 
     """
     if digest in trusted:
         return PRESENT, f"Its SHA-256 stands in {SUMS}."
-    ours = name == Path(weight.file).name
+    ours = weight.has_name(PurePath(name))
     expected = weight.sha256 if ours and weight.sha256 else None
     if expected is None and ours and weight.size not in (None, size):
         return DAMAGED, _other_size(size, weight)
@@ -154,7 +160,7 @@ def _state(weight: Weight, folders: Sequence[Path], known: KnownDigests, trusted
         state, why = DAMAGED, mistake
     elif digest is not None:
         state, why = judge(weight, path.name, size, digest, trusted, published)
-    elif path.name == Path(weight.file).name and weight.size not in (None, size) and not trusted:
+    elif weight.has_name(path) and weight.size not in (None, size) and not trusted:
         state, why = DAMAGED, _other_size(size, weight)
     else:
         state, why = UNVERIFIED, "Its SHA-256 has not been computed yet: `python run.py weights verify` does it."

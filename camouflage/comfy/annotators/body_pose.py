@@ -38,9 +38,10 @@ def body_pose_maps(images: torch.Tensor, resolution: int) -> torch.Tensor:
     def one(pictures: list[torch.Tensor]) -> torch.Tensor:
         pixels = to_uint8(pictures[0])
         boxes = _persons(finder, pixels)
-        parts = (boxes[start:start + _PERSONS] for start in range(0, len(boxes), _PERSONS))
-        return from_uint8(drawn(pixels.shape, [person for part in parts for person in _keypoints(estimator, pixels,
-                                                                                                 part)]))
+        persons: list[tuple[np.ndarray, np.ndarray]] = []
+        for start in range(0, len(boxes), _PERSONS):
+            persons += _keypoints(estimator, pixels, boxes[start:start + _PERSONS])
+        return from_uint8(drawn(pixels.shape, persons))
 
     return map_each_picture(images, one, resolution, ("bodies", finder.identity, estimator.identity))
 
