@@ -8,8 +8,6 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,20 +16,17 @@ from urllib.parse import quote
 import pytest
 from comfy_cli.workflow_to_api import convert_ui_to_api
 
-from browsers import browser, missing
-from camouflage.batch.server import ComfyServer
+from browsers import browser
+from frontends import LOOK_AT, NEWEST, VERSIONS, Frontend
 from sampled import everything, sampled
-from testing import frontend as newer_frontend
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, Page
+    from playwright.sync_api import Browser
 
 __all__ = ["browser"]
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = sorted((ROOT / "workflows").glob("*.json"))
 BASE = ROOT / "workflows" / "camouflage_base.json"
-VERSIONS = ["own", newer_frontend.VERSION]
-NEWEST = pytest.mark.parametrize("version", VERSIONS if everything else VERSIONS[-1:], indirect=True, scope="module")
 OPENED = [(version, path) for version in VERSIONS for path in TEMPLATES if everything or path == BASE]
 OPENED += [] if everything else [(VERSIONS[-1], path) for path in sampled(TEMPLATES, 1, seed=3) if path != BASE]
 TITLE_ROOM = 1.4  # a group's title bar, in font sizes
@@ -43,90 +38,11 @@ GEOMETRY = """() => ({
     groups: app.graph.groups.map(group => ({
         name: group.title, box: [...group._bounding], font: group.font_size})),
 })"""
-LOOK_AT = """id => {
-    const node = app.graph.getNodeById(id)
-    app.canvas.ds.scale = 1
-    app.canvas.ds.offset = [400 - node.pos[0], 200 - node.pos[1]]
-    app.canvas.setDirty(true, true)
-}"""
 NOTE_TEXT = """id => {
     const text = app.graph.getNodeById(id).widgets[0].element.querySelector('.tiptap')
     if (!text?.clientHeight) return null
     return {room: text.getBoundingClientRect().bottom, used: text.lastElementChild.getBoundingClientRect().bottom}
 }"""
-SHOW_ALL = """() => {
-    app.canvas.ds.scale = 0.25
-    app.canvas.ds.offset = [400, 400]
-    app.canvas.setDirty(true, true)
-}"""
-WIRES_DRAWN = "() => app.graph.links.size > 0 && [...app.graph.links.values()].every(link => link.path)"
-
-
-@dataclass
-class Frontend:
-    """An open page, and what went wrong on it."""
-
-    page: Page
-    errors: list[str] = field(default_factory=list)
-
-    def load(self, workflow: dict[str, Any]) -> None:
-        """Opens a workflow, as dropping its file does, and waits until all its wires are drawn."""
-        self.page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
-        self.page.evaluate(SHOW_ALL)  # wires out of sight are not drawn
-        self.page.wait_for_function(WIRES_DRAWN)
-
-    def select(self, node_type: str) -> None:
-        """Selects the workflow's node of a type and brings it into view."""
-        node = self.page.evaluate("type => app.graph.nodes.find(node => node.type === type).id", node_type)
-        self.page.evaluate(LOOK_AT, node)
-        self.page.evaluate("id => app.canvas.selectNode(app.graph.getNodeById(id))", node)
-
-
-@pytest.fixture(scope="module", params=VERSIONS)
-def version(request: pytest.FixtureRequest) -> str:
-    """The frontend: the host's own, or that of ``testing/frontend.py``."""
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def url(comfyui: Path, miniature_models: Path, cache: Path, version: str) -> Iterator[str]:
-    """Address of a ComfyUI with the pack under a plain name.
-
-    Under an odd one (the other server's) the nodes work, but the host does not serve thumbnails and help pages to a
-    path with spaces, and the frontend takes a folder's name up to its first dot.
-    """
-    newer = newer_frontend.folder(cache)
-    if version != "own" and not newer.is_dir():
-        missing(f"{newer.name} was not fetched: `python run.py test` does it")
-    root = [] if version == "own" else ["--front-end-root", str(newer)]
-    with ComfyServer(comfyui, models=[miniature_models], arguments=root) as running:
-        yield f"http://{running.address}"
-
-
-@pytest.fixture(scope="module")
-def context(browser: Browser, version: str) -> Iterator[BrowserContext]:
-    """A profile for every frontend: what a page has fetched need not be fetched by the next one."""
-    with browser.new_context(viewport={"width": 1920, "height": 1080}) as opened:
-        yield opened
-
-
-@pytest.fixture
-def frontend(context: BrowserContext, url: str, comfyui: Path) -> Iterator[Frontend]:
-    """The frontend of somebody new, ready for work; the workflow's example picture is where ComfyUI ships it."""
-    page = context.new_page()
-    opened = Frontend(page)
-    page.on("console", lambda message: opened.errors.append(f"{message.text} [{message.location.get('url', '')}]")
-            if message.type == "error" else None)
-    page.on("pageerror", lambda error: opened.errors.append(f"uncaught: {error}"))
-    example = comfyui / "input" / "example.png"
-    page.request.post(f"{url}/upload/image", multipart={
-        "image": {"name": example.name, "mimeType": "image/png", "buffer": example.read_bytes()}, "overwrite": "true"})
-    page.request.post(f"{url}/settings", data={"Comfy.TutorialCompleted": True})
-    page.goto(url)
-    page.wait_for_function("() => window.app?.graph && window.app.vueAppReady")
-    yield opened
-    page.evaluate("() => { localStorage.clear(); sessionStorage.clear() }")
-    page.close()
 
 
 @pytest.fixture
@@ -172,7 +88,7 @@ def inputs(prompt: dict[str, Any], schemas: dict[str, Any]) -> dict[str, tuple[s
             for key, node in prompt.items() if (kind := node["class_type"])}
 
 
-@pytest.mark.parametrize(("version", "template"), OPENED, indirect=True, scope="module",
+@pytest.mark.parametrize(("version", "template"), OPENED, indirect=True, scope="session",
                          ids=[f"{version}-{path.stem}" for version, path in OPENED])
 def test_the_workflow_opens_clean_and_means_what_the_server_gets(
         frontend: Frontend, url: str, workflow: dict[str, Any]) -> None:
@@ -306,7 +222,4 @@ def test_nothing_on_the_console_comes_from_the_pack(frontend: Frontend, base: di
     frontend.select("CamouflageSceneControl")
     frontend.page.get_by_test_id("info-button").click()
     frontend.page.locator(".node-help-content").get_by_role("heading", name="Inputs").wait_for()
-    # The frontend asks its registry who owns a node; that fails without a network and is no fault of the node.
-    ours = [error for error in frontend.errors
-            if error.startswith("uncaught") or ("camouflage" in error.lower() and "api.comfy.org" not in error)]
-    assert ours == []
+    assert frontend.ours() == []
