@@ -1,4 +1,4 @@
-"""Verification: of a result, while sampling, and redaction alone."""
+"""Verification: of a result, and while sampling."""
 
 from __future__ import annotations
 
@@ -8,14 +8,9 @@ from comfy_api.latest import io
 
 from ..camouflage.comfy.guidance import scale_of
 from ..camouflage.comfy.messages import show, warn
+from ..camouflage.comfy.redaction import Redaction
 from ..camouflage.comfy.safe_sampler import Sampling, sample_safely
-from ..camouflage.comfy.verification import (
-    OriginalBatch,
-    Redaction,
-    make_verifier,
-    redact_everybody,
-    verify,
-)
+from ..camouflage.comfy.verification import OriginalBatch, make_verifier, verify
 from ..camouflage.errors import CamouflageError
 from ..camouflage.verification.names import DETECTOR_CHOICES, RECOGNISER_CHOICES
 from ..camouflage.verification.policy import NO_FACE, UNSETTLED, Policy
@@ -24,9 +19,7 @@ from ..camouflage.verification.redaction import MODES
 from ..camouflage.verification.report import Report, Verdict
 from ..camouflage.verification.verify import Verifier
 from .common import IMAGE_TOOLS, VERIFY, schema
-from .types import CalibrationType, RedactionType, ReportType, boxes_input
-
-_LARGEST_HEAD = 3.0
+from .types import BoundingBoxType, CalibrationType, RedactionType, ReportType, boxes_input
 
 
 def _original_input() -> io.Image.Input:
@@ -35,21 +28,21 @@ def _original_input() -> io.Image.Input:
                                               "result may have another size, but it must have the same aspect ratio.")
 
 
-def _detectors_input() -> io.Combo.Input:
+def detectors_input() -> io.Combo.Input:
     return io.Combo.Input("detectors", options=list(DETECTOR_CHOICES), default=DETECTOR_CHOICES[0],
                           tooltip="Detectors that look for faces; whatever one of them finds counts. CenterFace "
                                   "(licence MIT) and dlib's frontal detector (Boost) come with packages; FACER's "
                                   "RetinaFace (MIT) and YuNet (MIT) need their weights in models/camouflage/faces.")
 
 
-def _redaction_input() -> io.Combo.Input:
+def redaction_input() -> io.Combo.Input:
     return io.Combo.Input("redaction", options=list(MODES), default=MODES[0],
                           tooltip="How a head is replaced: 'solid' (grey, nothing is left), 'mosaic' (at most 6 cells "
                                   "across the head) or 'blur' (the same cells, smoothed). A recogniser trained on "
                                   "mosaics can do better than chance with what the last two leave.")
 
 
-def _no_face_input() -> io.Combo.Input:
+def no_face_input() -> io.Combo.Input:
     return io.Combo.Input("no_face", options=list(NO_FACE), default=NO_FACE[0],
                           tooltip="What to do where no face is found in the original: 'block' stops with an error, "
                                   "because a detector can miss a face; 'pass' lets the picture through; 'skip' leaves "
@@ -63,7 +56,7 @@ def _policy_inputs() -> list:
                        tooltip="What to do with a person who is neither safe nor redacted: 'redact' replaces the "
                                "head and verifies again, 'block' stops with an error that names the persons by number "
                                "and box, 'report' only says it ('Save Anonymized' then refuses the picture)."),
-        _redaction_input(), _no_face_input(),
+        redaction_input(), no_face_input(),
     ]
 
 
@@ -74,7 +67,7 @@ def _verifier_inputs() -> list:
                                "recogniser's publishers advise (dlib ResNet 0.6, SFace 0.637), whose false-accept rate "
                                "is not known here. Higher is stricter: more results count as recognisable. Below the "
                                "advice it is refused, unless 'laxer_threshold' is on."),
-        _detectors_input(),
+        detectors_input(),
         io.Combo.Input("recogniser", options=list(RECOGNISER_CHOICES), default=RECOGNISER_CHOICES[0],
                        tooltip="Recogniser that compares the faces: dlib's ResNet (licence CC0) comes with a package; "
                                "SFace (Apache-2.0) needs its weights and YuNet's in models/camouflage/faces. With "
@@ -91,7 +84,7 @@ def _calibration_input() -> io.Input:
                                          "instead of 'threshold' (which must then be 0).")
 
 
-def _known_inputs(whose: str) -> list:
+def known_inputs(whose: str) -> list:
     """The sockets for what the workflow knows of persons."""
     return [
         boxes_input(f"Boxes of faces that you know are in '{whose}' (x, y, width, height in its px), from another node "
@@ -102,6 +95,14 @@ def _known_inputs(whose: str) -> list:
                               "segmentation map. It only adds: an area of a person without a face counts as somebody "
                               "who cannot be compared, and is filled solid where heads are redacted."),
     ]
+
+
+def exempt_input(whose: str, tooltip: str) -> io.Input:
+    """The socket for persons who stay as they are by consent."""
+    return BoundingBoxType.Input(
+        "exempt", optional=True, extra_dict={"forceInput": True},
+        tooltip=f"Boxes of faces in '{whose}' (x, y, width, height in its px) of persons who stay as they are because "
+                f"they agreed: a list for the picture, or one for each. {tooltip}")
 
 
 def _last_inputs() -> list:
@@ -162,9 +163,9 @@ class CamouflageVerify(io.ComfyNode):
             essentials_category=IMAGE_TOOLS,
             advanced=["smallest_face", "laxer_threshold", "one_original"],
             description="Looks for every person of the original in the result, at the same place and wherever a face "
-                        "is, and gives each a verdict: safe, recognisable, unverifiable or redacted. Persons who are "
-                        "neither safe nor redacted are redacted, blocked or reported. Works on pictures from any "
-                        "source.",
+                        "is, and gives each a verdict: safe, recognisable, unverifiable, redacted or exempt. Persons "
+                        "who are neither safe nor redacted nor exempt are redacted, blocked or reported. Works on "
+                        "pictures from any source.",
             inputs=[
                 _original_input(),
                 io.Image.Input("anonymized", tooltip="The results to verify, 64 px a side to 100 megapixels, in the "
@@ -178,7 +179,11 @@ class CamouflageVerify(io.ComfyNode):
                                         "manifest."),
                 io.Noise.Input("noise", optional=True,
                                tooltip="The noise of the sampling; only its seed is noted, for the manifest."),
-                *_known_inputs("original"), *_last_inputs(),
+                *known_inputs("original"), *_last_inputs(),
+                exempt_input("original", "Where the same face is at the same place of the result, the verdict is "
+                                         "'exempt', which is never 'safe'; everybody else is still compared with "
+                                         "them. A box on which no face or more than one stands exempts nobody. For "
+                                         "results of 'Redact'."),
             ],
             outputs=_outputs())
 
@@ -188,9 +193,9 @@ class CamouflageVerify(io.ComfyNode):
                 calibration: Threshold | None = None, redacted: Redaction | None = None,
                 guider: io.Guider.Type | None = None, noise: io.Noise.Type | None = None, boxes: object = None,
                 person_mask: io.Mask.Type | None = None, laxer_threshold: bool = False,
-                one_original: bool = False) -> io.NodeOutput:
+                one_original: bool = False, exempt: object = None) -> io.NodeOutput:
         verifier = _verifier(threshold, detectors, recogniser, smallest_face, calibration, laxer_threshold)
-        originals = OriginalBatch(original, one_original, boxes, person_mask)
+        originals = OriginalBatch(original, one_original, boxes, person_mask, exempt)
         images, report = verify(originals, anonymized, verifier, Policy(policy, no_face, redaction), redacted,
                                 getattr(noise, "seed", None), scale_of(guider))
         _say(report)
@@ -234,7 +239,7 @@ class CamouflageSafeSampler(io.ComfyNode):
                                tooltip="The anonymization scale grows up to this value, 0 to 3; 0, and a guider that "
                                        "starts above it, keep the guider's own. Our choice: 2.5; above it pictures "
                                        "lose their structure."),
-                *_policy_inputs(), *_verifier_inputs(), _calibration_input(), *_known_inputs("original"),
+                *_policy_inputs(), *_verifier_inputs(), _calibration_input(), *known_inputs("original"),
                 *_last_inputs(),
             ],
             outputs=[*_outputs(),
@@ -257,42 +262,4 @@ class CamouflageSafeSampler(io.ComfyNode):
         return io.NodeOutput(images, report, str(report), {**latent, "samples": samples})
 
 
-class CamouflageRedact(io.ComfyNode):
-    """Destroys every head, without a diffusion model."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema(
-            node_id="CamouflageRedact", display_name="Redact", category=VERIFY,
-            search_aliases=["blur face", "pixelate", "mosaic", "censor", "anonymize", "de-identify", "GDPR",
-                            "hide face"],
-            essentials_category=IMAGE_TOOLS,
-            description="Finds every face and replaces the head: solid, mosaic or blur. Needs no weights and no GPU: "
-                        "the baseline that runs everywhere. It keeps nothing of a person and knows only faces; connect "
-                        "both outputs to 'Verify'.",
-            inputs=[
-                io.Image.Input("image", tooltip="The photos, 64 px a side to 100 megapixels; any batch."),
-                _redaction_input(),
-                io.Float.Input("size", default=1.0, min=1.0, max=_LARGEST_HEAD, step=0.05,
-                               tooltip=f"Factor on the head's size, 1 to {_LARGEST_HEAD:g}. 1 covers hair, ears and "
-                                       "chin; more covers more around them."),
-                _no_face_input(), _detectors_input(), *_known_inputs("image"),
-            ],
-            outputs=[
-                io.Image.Output("IMAGE", display_name="image",
-                                tooltip="The redacted pictures, on 256 levels. Not verified yet."),
-                RedactionType.Output("REDACTED", display_name="redacted",
-                                     tooltip="Whose heads were replaced, for 'Verify'."),
-            ])
-
-    @classmethod
-    def execute(cls, image: io.Image.Type, redaction: str, size: float, no_face: str, detectors: str,
-                boxes: object = None, person_mask: io.Mask.Type | None = None) -> io.NodeOutput:
-        images, redacted = redact_everybody(image, detectors, redaction, size, no_face, boxes, person_mask)
-        left_out = [str(index) for index in range(redacted.count) if index not in redacted.kept]
-        show(f"Redacted: {', '.join(str(len(regions)) for regions in redacted.regions)}"
-             + (f". Left out, no face found (counted from 0): {', '.join(left_out)}" if left_out else ""))
-        return io.NodeOutput(images, redacted)
-
-
-NODES = [CamouflageVerify, CamouflageSafeSampler, CamouflageRedact]
+NODES = [CamouflageVerify, CamouflageSafeSampler]

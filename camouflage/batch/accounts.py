@@ -16,9 +16,9 @@ from ..errors import CamouflageError
 from ..files import remove_leftovers, write_whole
 from .photos import RUN
 
-SAVED = ("safe", "redacted", "nobody", "accepted")
-"""The picture is in the output. ``nobody``: no face was found, and somebody chose to let such a picture pass;
-``accepted``: by a reviewer."""
+SAVED = ("safe", "redacted", "exempt", "nobody", "accepted")
+"""The picture is in the output. ``exempt``: somebody in it stays as they are by consent; ``nobody``: no face was found,
+and somebody chose to let such a picture pass; ``accepted``: by a reviewer."""
 WITHHELD = ("blocked", "rejected")
 """It may not leave: by the verification; by a reviewer."""
 FAULTY = ("unreadable", "failed")
@@ -38,8 +38,8 @@ class Outcome:
         state: of :data:`STATES`.
         reason: why it is not in the output; "" where it is.
         sha256: of the picture's file, hex; "" where there is none.
-        distance: the smallest of its persons', in units of the threshold, so that below 1 is recognisable; None where
-            nothing could be compared.
+        distance: the smallest of its persons' who are not exempt, in units of the threshold, so that below 1 is
+            recognisable; None where nothing could be compared.
         persons: the verdict of each: "safe" or "redacted"; of painted pictures as they were before the policy.
         lost, new, elsewhere: faces, see the manifest.
         decision: of a reviewer that is in this line; "".
@@ -79,7 +79,8 @@ def outcome_of(key: str, name: str, sha256: str, record: Mapping[str, Any], deci
         return Outcome(key, name, "accepted", sha256=sha256, decision=decision)
     checked = record["checked"]
     persons, tries = checked["persons"], [one for one in checked["tries"] if one["kept"]]
-    distances = [person["distance"] for person in persons if person["distance"] is not None]
+    distances = [person["distance"] for person in persons
+                 if person["distance"] is not None and person["verdict"] != "exempt"]
     verdicts = tries[0]["verdicts"] if tries else [person["verdict"] for person in persons]
     faces = checked["faces"]
     state = checked["verdict"]

@@ -14,6 +14,7 @@ WORST = 50
 MEANING = {
     "safe": "saved: a face is there, and it is nobody's of the original",
     "redacted": "saved: somebody was covered, and nothing of them is found any more",
+    "exempt": "saved: somebody in it is not anonymized, by consent; everybody else is",
     "nobody": "saved: no face was found, and such pictures were allowed to pass",
     "accepted": "saved: a reviewer vouches for it, the verification does not",
     "blocked": "not saved: the verification did not let it pass",

@@ -71,6 +71,7 @@ CHOICES = {**{name: (name,) for name in PIPELINES}, "both": ("base", "light"), "
 MEANING = {
     "safe": "a face is there, and the recogniser takes it for nobody of the photo",
     "redacted": "the head was covered, and nothing of the photo's face is found any more",
+    "exempt": "by consent this person stays as they are; never counted as safe",
     "unverifiable": "nothing can be said, for instance because no face is left; never counted as a success",
     "recognisable": "this person is still found, or the place still looks like the photo; may not leave",
     "nobody": "no face was found in the photo; that proves nothing",

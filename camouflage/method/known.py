@@ -68,6 +68,23 @@ def boxes_of(value: object, count: int, socket: str) -> list[tuple[Box, ...]]:
     return pictures * count if len(pictures) == 1 else pictures
 
 
+def exempt_boxes_of(value: object, count: int, socket: str) -> list[tuple[Box, ...]]:
+    """Reads boxes of persons who stay as they are by consent, in the forms of :func:`boxes_of`.
+
+    Raises:
+        CamouflageError: as :func:`boxes_of`; or several pictures, and not a list of boxes for each: whoever stands at
+            the same place in another picture has not agreed to anything.
+    """
+    boxes = boxes_of(value, count, socket)
+    each = isinstance(value, (list, tuple)) and len(value) == count and all(
+        isinstance(one, (list, tuple)) for one in value)
+    if count > 1 and any(boxes) and not each:
+        raise CamouflageError(f"'{socket}' has boxes without a picture of their own, but there are {count} pictures: "
+                              "in another one somebody else may stand there. Connect a list of boxes for each picture "
+                              "(an empty one where nobody is exempt), or one picture at a time.")
+    return boxes
+
+
 def _list(value: object, where: str) -> Sequence[object]:
     if not isinstance(value, (list, tuple)):
         raise CamouflageError(f"{where} must be a box or a list of boxes, but got {show(value)}. {_BOX}")

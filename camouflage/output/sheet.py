@@ -160,6 +160,9 @@ def _of_persons(checked: CheckedPicture) -> str:
         return f"{some(Verdict.UNVERIFIABLE)} could not be judged, which is no success. Do not publish this picture."
     if checked.moved:
         return "The verdicts below are of the wrong places. Do not publish this picture."
+    if counts[Verdict.EXEMPT]:
+        stays = f"Not anonymized, by consent: {some(Verdict.EXEMPT).lower()}."
+        return stays if counts[Verdict.EXEMPT] == total else f"{stays} Of the others nobody is recognised."
     if counts[Verdict.REDACTED]:
         area = any(person.kind == "area" and person.verdict is Verdict.REDACTED for person in checked.persons)
         what = "the head or the whole person" if area else "the head"

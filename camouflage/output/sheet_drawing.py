@@ -16,6 +16,7 @@ PAPER, INK, FAINT, LINE = (250, 250, 248), (28, 28, 30), (96, 96, 102), (222, 22
 ALARM = (214, 0, 0)
 COLOURS: dict[str, tuple[int, int, int]] = {
     "safe": (27, 122, 72), "redacted": (36, 96, 172), "unverifiable": (150, 88, 0), "recognisable": (176, 32, 48),
+    "exempt": (98, 66, 160),
     "nobody": (88, 88, 94)}
 """Of the verdicts, by name."""
 

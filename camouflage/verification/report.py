@@ -42,6 +42,7 @@ class Verdict(str, Enum):
 
     SAFE = "safe"  # a face is there, and no original face is within the threshold
     REDACTED = "redacted"  # we destroyed the region, and nothing of the original is within the threshold
+    EXEMPT = "exempt"  # by consent they stay as they are: the same face at the same place; never safe
     UNVERIFIABLE = "unverifiable"  # nothing can be said; never a success
     RECOGNISABLE = "recognisable"  # an original face is within the threshold
 
@@ -50,8 +51,8 @@ class Verdict(str, Enum):
 
     @property
     def settled(self) -> bool:
-        """Whether the person may leave as anonymized."""
-        return self in (Verdict.SAFE, Verdict.REDACTED)
+        """Whether the person may leave: hidden, or by consent as they are."""
+        return self in (Verdict.SAFE, Verdict.REDACTED, Verdict.EXEMPT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,7 @@ class CheckedPicture:
 
     @property
     def unsettled(self) -> tuple[Person, ...]:
-        """Persons that are neither safe nor redacted."""
+        """Persons that are neither safe nor redacted, nor exempt."""
         return tuple(person for person in self.persons if not person.verdict.settled)
 
     @property
@@ -280,7 +281,7 @@ class Report:
 
         It is "nobody", too, where every picture was left out.
         """
-        order = ["safe", "redacted", "nobody", "unverifiable", "recognisable"]
+        order = ["safe", "redacted", "exempt", "nobody", "unverifiable", "recognisable"]
         return max((picture.verdict for picture in self.pictures), key=order.index, default="nobody")
 
     @property

@@ -45,6 +45,7 @@ class Scene:
         faceless: where persons are without a face and not covered, H x W, bool; None where no mask says so.
         moved: how the result shows the original where it was moved as a whole; empty where it was not.
         hidden: what was destroyed.
+        exempt: who stays as they are by consent, by number.
     """
 
     originals: tuple[FoundFace, ...]
@@ -58,6 +59,7 @@ class Scene:
     faceless: np.ndarray | None = None
     moved: str = ""
     hidden: Hidden = field(default_factory=Hidden)
+    exempt: frozenset[int] = frozenset()
 
     def faces_at(self, i: int) -> list[FoundFace]:
         """The found faces at person ``i``'s place."""
@@ -69,10 +71,24 @@ class Scene:
 
     def elsewhere(self, i: int) -> tuple[float, float, Box | None]:
         """Nearest of a found face that is not at person ``i``'s place to their face: ratio, distance, its box."""
-        here = self._rows_at(i)
+        here = {*self._rows_at(i), *self._staying()}
         away = [(float(self.ratios[row, i]), float(self.distances[row, i]), face.bounds) for row, face in self._faces()
                 if row not in here]
         return min(away, default=(float("inf"), float("inf"), None), key=lambda one: one[0])
+
+    def stays(self, i: int) -> bool:
+        """Whether person ``i`` is exempt, and is there: by place and by identity (our choice).
+
+        A face is found at their place, what is there looks like the original, and every face there is nearer to this
+        person than to anybody else of the batch.
+        """
+        like, rows = self.like.get(i), [i, *self._rows_at(i)]
+        if i not in self.exempt or i in self.hidden.persons or like is None or like.likeness < 1:
+            return False
+        there = self.ratios[rows]
+        nearest = np.minimum(there.min(axis=1), self.others[rows].min(axis=1, initial=np.inf))
+        return any(face.confident for face in self.faces_at(i)) and bool(
+            ((there[:, i] <= 1) & (there[:, i] <= nearest)).all())
 
     def foreign(self, i: int) -> bool:
         """Whether a found face at person ``i``'s place is somebody of another original of the batch."""
@@ -94,8 +110,9 @@ class Scene:
     def to_hide(self, i: int) -> list[Place]:
         """Everything that must go to hide person ``i``: their place, the faces there, and theirs elsewhere."""
         here = self._rows_at(i)
+        staying = self._staying()
         found = [(face.box_ltrb, face.turn) for row, face in self._faces()
-                 if row in here or not self.ratios[row, i] > 1]
+                 if row in here or (row not in staying and not self.ratios[row, i] > 1)]
         like = self.like.get(i)
         again = [(like.box_ltrb, like.turn)] if like is not None and like.likeness >= 1 else []
         return [self.places[i], *found, *again]
@@ -130,6 +147,10 @@ class Scene:
     def _rows_at(self, i: int) -> list[int]:
         """Rows of the found faces at person ``i``'s place."""
         return [row for row, face in self._faces() if self._at(face, i)]
+
+    def _staying(self) -> set[int]:
+        """Rows of the found faces of those who stay: whom they resemble is nowhere else for that."""
+        return {row for i in self.exempt if self.stays(i) for row in self._rows_at(i)}
 
     def _at(self, face: FoundFace, i: int) -> bool:
         """Whether a found face stands at person ``i``'s place, or where they were hidden."""

@@ -44,7 +44,9 @@ def _judge(scene: Scene, i: int, pixels: np.ndarray, detectors: Sequence[Detecto
     here, nearest, distance = scene.here(i)
     there, far, where = scene.elsewhere(i)
     before, now, redaction, like = scene.originals[i], scene.faces_at(i), hidden.persons.get(i), scene.like.get(i)
-    if where is not None and there < here and not there > 1:
+    if scene.stays(i):
+        verdict, reason = Verdict.EXEMPT, "by consent this person stays: the same face is at the same place"
+    elif where is not None and there < here and not there > 1:
         left, top, right, bottom = where
         verdict = Verdict.RECOGNISABLE
         reason = f"this face is elsewhere now: {right - left:.0f} x {bottom - top:.0f} px at {left:.0f}, {top:.0f}"

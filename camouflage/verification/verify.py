@@ -48,6 +48,7 @@ class Originals:
         outline: of the picture, see :func:`.binding.outline`.
         area: H x W, bool: where persons are, if that is known.
         remark: what may be wrong with a picture in which nobody is found; else empty.
+        exempt: who stays as they are by consent, by number.
     """
 
     height: int
@@ -59,6 +60,7 @@ class Originals:
     outline: np.ndarray | None = None
     area: np.ndarray | None = None
     remark: str = ""
+    exempt: frozenset[int] = frozenset()
 
     @property
     def anybody(self) -> bool:
@@ -103,7 +105,7 @@ class Verifier:
         return (self.recogniser, self.threshold), *((self.second,) if self.second else ())
 
     def originals(self, pixels: np.ndarray, boxes_ltrb: Sequence[Box] = (), area: np.ndarray | None = None,
-                  faces: tuple[FoundFace, ...] | None = None) -> Originals:
+                  faces: tuple[FoundFace, ...] | None = None, exempt_ltrb: Sequence[Box] = ()) -> Originals:
         """Finds and embeds everybody in an original.
 
         Args:
@@ -111,6 +113,7 @@ class Verifier:
             boxes_ltrb: of faces that are known to be there, px; they only ever add.
             area: H x W, bool: where persons are known to be.
             faces: what these detectors found in these pixels, where that is known.
+            exempt_ltrb: boxes of faces that stay as they are by consent, px, see :func:`exempt_of`.
         """
         self.pause()
         found = find_faces(self.detectors, pixels, self.pause) if faces is None else faces
@@ -119,7 +122,7 @@ class Verifier:
         first, *rest = (embedded(recogniser, pixels, places, self.pause) for recogniser, _ in self.recognisers)
         return Originals(pixels.shape[0], pixels.shape[1], everybody, first, rest[0] if rest else None,
                          tuple(likeness.template(pixels, *place) for place in places), binding.outline(pixels), area,
-                         "" if everybody else plain_picture(pixels))
+                         "" if everybody else plain_picture(pixels), exempt_of(everybody, exempt_ltrb))
 
     def verify(self, originals: Originals, pixels: np.ndarray, redacted: Mapping[int, str] | Hidden | None = None,
                others: Sequence[Originals] = ()) -> CheckedPicture:
@@ -225,7 +228,7 @@ class Verifier:
             self.pause()
             moved = binding.moved(originals.outline, binding.outline(pixels), self._lost(places, found, like))
         return Scene(originals.faces, places, found, distances, ratios, foreign, proved, like, left,
-                     "" if moved is None else str(moved), hidden)
+                     "" if moved is None else str(moved), hidden, originals.exempt)
 
     def _lost(self, places: Sequence[Place], found: Sequence[FoundFace], like: Mapping[int, likeness.Found]) -> bool:
         """Whether somebody's face is neither found at their place nor looks like it any more."""
@@ -283,6 +286,20 @@ def with_known(found: Sequence[FoundFace], boxes_ltrb: Sequence[Box]) -> tuple[F
              if not any(together(face, (box, 0.0)) for face in found)]
     return tuple(sorted([*found, *added], key=lambda face: (face.box_ltrb[0] + face.box_ltrb[2],
                                                             face.box_ltrb[1] + face.box_ltrb[3], face.box_ltrb)))
+
+
+def exempt_of(faces: Sequence[FoundFace], boxes_ltrb: Sequence[Box]) -> frozenset[int]:
+    """Who stays as they are by consent: for each box the one face that stands there.
+
+    A box on which several faces stand, or none, is nobody's: who is meant cannot be told.
+
+    Args:
+        faces: of the original; only those that a detector found count.
+        boxes_ltrb: px.
+    """
+    there = ([number for number, face in enumerate(faces) if face.confident and together(face, (box, 0.0))]
+             for box in boxes_ltrb)
+    return frozenset(numbers[0] for numbers in there if len(numbers) == 1)
 
 
 def _ratios(distances: np.ndarray, limit: float) -> np.ndarray:

@@ -18,7 +18,7 @@ from painted import (
     verifier,
 )
 
-SAFE, REDACTED, UNVERIFIABLE, RECOGNISABLE = Verdict
+SAFE, REDACTED, _, UNVERIFIABLE, RECOGNISABLE = Verdict
 pytestmark = pytest.mark.usefixtures("only_faces")
 
 

@@ -33,7 +33,7 @@ from painted import (
 )
 
 MOSAIC = Policy(redaction="mosaic")
-SAFE, REDACTED, UNVERIFIABLE, RECOGNISABLE = Verdict
+SAFE, REDACTED, _, UNVERIFIABLE, RECOGNISABLE = Verdict
 pytestmark = pytest.mark.usefixtures("only_faces")
 
 

@@ -111,8 +111,8 @@ def test_the_digest_is_of_size_and_pixels() -> None:
 
 
 def test_verdicts_the_best_first() -> None:
-    assert [str(verdict) for verdict in Verdict] == ["safe", "redacted", "unverifiable", "recognisable"]
-    assert [verdict.settled for verdict in Verdict] == [True, True, False, False]
+    assert [str(verdict) for verdict in Verdict] == ["safe", "redacted", "exempt", "unverifiable", "recognisable"]
+    assert [verdict.settled for verdict in Verdict] == [True, True, True, False, False]
 
 
 def picture(*verdicts: Verdict, kind: str = "original", **fields) -> CheckedPicture:

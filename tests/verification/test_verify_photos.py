@@ -26,7 +26,7 @@ from camouflage.verification.report import CheckedPicture, Verdict, pixels_sha25
 from camouflage.verification.verify import Blocked, Originals, Verifier
 from sampled import everything, long, sampled
 
-SAFE, REDACTED, UNVERIFIABLE, RECOGNISABLE = Verdict
+SAFE, REDACTED, _, UNVERIFIABLE, RECOGNISABLE = Verdict
 SOME = sampled(photos.NAMES, 2)
 PEOPLE = [(name, number) for name in photos.NAMES for number in range(len(photos.PERSONS[name]))]
 STRANGERS = [(a, b) for a, b in itertools.combinations(PEOPLE, 2)
