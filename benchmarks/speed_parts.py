@@ -302,7 +302,7 @@ def compiled(bench: Bench) -> Iterator[Row]:
     from comfy_api.torch_helpers import set_torch_compile_wrapper
 
     backend = "eager" if bench.rehearse else "inductor"
-    with time_limit(min(bench.left - 5, 60.0) if bench.rehearse else bench.left - 5):
+    with time_limit(min(bench.left - 5, 200.0) if bench.rehearse else bench.left - 5):
         unet = bench.network()
         x, t, text, _ = bench.inputs(2, bench.size)
         network: Any = torch.compile(unet, backend=backend)

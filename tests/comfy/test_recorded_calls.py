@@ -277,6 +277,7 @@ def test_no_more_recordings_than_fit(graphs, monkeypatch):
         assert len(held) <= 2
 
 
+@long
 def test_with_the_hosts_compile_node_the_controls_are_compiled_too(host, sd, accelerated, guider, dual_cfg, sample,
                                                                    base, recorder, monkeypatch):
     """Counted with the backend that only traces: UNet and ControlNets each have a graph for two and one for one.

@@ -82,6 +82,7 @@ def pictures(place: Path) -> list[Path]:
     return [path for path in place.rglob("*") if path.suffix in (".png", ".jpg", ".jpeg", ".webp")]
 
 
+@long
 def test_two_workers_on_ray_leave_the_same_bytes(shards, whole, tmp_path, place):
     run = Run(["anonymize", *shards, "--output", tmp_path / "out", "--workers", "2"], TMPDIR=str(place))
     while not pictures(place):

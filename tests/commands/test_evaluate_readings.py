@@ -91,6 +91,7 @@ def test_where_nothing_was_changed_everything_is_kept(host, command, originals, 
     assert str(tmp_path).encode() not in everything_written and str(everything[7]).encode() not in everything_written
 
 
+@long
 def test_another_picture_keeps_less(host, command, originals, everything, tmp_path) -> None:
     """Everybody is as blue as they were red: untrained networks see colours."""
     (tmp_path / "other").mkdir()

@@ -194,11 +194,11 @@ PLOTS = {name: {f"{plot}.png" for plot in plots} for name, plots in {
     "ethnicity": ["what_is_kept"], "separation": ["how_far_the_others_moved", "what_became_of_faces"]}.items()}
 
 
-@pytest.mark.parametrize(("name", "settings"), [
+@pytest.mark.parametrize(("name", "settings"), sampled.sampled([
     ("identity_guidance", small(*MAPS)), ("anonymization_scale", small(*MAPS)),
     # at a single step lineart to the end is lineart to the half
     ("controlnet_weights", small(*MAPS, steps=2)), ("base_and_light", small()), ("other_datasets", small()),
-    ("occluded_faces", small(size=128)), ("ethnicity", small(size=128)), ("separation", small(size=128))])
+    ("occluded_faces", small(size=128)), ("ethnicity", small(size=128)), ("separation", small(size=128))], 2, seed=3))
 def test_the_shipped_ones_run_end_to_end_with_miniature_weights(command, photos, tmp_path, name, settings):
     output, folder = tmp_path / "out", photos
     if name == "separation":
