@@ -2,6 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
+from .camouflage.comfy.routes import register
 from .camouflage.comfy.weights import register_folder
 from .nodes import NODES
 
@@ -13,6 +14,7 @@ class CamouflageExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         register_folder()
+        register()
         return list(NODES)
 
 

@@ -19,6 +19,18 @@ ROOT = Path(__file__).resolve().parents[1]
 """The pack's own folder: the one with ``nodes/``, ``workflows/`` and ``run.py``."""
 
 
+def cache_folder() -> Path:
+    """The folder for environments, the fetched ComfyUI and miniature weights. It can be deleted at any time."""
+    chosen = os.environ.get("CAMOUFLAGE_CACHE")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    if os.name == "nt":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "camouflage"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "camouflage"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "camouflage"
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file, hex."""
     digest = hashlib.sha256()

@@ -7,7 +7,7 @@ miniature builder and docs/weights.md all read it. Standard library only.
 from __future__ import annotations
 
 import codecs
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
@@ -241,6 +241,12 @@ def needed_by(pipeline: str, values: Collection[str] = ()) -> tuple[Weight, ...]
     replaced = {role for role, (_, value) in INSTEAD.items() if value in values} & {weight.role for weight in needed}
     return tuple(weight for weight in REGISTRY
                  if (weight in needed and weight.role not in replaced) or weight.instead_of in replaced)
+
+
+def first_file(folders: Sequence[Path], weight: Weight) -> Path | None:
+    """The first file of the folders that ``weight`` can be; None if it is in none of them."""
+    return next((folder / file for folder in folders for file in weight.accepted_files if (folder / file).is_file()),
+                None)
 
 
 def size_text(size: int) -> str:

@@ -98,9 +98,38 @@ function holderOf(graph, root = app.rootGraph ?? app.graph) {
     return undefined;
 }
 
+/**
+ * The node that the server calls "5", or "5:3": node 3 in the subgraph that node 5 holds.
+ *
+ * @param {number | string} id
+ * @returns {HostNode | undefined}
+ */
+export function nodeOf(id) {
+    /** @type {HostGraph | undefined} */
+    let graph = app.rootGraph ?? app.graph;
+    /** @type {HostNode | null | undefined} */
+    let node;
+    for (const part of String(id).split(":")) {
+        node = graph?.getNodeById(part) ?? graph?.getNodeById(Number(part));
+        graph = node?.subgraph;
+    }
+    return node ?? undefined;
+}
+
 /** Inputs through which a picture goes on to the same place: names of sockets, the nearest first. */
-const PICTURES = ["original", "image", "images", "faces", "anonymized", "pixels"];
+const PICTURES = ["image", "images", "faces", "anonymized", "pixels"];
+const BATCHES = /** @type {Record<string, string[]>} */ ({ ImageBatch: ["image1", "image2"] });
 const SUBGRAPH_INPUT = -10;
+const SUBGRAPH_OUTPUT = -20;
+
+/**
+ * Where the picture comes from that a node gives: of a node with an original it is that one, never its result.
+ *
+ * @param {HostNode} node
+ */
+function waysBack(node) {
+    return node.inputs?.some(slot => slot.name === "original") ? ["original"] : PICTURES;
+}
 
 /**
  * The address of the picture that a node works on, as the browser already has it: of the 'Load Image' at the beginning.
@@ -110,31 +139,56 @@ const SUBGRAPH_INPUT = -10;
  * @param {string[]} [inputs] where to begin
  * @returns {string | null} null where it comes from something else than a file that was loaded
  */
-export function sourcePicture(node, inputs = PICTURES) {
-    const seen = new Set();
-    /** @type {{node: HostNode, inputs: string[]}[]} */
-    const open = [{ node, inputs }];
-    while (open.length) {
-        const next = /** @type {{node: HostNode, inputs: string[]}} */ (open.shift());
-        if (seen.has(next.node)) continue;
-        seen.add(next.node);
-        const file = next.node.comfyClass === "LoadImage" ? widgetOf(next.node, "image")?.value : null;
-        if (typeof file === "string") return inputAddress(file);
-        for (const name of next.inputs) {
-            const link = linkInto(next.node, name);
-            const graph = /** @type {HostGraph} */ (next.node.graph);
-            if (!link) continue;
-            if (Number(link.origin_id) === SUBGRAPH_INPUT) {
-                const holder = holderOf(graph);
-                if (holder) open.push({ node: holder, inputs: [holder.inputs[link.origin_slot]?.name] });
-                continue;
-            }
-            const origin = graph.getNodeById(link.origin_id);
-            if (origin) open.push({ node: origin, inputs: PICTURES });
-        }
+export function sourcePicture(node, inputs) {
+    return sourcePictures(node, inputs)?.[0] ?? null;
+}
+
+/**
+ * The addresses of all pictures of the batch that a node works on, see {@link sourcePicture}.
+ *
+ * @param {HostNode} node
+ * @param {string[]} [inputs]
+ * @returns {string[] | null} null where one of them comes from something else than a file that was loaded
+ */
+export function sourcePictures(node, inputs = waysBack(node)) {
+    for (const name of inputs) {
+        const link = linkInto(node, name);
+        const found = link && picturesOf(/** @type {HostGraph} */ (node.graph), link);
+        if (found) return found;
     }
     return null;
 }
+
+/**
+ * @param {HostGraph} graph
+ * @param {HostLink} link in it
+ * @returns {string[] | null}
+ */
+function picturesOf(graph, link) {
+    if (Number(link.origin_id) === SUBGRAPH_INPUT) {
+        const holder = holderOf(graph);
+        return holder ? sourcePictures(holder, [holder.inputs[link.origin_slot]?.name]) : null;
+    }
+    const origin = graph.getNodeById(link.origin_id);
+    if (!origin) return null;
+    if (origin.subgraph) {
+        const inside = linksOf(origin.subgraph).find(
+            each => Number(each.target_id) === SUBGRAPH_OUTPUT && each.target_slot === link.origin_slot);
+        return inside ? picturesOf(origin.subgraph, inside) : null;
+    }
+    const file = origin.comfyClass === "LoadImage" ? widgetOf(origin, "image")?.value : null;
+    if (typeof file === "string") return [inputAddress(file)];
+    const batch = BATCHES[origin.comfyClass ?? ""];
+    if (!batch) return sourcePictures(origin);
+    const parts = batch.map(name => sourcePictures(origin, [name]));
+    return parts.every(part => part !== null) ? parts.flat() : null;
+}
+
+/**
+ * @param {HostGraph} graph
+ * @returns {HostLink[]}
+ */
+const linksOf = graph => graph.links instanceof Map ? [...graph.links.values()] : Object.values(graph.links);
 
 /** @param {string} file as 'Load Image' names it: "folder/name.png" or "name.png [output]" */
 function inputAddress(file) {

@@ -3,17 +3,21 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 
-/** @returns {Promise<Record<string, string>>} of the frontend's language; empty where nothing is translated */
+/** @returns {Promise<Record<string, any>>} all translations of the frontend's language; empty where there are none */
 async function load() {
     try {
         const all = await (await api.fetchApi("/i18n")).json();
-        return all[app.extensionManager.setting.get("Comfy.Locale")]?.camouflage ?? {};
+        return all[app.extensionManager.setting.get("Comfy.Locale")] ?? {};
     } catch {
         return {};
     }
 }
 
-const known = await load();
+/** What ComfyUI has from all packs in the language of the frontend: `nodeDefs`, `nodeCategories` and so on. */
+export const translations = await load();
+
+/** @type {Record<string, string>} */
+const known = translations.camouflage ?? {};
 
 /**
  * A text in the reader's language.

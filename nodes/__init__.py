@@ -1,7 +1,8 @@
 """V3 schemas and one call down, never tensor maths; what a schema does not allow is refused here, for every node."""
 
-from . import annotate, calibration, control, faces, guide, light, load, report, save, verify
+from . import annotate, by_hand, calibration, control, faces, guide, light, load, redact, report, save, verify
 from .common import checked
 
-NODES = [checked(node) for module in (load, annotate, control, guide, faces, light, verify, save, report, calibration)
+NODES = [checked(node) for module in (load, annotate, control, guide, faces, light, verify, redact, save, report,
+                                      calibration, by_hand)
          for node in module.NODES]

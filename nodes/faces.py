@@ -7,6 +7,7 @@ import json
 import comfy.model_management as mm
 from comfy_api.latest import io
 
+from ..camouflage.comfy.face_facts import face_facts, tell_faces
 from ..camouflage.comfy.face_preview import preview
 from ..camouflage.comfy.faces import read_faces
 from ..camouflage.comfy.light_adapter import LightAdapter
@@ -129,15 +130,25 @@ class CamouflageEditAttributes(io.ComfyNode):
 
     @classmethod
     def execute(cls, faces: Faces, preset: str, edits: str) -> io.NodeOutput:
-        if preset == _AS_WRITTEN:
-            return io.NodeOutput(edit(faces, edits))
-        # The edits are read on their own first: `edit` checks them, and names their own preset if they have one.
-        edit(faces, edits)
-        written = json.loads(edits) if edits.strip() else {}
-        if "preset" in written and written["preset"] != preset:
-            raise CamouflageError(f"'preset' is '{preset}', but 'edits' names '{written['preset']}'. Remove it from "
-                                  f"the edits, or set 'preset' to '{_AS_WRITTEN}'.")
-        return io.NodeOutput(edit(faces, json.dumps({**written, "preset": preset})))
+        facts = face_facts(faces)
+        try:
+            edited = _edited(faces, preset, edits)
+        except CamouflageError:
+            tell_faces(facts)  # edits of persons who are not there any more: the page must know who is
+            raise
+        return io.NodeOutput(edited, ui=facts)
+
+
+def _edited(faces: Faces, preset: str, edits: str) -> Faces:
+    if preset == _AS_WRITTEN:
+        return edit(faces, edits)
+    # The edits are read on their own first: `edit` checks them, and names their own preset if they have one.
+    edit(faces, edits)
+    written = json.loads(edits) if edits.strip() else {}
+    if "preset" in written and written["preset"] != preset:
+        raise CamouflageError(f"'preset' is '{preset}', but 'edits' names '{written['preset']}'. Remove it from the "
+                              f"edits, or set 'preset' to '{_AS_WRITTEN}'.")
+    return edit(faces, json.dumps({**written, "preset": preset}))
 
 
 class CamouflageFacePreview(io.ComfyNode):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..camouflage.comfy.messages import show
+from ..camouflage.comfy.messages import report_facts, show
 from ..camouflage.comfy.saving import save_pictures
 from ..camouflage.output.encoding import FORMATS
 from ..camouflage.verification.report import Report
@@ -60,7 +60,7 @@ class CamouflageSaveImage(io.ComfyNode):
         show(f"Saved: {', '.join(files)}")
         places = [file.rpartition("/") for file in files]
         return io.NodeOutput(files, ui={"images": [{"filename": name, "subfolder": folder, "type": "output"}
-                                                   for folder, _, name in places]})
+                                                   for folder, _, name in places], **report_facts(report)})
 
 
 NODES = [CamouflageSaveImage]

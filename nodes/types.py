@@ -10,7 +10,7 @@ LightAdapterType = io.Custom("CAMOUFLAGE_LIGHT_ADAPTER")  # camouflage.comfy.lig
 ImagePromptType = io.Custom("CAMOUFLAGE_IMAGE_PROMPT")  # camouflage.comfy.image_prompt_net.ImagePromptAdapter
 ReportType = io.Custom("CAMOUFLAGE_REPORT")  # camouflage.verification.report.Report
 CalibrationType = io.Custom("CAMOUFLAGE_CALIBRATION")  # camouflage.verification.recognition.Threshold
-RedactionType = io.Custom("CAMOUFLAGE_REDACTION")  # camouflage.comfy.verification.Redaction
+RedactionType = io.Custom("CAMOUFLAGE_REDACTION")  # camouflage.comfy.redaction.Redaction
 BoundingBoxType = io.Custom("BOUNDING_BOX")  # the host's own, which older hosts do not name (method/known.py)
 
 

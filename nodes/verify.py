@@ -7,7 +7,7 @@ from collections import Counter
 from comfy_api.latest import io
 
 from ..camouflage.comfy.guidance import scale_of
-from ..camouflage.comfy.messages import show, warn
+from ..camouflage.comfy.messages import report_facts, show, warn
 from ..camouflage.comfy.redaction import Redaction
 from ..camouflage.comfy.safe_sampler import Sampling, sample_safely
 from ..camouflage.comfy.verification import OriginalBatch, make_verifier, verify
@@ -199,7 +199,7 @@ class CamouflageVerify(io.ComfyNode):
         images, report = verify(originals, anonymized, verifier, Policy(policy, no_face, redaction), redacted,
                                 getattr(noise, "seed", None), scale_of(guider))
         _say(report)
-        return io.NodeOutput(images, report, str(report))
+        return io.NodeOutput(images, report, str(report), ui=report_facts(report))
 
 
 class CamouflageSafeSampler(io.ComfyNode):
@@ -259,7 +259,7 @@ class CamouflageSafeSampler(io.ComfyNode):
             OriginalBatch(original, one_original, boxes, person_mask), verifier, tries, scale_step, largest_scale,
             Policy(policy, no_face, redaction))
         _say(report)
-        return io.NodeOutput(images, report, str(report), {**latent, "samples": samples})
+        return io.NodeOutput(images, report, str(report), {**latent, "samples": samples}, ui=report_facts(report))
 
 
 NODES = [CamouflageVerify, CamouflageSafeSampler]

@@ -5,7 +5,7 @@ and the Inputs and Outputs of the help pages from the schemas (as a running Comf
 registry, the settings from the YAML files of the trainings, the commands from the command line's parser, the workflows
 from their own notes, the benchmarks from their docstrings. Parts stand between ``<!-- generated:NAME -->`` and
 ``<!-- /generated -->``; everything outside is written by hand. ``scripts/inspect_documents.py`` checks what is not
-generated.
+generated. ``scripts/locales.py`` adds what the frontend shows, in every language.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from camouflage.errors import CamouflageError
 from camouflage.files import ROOT
 from camouflage.weights import REGISTRY, Weight, needed_by
 
-from . import inspect_documents
+from . import inspect_documents, locales
 
 WHOLE = "<!-- This page is written by `python -m scripts.document`; change what it is made from, not the page. -->\n\n"
 TRAINED = "training.md#from-photos-to-a-file"
@@ -71,9 +71,14 @@ def filled(text: str, parts: Mapping[str, str], where: str) -> str:
     return MARKED.sub(lambda match: f"{match[1]}\n{parts[match[2]]}\n\n{match[3]}", text)
 
 
+def written(object_info: ObjectInfo) -> dict[Path, str]:
+    """Every file that this command writes: the documents, and the locales of the frontend."""
+    return {**pages(object_info), **locales.pages(object_info)}
+
+
 def stale(object_info: ObjectInfo) -> list[str]:
-    """The documents that are not what :func:`pages` makes."""
-    return [path.as_posix() for path, text in pages(object_info).items()
+    """The files that are not what :func:`written` makes."""
+    return [path.as_posix() for path, text in written(object_info).items()
             if not (ROOT / path).is_file() or (ROOT / path).read_text(encoding="utf-8") != text]
 
 
@@ -317,12 +322,13 @@ def main(arguments: list[str] | None = None) -> int:
             object_info = server.object_info()
         old = stale(object_info)
         if not options.check:
-            for path, text in pages(object_info).items():
+            for path, text in written(object_info).items():
+                (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
                 (ROOT / path).write_text(text, encoding="utf-8", newline="\n")
     except CamouflageError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    problems = inspect_documents.problems(object_info)
+    problems = [*inspect_documents.problems(object_info), *locales.problems(object_info)]
     for line in [*(f"{path} {'is stale' if options.check else 'is written anew'}." for path in old), *problems]:
         print(line)
     return 1 if problems or (options.check and old) else 0

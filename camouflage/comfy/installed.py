@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from ..errors import CamouflageError
-from ..weights import Weight, needed_by, of_role
+from ..weights import Weight, first_file, needed_by, of_role
 
 MODEL_FOLDERS = ("checkpoints", "controlnet", "vae", "clip_vision", "text_encoders", "embeddings", "loras",
                  "ipadapter", "camouflage")
@@ -54,12 +54,6 @@ def missing(comfyui: Path, pipeline: str = "", roles: tuple[str, ...] = (), valu
     wanted = [*(needed_by(pipeline, values) if pipeline else ()),
               *(weight for role in roles for weight in of_role(role))]
     return [weight for weight in wanted if first_file(model_folders(comfyui, weight.folder), weight) is None]
-
-
-def first_file(folders: Sequence[Path], weight: Weight) -> Path | None:
-    """The first file of the folders that ``weight`` can be; None if it is in none of them."""
-    return next((folder / file for folder in folders for file in weight.accepted_files if (folder / file).is_file()),
-                None)
 
 
 def describe_missing(weights: list[Weight], comfyui: Path) -> str:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from ..verification.report import Report, Verdict
 
 logger = logging.getLogger("camouflage")
 
@@ -26,9 +31,43 @@ def warn(text: str) -> None:
 
 def show(text: str) -> None:
     """Shows ``text`` on the executing node; does nothing where there is no server (in process)."""
-    # Looked up, not imported: importing it would start to build a web application where there is none.
-    prompt_server = getattr(sys.modules.get("server"), "PromptServer", None)
-    server = getattr(prompt_server, "instance", None)
-    node_id = executing_node()
+    server, node_id = _server(), executing_node()
     if server is not None and node_id is not None:
         server.send_progress_text(text, node_id)
+
+
+def tell_try(number: int, of: int, seed: int | None, scale: float | None, verdicts: Iterable[Verdict]) -> None:
+    """Tells the page that queued the prompt what one try of the executing node gave: no pixel, only numbers.
+
+    Args:
+        number: of the try, counted from 1.
+        of: tries at most.
+        seed, scale: of the sampling, where it has them.
+        verdicts: of all persons in the pictures that were sampled.
+    """
+    server, node_id = _server(), executing_node()
+    if server is not None and node_id is not None and server.client_id is not None:
+        counts = Counter(verdict.value for verdict in verdicts)
+        server.send_sync("camouflage.try", {"node": node_id, "number": number, "of": of, "seed": seed,
+                                            "anonymization_scale": scale, "verdicts": counts}, server.client_id)
+
+
+def report_facts(report: Report) -> dict[str, list[dict[str, Any]]]:
+    """What the frontend shows of a report, for a node's ``ui``: plain data without pictures and file names."""
+    pictures = [_picture_facts(report, index) for index in range(len(report.pictures))]
+    return {"camouflage_report": [{"verdict": report.verdict, "pictures": pictures, "left_out": list(report.skipped),
+                                   "text": str(report)}]}
+
+
+def _picture_facts(report: Report, index: int) -> dict[str, Any]:
+    """What a manifest says of a picture, and what follows from it."""
+    facts, picture = report.to_json(index), report.pictures[index]
+    for told, person in zip(facts["checked"]["persons"], picture.persons, strict=True):
+        told["compared"] = person.compared
+    return {**facts, "passes": picture.passes, "nobody": picture.nobody}
+
+
+def _server() -> Any:
+    """The server in this process; None where there is none."""
+    # Looked up, not imported: importing it would start to build a web application where there is none.
+    return getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)

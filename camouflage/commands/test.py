@@ -14,7 +14,7 @@ import tempfile
 from argparse import Namespace
 from collections.abc import Sequence
 
-from testing import frontend, photos
+from testing import frontend, photos, typescript
 
 from ..files import ROOT
 from .environments import cache_folder
@@ -34,7 +34,7 @@ def workers(given: Sequence[str]) -> list[str]:
 
 def main(options: Namespace) -> int:
     """Run the checks; what the command line does not know are pytest's arguments."""
-    for material in (photos, frontend):
+    for material in (photos, frontend, typescript):
         material.ensure(cache_folder(), lambda line: print(line, flush=True))
     parallel = workers(options.rest)
     environment = {**os.environ, **({"OMP_NUM_THREADS": "1"} if parallel else {})}

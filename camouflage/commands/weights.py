@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import argparse
 import collections
-import contextlib
 import functools
 import json
 import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..comfy.installed import model_folders
 from ..errors import CamouflageError
-from ..files import try_lock
+from ..files import cache_folder
 from ..provision.digests import KnownDigests
-from ..provision.download import demand_room, discard, note_of, there_above
+from ..provision.download import discard, there_above
 from ..provision.local import import_all
-from ..provision.several import FAILED, Arrival, Task, fetch_all, sizes
+from ..provision.pace import Pace
+from ..provision.plan import ALL, downloads_of, left_out, only_one, tasks_of, wanted
+from ..provision.several import FAILED, Arrival, Task, fetch_all
 from ..provision.state import (
     COMMERCIAL,
     DAMAGED,
     MISSING,
+    NOT_COMPUTED,
     PARTLY,
     PIPELINES,
     PRESENT,
@@ -33,20 +34,20 @@ from ..provision.state import (
     UNVERIFIED,
     FileState,
     Folders,
-    chosen,
     each_state,
-    part_of,
     states,
     trusted_digests,
 )
 from ..provision.web import from_environment
-from ..weights import INSTEAD, REGISTRY, Weight, size_text
+from ..weights import REGISTRY, Weight, size_text
 from . import arguments as kinds
-from .environments import HOST_FOLDER, cache_folder, fetch_host, find_host, is_comfyui
+from .environments import HOST_FOLDER, fetch_host, find_host, is_comfyui
 
-ALL = "all"
 LICENCE_WORDS = {True: "A company may use", False: "Nobody may use for commercial purposes",
                  None: "Nothing clear is said of commercial use (ask a lawyer, or leave out) for"}
+
+REMEDIES = {NOT_COMPUTED: "`python run.py weights verify` does it.", PARTLY: "`python run.py weights get` goes on.",
+            UNTRAINED: "`python run.py train` makes it."}
 
 
 def add_command(commands: Any) -> None:
@@ -88,8 +89,7 @@ def add_command(commands: Any) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Does what was asked for. Returns the exit code; raises CamouflageError."""
-    pipelines = [] if ALL in options.pipeline else options.pipeline
-    weights = chosen(pipelines, options.commercial_safe)
+    weights = wanted(options.pipeline, options.commercial_safe)
     if options.action == "licences":
         return licences(weights, options.json)
     if options.action == "get" and not options.pipeline:
@@ -98,18 +98,20 @@ def main(options: argparse.Namespace) -> int:
     if options.action in ("list", "verify"):
         code = show(each_state(weights, folders_of(options), known, options.action == "verify"), options)
         if not options.json:
-            tell_left_out(pipelines, weights, options.commercial_safe)
+            tell_left_out(options)
         return code
     try:
-        with only_one(cache_folder() / "weights.lock"):
+        with only_one(cache_folder()):
             folders = folders_of(options)
-            tasks = tasks_of(states(weights, folders, known), options.replace_damaged)
+            found = states(weights, folders, known)
+            tell_untrained(found)
+            tasks = tasks_of(found, options.replace_damaged)
             code = (get if options.action == "get" else bring)(tasks, folders, known, options)
     except OSError as error:
         raise CamouflageError(f"{error.strerror or error}: {error.filename or cache_folder()}. Is there room, and may "
                               "you write there? The environment variable CAMOUFLAGE_CACHE moves the cache, --models "
                               "names another models folder.") from error
-    tell_left_out(pipelines, weights, options.commercial_safe)
+    tell_left_out(options)
     damaged = [file for file in states(weights, folders, known) if file.state == DAMAGED]
     for file in damaged:
         remedy = ("--replace-damaged replaces it" if file.weight.has_name(file.path)
@@ -135,17 +137,6 @@ def folders_of(options: argparse.Namespace) -> Folders:
     return functools.cache(lambda key: model_folders(host, key))
 
 
-@contextlib.contextmanager
-def only_one(path: Path) -> Iterator[None]:
-    """One process at a time writes weights. Raises CamouflageError if there is another."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+b") as file:
-        if not try_lock(file.fileno()):
-            raise CamouflageError("Another `weights get` or `weights import` is running. Wait for its end, or stop it, "
-                                  "and run the same command again.")
-        yield
-
-
 def show(files: Iterable[FileState], options: argparse.Namespace) -> int:
     """``list`` and ``verify``: each file as soon as it is known."""
     found = []
@@ -163,9 +154,10 @@ def show(files: Iterable[FileState], options: argparse.Namespace) -> int:
 def described(file: FileState) -> str:
     """A file in a few lines."""
     weight = file.weight
+    remedy = (REMEDIES[NOT_COMPUTED] if file.why == NOT_COMPUTED else REMEDIES.get(file.state, ""))
     lines = [f"{file.state}: {weight.role}, {weight.path}, "
              + (size_text(file.size) if file.there and file.size is not None else weight.size_text),
-             f"    {file.why}",
+             f"    {file.why} {remedy}".rstrip(),
              f"    SHA-256 {'known' if weight.sha256 or file.published else 'not published'}; "
              f"licence {weight.licence}; commercial use {COMMERCIAL[weight.commercial]}",
              f"    needed by {', '.join(weight.pipelines) or 'nothing (optional)'}; from {weight.url or 'training'}"]
@@ -183,39 +175,31 @@ def which_pipeline(commercial_safe: bool) -> str:
     """The choice that `get` leaves to the person."""
     lines = ["Name what you need with --pipeline; it may be given several times."]
     for name in (*PIPELINES, ALL):
-        weights = [weight for weight in chosen([] if name == ALL else [name], commercial_safe) if weight.url]
+        weights = [weight for weight in wanted([name], commercial_safe) if weight.url]
         unknown = sum(weight.size is None for weight in weights)
         size = size_text(sum(weight.size or 0 for weight in weights))
         lines.append(f"  {name}: {len(weights)} files, {size}" + (f" and {unknown} of unknown size" if unknown else ""))
     return "\n".join(lines)
 
 
-def tell_left_out(pipelines: Sequence[str], weights: Sequence[Weight], commercial_safe: bool) -> None:
+def tell_left_out(options: argparse.Namespace) -> None:
     """Says for which roles --commercial-safe leaves nothing, and for which others have to be chosen."""
-    if not commercial_safe:
+    if not options.commercial_safe:
         return
-    left = {weight.role for weight in weights}
-    gone = dict.fromkeys(weight.role for weight in chosen(pipelines) if weight.role not in left)
-    for role in gone.keys() & {weight.instead_of for weight in weights}:
-        widget, value = INSTEAD[role]
+    instead, nothing = left_out(options.pipeline)
+    for role, (widget, value) in instead.items():
         node, name = widget.split(".")
         print(f"Others do the work of {role}: set '{name}' of {node} to {value}, or run with "
               f"--set '{widget}={value}'.")
-        del gone[role]
-    if gone:
-        print(f"--commercial-safe leaves nothing for: {', '.join(gone)}.")
+    if nothing:
+        print(f"--commercial-safe leaves nothing for: {', '.join(nothing)}.")
 
 
-def tasks_of(found: Sequence[FileState], replace: bool) -> list[Task]:
-    """What has to come: missing and begun files, and damaged ones where they may be replaced."""
+def tell_untrained(found: Sequence[FileState]) -> None:
+    """Says which files no download brings."""
     for file in found:
-        if file.there and not part_of(file.path).exists():
-            note_of(file.path).unlink(missing_ok=True)  # of a process that was killed with the work done
         if file.state == UNTRAINED:
             print(f"{file.weight.role} ({file.weight.path}) cannot be downloaded: it has to be trained, or imported.")
-    return [Task(file.weight, file.path, file.state == DAMAGED) for file in found
-            if file.state in (MISSING, PARTLY)
-            or (file.state == DAMAGED and replace and file.weight.has_name(file.path))]
 
 
 def get(tasks: Sequence[Task], folders: Folders, known: KnownDigests, options: argparse.Namespace) -> int:
@@ -225,19 +209,17 @@ def get(tasks: Sequence[Task], folders: Folders, known: KnownDigests, options: a
     if not tasks:
         print("Nothing is missing.")
         return 0
-    known_sizes = sizes(tasks, web)
-    unknown = len(tasks) - len(known_sizes)
-    have = {task: part_of(task.target).stat().st_size if part_of(task.target).exists() else 0 for task in tasks}
-    needs = [(task.target, max(size - have[task], 0)) for task, size in known_sizes.items()]
-    print(f"{len(tasks)} files, {size_text(sum(known_sizes.values()))}"
-          + (f" and {unknown} of unknown size" if unknown else "")
-          + (f", of which {size_text(sum(have.values()))} are there" if any(have.values()) else "")
+    what = downloads_of(tasks, web)
+    there = sum(what.have.values())
+    print(f"{len(tasks)} files, {size_text(what.total)}"
+          + (f" and {what.unknown} of unknown size" if what.unknown else "")
+          + (f", of which {size_text(there)} are there" if there else "")
           + f". Free on the disk: {size_text(shutil.disk_usage(there_above(tasks[0].target)).free)}.", flush=True)
-    demand_room(needs)
-    meter = Meter(len(tasks), have, known_sizes)
+    what.demand_room()
+    meter = Meter(Pace(what))
     try:
-        arrivals = fetch_all(tasks, web, known, trusted_digests(folders), options.jobs, meter.report, meter.arrived,
-                             meter.tick)
+        arrivals = fetch_all(tasks, web, known, trusted_digests(folders), options.jobs, meter.pace.report,
+                             meter.arrived, meter.tick)
     except BaseException:
         meter.clear()
         print("What came is kept: the same command goes on from there.", flush=True)
@@ -278,31 +260,20 @@ def summed_up(arrivals: Sequence[Arrival]) -> int:
 class Meter:
     """One line for all downloads: on a terminal it moves, elsewhere it is written every ten seconds.
 
-    Args:
-        files: how many.
-        have: bytes that are there already, by task.
-        lengths: bytes that there will be, where they are known.
+    Attributes:
+        pace: what it shows.
     """
 
-    def __init__(self, files: int, have: dict[Task, int], lengths: dict[Task, int]) -> None:
-        self._files, self._ended = files, 0
-        self._have, self._lengths = dict(have), dict(lengths)
+    def __init__(self, pace: Pace) -> None:
+        self.pace = pace
         self._lock = threading.Lock()
         self._moves = sys.stdout.isatty()
-        self._shown = time.monotonic()
-        self._past = collections.deque([(self._shown, sum(have.values()))], maxlen=100)
-
-    def report(self, task: Task, have: int, length: int | None) -> None:
-        """A download went on."""
-        with self._lock:
-            self._have[task] = have
-            if length is not None:
-                self._lengths[task] = length
+        self._shown = pace.began
 
     def arrived(self, arrival: Arrival) -> None:
         """A download ended."""
+        self.pace.end(arrival.task)
         with self._lock:
-            self._ended += 1
             self._write(line_of(arrival) + "\n")
 
     def tick(self) -> None:
@@ -315,13 +286,10 @@ class Meter:
 
     def line(self, now: float) -> str:
         """How far all are, how fast in the last seconds, and how long it will take."""
-        have, total = sum(self._have.values()), sum(self._lengths.values())
-        self._past.append((now, have))
-        seconds, came = now - self._past[0][0], have - self._past[0][1]
-        rate = came / seconds if seconds > 0 and came > 0 else 0.0
-        left = f", {clock((total - have) / rate)} left" if rate and total >= have else ""
-        return (f"{self._ended} of {self._files} files, {size_text(have)} of {size_text(total)}, "
-                f"{size_text(int(rate))}/s{left}")
+        at = self.pace.read(now)
+        left = "" if at.left is None else f", {clock(at.left)} left"
+        return (f"{at.ended} of {at.files} files, {size_text(at.have)} of {size_text(at.total)}, "
+                f"{size_text(int(at.rate))}/s{left}")
 
     def clear(self) -> None:
         """Takes the moving line away."""

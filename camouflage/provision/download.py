@@ -115,13 +115,13 @@ def download(weight: Weight, target: Path, web: Web, known: KnownDigests, truste
                 tries, most = (1, came) if came - most >= PROGRESS else (tries + 1, most)
                 if tries >= TRIES:
                     raise CamouflageError(f"{weight.url} could not be downloaded: {again}. {TRIES} attempts in a row "
-                                          "failed. What came is kept; run the same command again later.") from None
+                                          "failed. What came is kept; try again later.") from None
                 wait = min(web.pause * 2 ** (tries - 1), _LONGEST_PAUSE) if again.wait is None else again.wait
             if stop.wait(wait):
                 raise Cancelled
     except OSError as error:
         raise CamouflageError(f"{target} cannot be written: {error.strerror or error}. Is there room on the disk, and "
-                              "may you write there? What came is kept; then run the same command again.") from error
+                              "may you write there? What came is kept; then try again.") from error
 
 
 def _receive(weight: Weight, target: Path, web: Web, trusted: set[str], report: Report, stop: threading.Event
@@ -212,10 +212,10 @@ def _refusal(error: urllib.error.HTTPError, weight: Weight, target: Path) -> Exc
         wait = _retry_after(error.headers.get("Retry-After"))
         if wait is not None and wait > _LONGEST_WAIT:
             return CamouflageError(f"{weight.url} could not be downloaded: {said} and asks to wait {wait / 60:.0f} "
-                                   "minutes. Run the same command again after that; what came is kept.")
+                                   "minutes. Try again after that; what came is kept.")
         return _Again(said, wait)
     hint = {401: "The publisher wants to know who you are: accept the licence on the file's page, and set HF_TOKEN to "
-            "a token of your account.", 404: "Is it still on its page? A --mirror may lack it."}
+            "a token of your account.", 404: "Is it still on its page? A mirror may lack it."}
     return CamouflageError(f"{weight.url} could not be downloaded: {said}. "
                            + hint.get(401 if error.code == 403 else error.code,
                                       f"Download it by hand and put it into {target.parent}."))
@@ -316,8 +316,8 @@ def demand_room(needs: Iterable[tuple[Path, int]]) -> None:
     for folder, need in disks.values():
         if need > (free := shutil.disk_usage(folder).free):
             raise CamouflageError(f"{size_text(need)} are needed on the disk of {folder}, and {size_text(free)} are "
-                                  "free. Make room, or name another folder with --models (and in ComfyUI's "
-                                  "extra_model_paths.yaml).")
+                                  "free. Make room, or let the models lie elsewhere: in a folder that ComfyUI's "
+                                  "extra_model_paths.yaml names, or the command's --models.")
 
 
 def there_above(path: Path) -> Path:

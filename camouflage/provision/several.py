@@ -107,8 +107,11 @@ def fetch_all(tasks: Iterable[Task], web: Web, known: KnownDigests, trusted: set
     return tuple(done)
 
 
-def sizes(tasks: Iterable[Task], web: Web, jobs: int = 8) -> dict[Task, int]:
-    """How long the files will be, as the registry or, in a few seconds, their servers say; without the unknown ones."""
+def sizes(tasks: Iterable[Task], web: Web, jobs: int = 8, stop: threading.Event | None = None) -> dict[Task, int]:
+    """How long the files will be, as the registry or, in a few seconds, their servers say; without the unknown ones.
+
+    Once ``stop`` is set, nobody is asked any more.
+    """
     found: dict[Task, int] = {}
     web = replace(web, timeout=min(web.timeout, 10.0))
 
@@ -117,5 +120,5 @@ def sizes(tasks: Iterable[Task], web: Web, jobs: int = 8) -> dict[Task, int]:
         if size is not None:
             found[task] = size
 
-    at_once(tasks, ask, jobs, lambda: None, threading.Event())
+    at_once(tasks, ask, jobs, lambda: None, stop or threading.Event())
     return found

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from ..comfy.installed import first_file
-from ..weights import INSTEAD, REGISTRY, SUMS, Weight, listed_digests, mistaken_for, needed_by
+from ..weights import INSTEAD, REGISTRY, SUMS, Weight, first_file, listed_digests, mistaken_for, needed_by
 from .digests import KnownDigests
 
 PRESENT, UNVERIFIED, DAMAGED = "present", "unverified", "damaged"
 PARTLY, MISSING, UNTRAINED = "partly", "missing", "to be trained"
 PIPELINES = tuple(dict.fromkeys(name for weight in REGISTRY for name in weight.pipelines))
 """Every pipeline that needs weights, by the name of its workflow."""
+NOT_COMPUTED = "Its SHA-256 has not been computed yet."
 COMMERCIAL = {True: "allowed", False: "not allowed", None: "not stated"}
 Folders = Callable[[str], Sequence[Path]]
 """The folders in which ComfyUI looks for models of a kind, the one where new files go first."""
@@ -163,17 +163,17 @@ def _state(weight: Weight, folders: Sequence[Path], known: KnownDigests, trusted
     elif weight.has_name(path) and weight.size not in (None, size) and not trusted:
         state, why = DAMAGED, _other_size(size, weight)
     else:
-        state, why = UNVERIFIED, "Its SHA-256 has not been computed yet: `python run.py weights verify` does it."
+        state, why = UNVERIFIED, NOT_COMPUTED
     return FileState(weight, state, path, size, why, published)
 
 
 def _absent(weight: Weight, target: Path) -> FileState:
     part = part_of(target)
     if weight.url is None:
-        return FileState(weight, UNTRAINED, target, None, "There is no download: `python run.py train` makes it.")
+        return FileState(weight, UNTRAINED, target, None, "There is no download of it.")
     if part.is_file():
         size = part.stat().st_size
-        return FileState(weight, PARTLY, target, size, f"{size:,} bytes are there; `run.py weights get` goes on.")
+        return FileState(weight, PARTLY, target, size, f"{size:,} bytes are there.")
     return FileState(weight, MISSING, target, None, "It is not there.")
 
 

@@ -5,6 +5,7 @@
 
 interface HostWidget {
     name: string;
+    label?: string;
     type: string;
     value: any;
     hidden?: boolean;
@@ -16,6 +17,7 @@ interface HostWidget {
 
 interface HostSlot {
     name: string;
+    localized_name?: string;
     type: string;
     link: number | null;
 }
@@ -47,13 +49,14 @@ interface HostNode {
     pos: [number, number];
     size: [number, number];
     inputs: HostSlot[];
-    outputs: { name: string; type: string; links: number[] | null }[];
+    outputs: { name: string; localized_name?: string; type: string; links: number[] | null }[];
     widgets?: HostWidget[];
     imgs?: HTMLImageElement[];
     properties: Record<string, any>;
     has_errors?: boolean;
     computeSize(): [number, number];
     setSize(size: [number, number]): void;
+    getInputNode(slot: number): HostNode | null;
     addDOMWidget(name: string, type: string, element: HTMLElement, options?: Record<string, any>): HostWidget;
     onExecuted?: (output: Record<string, any>) => void;
     onConfigure?: (saved: Record<string, any>) => void;
@@ -61,8 +64,18 @@ interface HostNode {
     onRemoved?: () => void;
 }
 
+/** A node as the server describes it, before the frontend registers it. */
+interface HostDefinition {
+    display_name: string;
+    description: string;
+    category: string;
+    input: { required?: Record<string, [any, any?]>; optional?: Record<string, [any, any?]> };
+    output_tooltips?: string[];
+}
+
 interface HostExtension {
     name: string;
+    addCustomNodeDefs?(definitions: Record<string, HostDefinition>, app: HostApp): void | Promise<void>;
     init?(app: HostApp): void | Promise<void>;
     setup?(app: HostApp): void | Promise<void>;
     nodeCreated?(node: HostNode, app: HostApp): void;
@@ -73,13 +86,19 @@ interface HostExtension {
 interface HostApp {
     graph: HostGraph;
     rootGraph?: HostGraph;
-    canvas: { setDirty(foreground: boolean, background?: boolean): void; graph?: HostGraph };
+    canvas: {
+        setDirty(foreground: boolean, background?: boolean): void;
+        graph?: HostGraph;
+        emitBeforeChange?(): void;
+        emitAfterChange?(): void;
+    };
     nodeOutputs: Record<string, Record<string, any>>;
     lastNodeErrors: Record<string, any> | null;
     extensionManager: {
         setting: { get(id: string): any; set(id: string, value: any): Promise<void> };
         toast: { add(message: Record<string, any>): void };
         registerSidebarTab(tab: Record<string, any>): void;
+        command: { execute(id: string): Promise<void> };
     };
     registerExtension(extension: HostExtension): void;
 }

@@ -17,7 +17,8 @@ import pytest
 from comfy_cli.workflow_to_api import convert_ui_to_api
 
 from browsers import browser
-from frontends import LOOK_AT, NEWEST, VERSIONS, Frontend
+from frontends import LOOK_AT, VERSIONS, Frontend
+from newest import NEWEST
 from sampled import everything, sampled
 
 if TYPE_CHECKING:

@@ -100,7 +100,7 @@ def test_a_file_holds_only_pixels_and_stock_save_image_fails_the_same_check(host
     report = make(image, after=("safe", "redacted"))
     result = save(PROMPT, image=image, report=report, format=format, quality=quality)
     assert result.result == ([f"camouflage_00001.{suffix}"],)
-    assert result.ui == {"images": [{"filename": f"camouflage_00001.{suffix}", "subfolder": "", "type": "output"}]}
+    assert result.ui["images"] == [{"filename": f"camouflage_00001.{suffix}", "subfolder": "", "type": "output"}]
     assert set(saved(folders)) == {"camouflage_00001.json", f"camouflage_00001.{suffix}"}
     data = (folders.output / f"camouflage_00001.{suffix}").read_bytes()
     assert traces(data, *secrets) == []

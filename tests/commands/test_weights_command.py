@@ -22,6 +22,8 @@ import mixed_photos
 from camouflage.commands import launch, weights
 from camouflage.errors import CamouflageError
 from camouflage.files import ROOT
+from camouflage.provision.pace import Pace
+from camouflage.provision.plan import Downloads
 from camouflage.provision.several import Task
 from camouflage.provision.state import part_of
 from camouflage.weights import REGISTRY, Weight, needed_by
@@ -238,17 +240,16 @@ def test_licences_are_said_in_plain_words(models, capsys):
 
 
 def test_two_at_once_are_one_too_many(models, mirror, tmp_path, capsys):
-    with weights.only_one(tmp_path / "cache" / "weights.lock"):
+    with weights.only_one(tmp_path / "cache"):
         assert run("get", "--pipeline", "base", "--models", models) == 2
-    assert "is running" in capsys.readouterr().err and mirror.asked == 0
+    assert "Weights are being fetched already" in capsys.readouterr().err and mirror.asked == 0
 
 
 def test_the_meter_says_rate_and_time_left():
-    task = Task(BASE[0], Path("x"))
-    meter = weights.Meter(3, {task: 0}, {task: 10_000_000})
-    began = meter._past[0][0]
-    meter.report(task, 2_000_000, None)
-    assert meter.line(began + 2) == "0 of 3 files, 2.0 MB of 10.0 MB, 1.0 MB/s, 0:08 min left"
+    tasks = [Task(weight, Path("x")) for weight in BASE[:3]]
+    meter = weights.Meter(Pace(Downloads(tuple(tasks), {tasks[0]: 10_000_000}, dict.fromkeys(tasks, 0))))
+    meter.pace.report(tasks[0], 2_000_000, None)
+    assert meter.line(meter.pace.began + 2) == "0 of 3 files, 2.0 MB of 10.0 MB, 1.0 MB/s, 0:08 min left"
     assert weights.clock(3725) == "1:02 h"
 
 

