@@ -4,7 +4,12 @@
 /** @typedef {import("./attribute_text.js").Changes} Changes */
 /** @typedef {import("./attribute_text.js").Edits} Edits */
 /** @typedef {{picture: number | null, person: number | null}} Scope whom it is about; null: every one */
-/** @typedef {{edits: Edits, kept: Set<string>, counts: number[]}} Known kept: by the preset; counts: persons by picture */
+/**
+ * @typedef {object} Known
+ * @property {Edits} edits
+ * @property {Set<string>} kept attributes that the preset keeps
+ * @property {number[]} counts persons by picture
+ */
 
 /** @type {Scope} */
 export const EVERYBODY = { picture: null, person: null };
@@ -31,9 +36,7 @@ function entries({ picture, person }) {
  * @param {Scope} scope
  */
 function ownEntry({ edits, counts }, scope) {
-    const short = nameOf({ ...scope, picture: null });
-    const alone = counts.length === 1 && scope.person !== null && !edits.persons.has(nameOf(scope));
-    return alone ? short : nameOf(scope);
+    return edits.persons.has(nameOf(scope)) ? nameOf(scope) : ownEntries(counts, scope)[0];
 }
 
 /**
@@ -51,6 +54,12 @@ export function changeOf({ edits, kept }, scope, attribute, without = null) {
     return said.at(-1) ?? (kept.has(attribute) ? "keep" : "forget");
 }
 
+/** @param {number[]} counts @param {Scope} scope @returns {string[]} names of its own entries, the widest first */
+function ownEntries(counts, scope) {
+    const short = nameOf({ ...scope, picture: null });
+    return counts.length === 1 && scope.person !== null ? [short, nameOf(scope)] : [nameOf(scope)];
+}
+
 /**
  * What the text says of this one, beyond the preset and what counts for others too.
  *
@@ -58,11 +67,8 @@ export function changeOf({ edits, kept }, scope, attribute, without = null) {
  * @param {Scope} scope
  * @returns {Changes}
  */
-export function ownChanges({ edits, counts }, scope) {
-    const names = [nameOf(scope)];
-    if (counts.length === 1 && scope.person !== null) names.unshift(nameOf({ ...scope, picture: null }));
-    return new Map(names.flatMap(name => [...edits.persons.get(name) ?? []]));
-}
+export const ownChanges = ({ edits, counts }, scope) =>
+    new Map(ownEntries(counts, scope).flatMap(name => [...edits.persons.get(name) ?? []]));
 
 /**
  * Persons with changes for some attributes taken out or put in; an entry that becomes empty goes.
@@ -117,16 +123,12 @@ export function givenToAll(known, scope) {
     return changed({ ...known, edits }, EVERYBODY, wanted);
 }
 
-/**
- * @param {Known} known
- * @param {Scope} scope
- * @returns {Edits} without what the text says of this one
- */
-export function cleared({ edits, counts }, scope) {
-    const names = [nameOf(scope)];
-    if (counts.length === 1 && scope.person !== null) names.push(nameOf({ ...scope, picture: null }));
-    return names.reduce((left, name) => withEntry(left, name, changes => changes.clear()), edits);
-}
+/** @param {Edits} edits @param {string[]} entries @returns {Edits} */
+export const without = (edits, entries) =>
+    ({ ...edits, persons: new Map([...edits.persons].filter(([name]) => !entries.includes(name))) });
+
+/** @param {Known} known @param {Scope} scope @returns {Edits} without what the text says of this one */
+export const cleared = ({ edits, counts }, scope) => without(edits, ownEntries(counts, scope));
 
 /**
  * Entries of persons and pictures that are not there: the node refuses them.

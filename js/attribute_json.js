@@ -2,7 +2,7 @@
 
 import { t } from "./texts.js";
 
-/** @typedef {string | number | boolean | null | Json[] | Map<string, any>} Json */
+/** @typedef {string | number | boolean | null | any[] | Map<string, any>} Json */
 
 const SPACE = /[ \t\n\r]*/y;
 const TEXT = /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/y;

@@ -1,6 +1,6 @@
 /** Text and preset of 'Edit Attributes' while they are edited, and what can be undone. */
 
-import { changed, cleared, givenToAll } from "./attribute_edits.js";
+import { changed, cleared, givenToAll, without } from "./attribute_edits.js";
 import { NOTHING, read, write } from "./attribute_text.js";
 
 /** @typedef {import("./attribute_edits.js").Known} Known */
@@ -39,8 +39,13 @@ export class AttributeModel {
         return read(this.#now.text, Object.keys(this.presets));
     }
 
+    /** Whether nothing at all can be changed. */
+    get locked() {
+        return this.#keep === null;
+    }
+
     get readOnly() {
-        return this.#keep === null || this.problem !== null;
+        return this.locked || this.problem !== null;
     }
 
     /** Why the text cannot be edited here. */
@@ -88,6 +93,11 @@ export class AttributeModel {
         this.#write(cleared(this.known, scope));
     }
 
+    /** @param {string} entry of the text */
+    delete(entry) {
+        this.#write(without(this.edits, [entry]));
+    }
+
     /** @param {string} preset of the widget; a text that names one follows, unless the text is to name it */
     choose(preset) {
         const follows = this.edits.preset !== null && preset in this.presets && this.edits.preset !== preset;
@@ -95,7 +105,7 @@ export class AttributeModel {
     }
 
     startAnew() {
-        if (this.#keep) this.#step({ ...this.#now, text: "" });
+        this.#step({ ...this.#now, text: "" });
     }
 
     /** @param {import("./attribute_text.js").Edits} edits */
@@ -105,7 +115,7 @@ export class AttributeModel {
 
     /** @param {Kept} next */
     #step(next) {
-        if (next.text === this.#now.text && next.preset === this.#now.preset) return;
+        if (this.locked || (next.text === this.#now.text && next.preset === this.#now.preset)) return;
         this.#past.push(this.#now);
         this.#future = [];
         this.#set(next);

@@ -39,7 +39,8 @@ const refuse = problem => {
 };
 
 /** @param {any} value @param {string} where @returns {Map<string, any>} */
-const object = (value, where) => (value instanceof Map ? value : refuse(t("{where} must be an object {…}.", { where })));
+const object = (value, where) =>
+    (value instanceof Map ? value : refuse(t("{where} must be an object {…}.", { where })));
 
 /**
  * @param {any} value

@@ -10,8 +10,8 @@ export const GROUPS = [
         Blond_Hair: t("Blond hair"), Brown_Hair: t("Brown hair"), Gray_Hair: t("Gray hair"),
     } },
     { title: t("Beard and hairline"), attributes: {
-        "5_o_Clock_Shadow": t("5 o'clock shadow"), Goatee: t("Goatee"), Mustache: t("Mustache"), No_Beard: t("No beard"),
-        Sideburns: t("Sideburns"), Bald: t("Bald"), Receding_Hairline: t("Receding hairline"),
+        "5_o_Clock_Shadow": t("5 o'clock shadow"), Goatee: t("Goatee"), Mustache: t("Mustache"),
+        No_Beard: t("No beard"), Sideburns: t("Sideburns"), Bald: t("Bald"), Receding_Hairline: t("Receding hairline"),
     } },
     { title: t("Hairstyle"), attributes: {
         Bangs: t("Bangs"), Straight_Hair: t("Straight hair"), Wavy_Hair: t("Wavy hair"),
@@ -36,14 +36,18 @@ export const ATTRIBUTES = new Map(GROUPS.flatMap(({ attributes }) => Object.entr
 /** @param {string} attribute */
 export const wordsOf = attribute => ATTRIBUTES.get(attribute) ?? attribute;
 
-/** @param {number} value 0 to 1 */
+/** @param {number} value 0 to 1, as somebody set it */
 export const rounded = value => String(Math.round(value * 100) / 100);
+
+/** @param {number} probability as it was read */
+export const asRead = probability => probability.toFixed(2);
 
 /** @param {import("./attribute_edits.js").Scope} scope @param {boolean} several whether there are several pictures */
 export function whoIs({ picture, person }, several) {
     if (person === null) return picture === null ? t("Everybody") : t("Everybody in picture {picture}", { picture });
-    if (picture === null) return several ? t("Person {person} of every picture", { person }) : t("Person {person}", { person });
-    return several ? t("Picture {picture}, person {person}", { picture, person }) : t("Person {person}", { person });
+    if (!several) return t("Person {person}", { person });
+    return picture === null ? t("Person {person} of every picture", { person })
+        : t("Picture {picture}, person {person}", { picture, person });
 }
 
 /**
@@ -69,7 +73,7 @@ export function inWords(changes) {
  */
 export function told(attribute, change, probability) {
     if (change === "keep" && typeof probability === "number") {
-        return t("{attribute}: kept, read as {value}", { attribute: wordsOf(attribute), value: rounded(probability) });
+        return t("{attribute}: kept, read as {value}", { attribute: wordsOf(attribute), value: asRead(probability) });
     }
     return inWords(new Map([[attribute, change]]));
 }

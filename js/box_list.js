@@ -8,6 +8,7 @@ import { outside } from "./box_text.js";
 /** @typedef {import("./box_model.js").BoxModel} BoxModel */
 
 const SIDES = /** @type {const} */ (["x", "y", "width", "height"]);
+const NAMES = { x: t("x"), y: t("y"), width: t("width"), height: t("height") };
 
 /**
  * @param {BoxModel} model
@@ -15,7 +16,7 @@ const SIDES = /** @type {const} */ (["x", "y", "width", "height"]);
  * @returns {HTMLElement}
  */
 export function boxList(model, afterDelete) {
-    const heads = ["", t("x"), t("y"), t("width"), t("height"), ""].map(text => element("th", { scope: "col" }, text));
+    const heads = ["", ...SIDES.map(side => NAMES[side]), ""].map(text => element("th", { scope: "col" }, text));
     const body = element("tbody");
     const empty = element("p", {}, t("No box yet."));
     const table = element("table", { className: "camouflage-boxes-list" },
@@ -44,7 +45,7 @@ export function boxList(model, afterDelete) {
 /** @param {BoxModel} model @param {number} index @param {() => void} afterDelete */
 function row(model, index, afterDelete) {
     const cells = SIDES.map(side => element("td", {}, element("input", {
-        type: "number", step: "1", "aria-label": t("Box {number}, {side} in px", { number: index + 1, side: t(side) }),
+        type: "number", step: "1", "aria-label": t("Box {number}, {side} in px", { number: index + 1, side: NAMES[side] }),
         onfocus: () => model.choose(index),
         onchange: (/** @type {Event} */ event) => {
             const value = /** @type {HTMLInputElement} */ (event.target).valueAsNumber;

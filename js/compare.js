@@ -20,7 +20,8 @@ export function openComparison(saved, originals) {
     const result = element("img", { className: "camouflage-after", alt: t("The saved picture") });
     const slider = element("input", { type: "range", min: "0", max: "100", step: "1", value: "50",
         "aria-label": t("How much of the original is shown, in percent"), oninput: () => place() });
-    const stage = element("div", { className: "camouflage-stage" }, result, ...(known ? [before, element("i"), slider] : []));
+    const over = known ? [before, element("i"), slider] : [];
+    const stage = element("div", { className: "camouflage-stage" }, result, ...over);
     const place = () => stage.style.setProperty("--shown", `${slider.value}%`);
     const count = element("span", { role: "status" });
     const step = (/** @type {number} */ by) => show((shown + by + saved.length) % saved.length);
@@ -55,7 +56,8 @@ export function openComparison(saved, originals) {
     }
 
     const box = openDialog(t("Before and after"), stage,
-        element("p", {}, known ? t("Left: the original. Right: what was saved. The original stays in this browser's memory.")
+        element("p", {}, known
+            ? t("Left: the original. Right: what was saved. The original stays in this browser's memory.")
             : unknown(originals, saved.length)),
         ...(saved.length > 1 ? [turning] : []), trouble);
     box.addEventListener("close", release);
@@ -71,7 +73,7 @@ export function openComparison(saved, originals) {
  */
 function unknown(originals, count) {
     return originals
-        ? t("{originals} originals are loaded, but {count} pictures were saved, so nobody can say which belong together.",
+        ? t("Originals that this browser knows: {originals}. Saved pictures: {count}. It cannot tell what belongs together.",
             { originals: originals.length, count })
         : t("This browser does not know the original: it was not loaded by 'Load Image'.");
 }

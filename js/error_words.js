@@ -17,7 +17,8 @@ import { t } from "./texts.js";
  * @returns {string}
  */
 export function plainWords(error, node) {
-    const { input_name: input = "", input_config: config, received_value: value, received_type } = error.extra_info ?? {};
+    const told = error.extra_info ?? {};
+    const { input_name: input = "", input_config: config, received_value: value } = told;
     const [kind, limits] = config ?? ["", {}];
     switch (error.type) {
         case "required_input_missing":
@@ -27,13 +28,13 @@ export function plainWords(error, node) {
             return t("Connect '{input}' again: its link leads nowhere.", { input });
         case "return_type_mismatch":
             return t("'{input}' takes {wanted}, but {received} is connected. Connect another output.",
-                { input, wanted: String(kind), received: String(received_type) });
+                { input, wanted: String(kind), received: String(told.received_type) });
         case "value_smaller_than_min":
         case "value_bigger_than_max":
             return range(input, limits, value);
         case "invalid_input_type":
-            return kind === "INT" ? t("'{input}' must be a whole number, but is {value}.", { input, value: String(value) })
-                : t("'{input}' must be a number, but is {value}.", { input, value: String(value) });
+            return kind === "INT" ? t("'{input}' must be a whole number, but is {value}.", { input, value })
+                : t("'{input}' must be a number, but is {value}.", { input, value });
         case "value_not_in_list":
             return choice(input, optionsOf(config), value);
         case "custom_validation_failed":
@@ -71,12 +72,14 @@ function optionsOf(config) {
 function choice(input, options, value) {
     const file = /\.\w+$/.test(String(value));
     if (options && !options.length) {
-        return t("'{input}' has nothing to choose from: put the file into its folder, then press R to read the folders again.",
+        return t("There is nothing to choose for '{input}'. Put the file into its folder, then press R to look again.",
             { input });
     }
     if (file) {
-        return t("'{input}': there is no file '{value}' any more. Choose another one, or put it back and press R.", { input, value });
+        return t("'{input}': there is no file '{value}' any more. Choose another one, or put it back and press R.",
+            { input, value });
     }
-    return options ? t("'{input}' is '{value}', but must be one of: {options}.", { input, value, options: options.join(", ") })
+    return options
+        ? t("'{input}' is '{value}', but must be one of: {options}.", { input, value, options: options.join(", ") })
         : t("'{input}' is '{value}', which is not in its list. Choose another one.", { input, value });
 }

@@ -5,10 +5,11 @@ import { element } from "./elements.js";
 import { plainWords } from "./error_words.js";
 import { makePanel } from "./panel.js";
 import { t } from "./texts.js";
+import { openWeights } from "./weights.js";
 
 const OURS = "Camouflage";
 const WEIGHTS = /weights get/;  // the command, in every message about missing weights
-const ADDRESS = /(https?:\/\/[^\s)]+)/;
+const ADDRESS = /(https?:\/\/[^\s)]*[^\s).,;:])/;
 const LOOK_EVERY = 200;  // ms, while the host is asked whether it takes a prompt
 const LOOK_FOR = 20_000;
 
@@ -24,20 +25,24 @@ const panels = new WeakMap();
  * @param {string} text paragraphs, one a line
  * @param {When} when
  */
-async function show(node, text, when) {
+function show(node, text, when) {
     const panel = panels.get(node) ?? makePanel(node, "camouflage_error");
     panels.set(node, panel);
     shown.set(node, { panel, when });
     const words = element("div", { className: "camouflage-error-words" }, ...withLinks(text));
-    for (const type of ["keydown", "copy", "pointerdown", "wheel"]) {  // selecting and copying is not for the canvas
+    for (const type of ["keydown", "copy", "pointerdown"]) {  // selecting and copying is not for the canvas
         words.addEventListener(type, event => event.stopPropagation());
     }
+    words.addEventListener("wheel", event => {
+        if (words.scrollHeight > words.clientHeight) event.stopPropagation();
+    });
     const close = element("button", { className: "camouflage-close", "aria-label": t("Remove this message"),
         onclick: () => hide(node) }, "×");
     const box = element("div", { className: "camouflage-error", role: "alert" }, words, close);
+    if (WEIGHTS.test(text)) {
+        box.append(element("button", { className: "camouflage-button", onclick: openWeights }, t("Open weights")));
+    }
     panel.show(box);
-    const openWeights = WEIGHTS.test(text) ? await weightsPanel() : null;
-    if (openWeights) box.append(element("button", { className: "camouflage-button", onclick: openWeights }, t("Open weights")));
 }
 
 /** @param {HostNode} node */
@@ -49,16 +54,6 @@ function hide(node) {
 /** @param {string} text */
 const withLinks = text => text.split(ADDRESS).map((part, index) => (index % 2
     ? element("a", { href: part, target: "_blank", rel: "noopener noreferrer" }, part) : part));
-
-/** @returns {Promise<(() => void) | null>} null where there is no such panel */
-async function weightsPanel() {
-    const file = "./weights.js";
-    try {
-        return (await import(file)).openWeights ?? null;
-    } catch {
-        return null;
-    }
-}
 
 /**
  * What an error of execution says: our nodes begin it with their name, which is above the panel anyway.
@@ -90,7 +85,7 @@ function lookForRefusal(until) {
 let waiting = 0;
 
 app.registerExtension({
-    name: "camouflage.errors",
+    name: "CAMOUFLaGE.Errors",
     setup() {
         api.addEventListener("promptQueueing", () => {
             clearTimeout(waiting);

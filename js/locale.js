@@ -13,7 +13,7 @@ const nodes = translations.nodeDefs ?? {};
 const categories = translations.nodeCategories ?? {};
 
 app.registerExtension({
-    name: "Camouflage.Locale",
+    name: "camouflage.locale",
 
     addCustomNodeDefs(definitions) {
         for (const [id, definition] of Object.entries(definitions)) {

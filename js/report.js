@@ -17,12 +17,14 @@ export function openReport(reports) {
     const said = element("span", { role: "status" });
     const copy = async () => {
         const copied = await copyText(reports.map(report => report.text).join("\n\n"), page);
-        said.textContent = copied ? t("Copied.") : t("The browser does not allow it. Select the text and copy it by hand.");
+        said.textContent = copied ? t("Copied.")
+            : t("The browser does not allow it. Select the text and copy it by hand.");
     };
     const page = openDialog(t("Verification report"),
-        ...reports.flatMap(report => report.pictures.map((picture, index) => section(report, picture, index))),
-        ...reports.filter(report => report.left_out.length).map(report => element("p", {}, t(
-            "Left out, no face found (counted from 0 as they came): {places}.", { places: report.left_out.join(", ") }))),
+        ...reports.flatMap(report => [
+            ...report.pictures.map((picture, index) => section(report, picture, index)),
+            ...leftOut(report.left_out), ...lookers(report.pictures[0]),
+        ]),
         element("footer", { className: "camouflage-buttons" },
             element("button", { className: "camouflage-button", onclick: () => print(page) }, t("Print")),
             element("button", { className: "camouflage-button", onclick: copy }, t("Copy as text")), said));
@@ -37,35 +39,44 @@ export function openReport(reports) {
  */
 function section(report, picture, index) {
     const { checked, threshold } = picture;
-    const several = report.pictures.length > 1;
+    const count = report.pictures.length;
+    const verdicts = inWords(counted(checked.persons.map(person => person.verdict)));
     return element("section", {},
-        several && element("h3", {}, t("Picture {index} (counted from 0) of {count}", { index, count: report.pictures.length })),
+        count > 1 && element("h3", {}, t("Picture {index} (counted from 0) of {count}", { index, count })),
         element("p", { className: "camouflage-summary" }, chip(checked.verdict),
             picture.passes ? t("This picture passes.") : t("This picture does not pass. Do not publish it."),
-            ` ${t("Persons: {verdicts}.", { verdicts: inWords(counted(checked.persons.map(person => person.verdict))) })}`),
+            ` ${t("Persons: {verdicts}.", { verdicts })}`),
         checked.moved && element("p", { className: "camouflage-alarm" }, t(
-            "The result shows the original {moved}, so nobody is where they were and nothing is proved.", { moved: checked.moved })),
+            "The result shows the original {moved}, so nobody is where they were and nothing is proved.",
+            { moved: checked.moved })),
         picture.nobody && element("p", {}, t(
             "No face was found in the original, so nothing is proved: a detector can miss one. {choice}", {
                 choice: checked.nobody_passed ? t("It was let through because somebody chose so.")
                     : t("Look at the picture before you go on.") })),
         checked.persons.length > 0 && personTable(checked.persons, threshold.distance),
         facesLine(checked.faces),
-        checked.tries.length > 0 && tryTable(checked.tries),
-        ...lookers(picture));
+        checked.tries.length > 0 && tryTable(checked.tries));
 }
+
+/** @param {number[]} places of pictures that were left out */
+const leftOut = places => (places.length ? [element("p", {}, t(
+    "Left out, no face found (counted from 0 as they came): {places}.", { places: places.join(", ") }))] : []);
+
+/** @param {Person} person whose distance is null where it says nothing */
+const distanceOf = person => (person.compared ? person.distance : null);
 
 /**
  * @param {Person[]} persons
  * @param {number} threshold
  */
 function personTable(persons, threshold) {
-    const longest = Math.max(2 * threshold, ...persons.map(person => (person.compared ? 1.05 * (person.distance ?? 0) : 0)));
+    const longest = Math.max(2 * threshold, ...persons.map(person => 1.05 * (distanceOf(person) ?? 0)));
     const scaleHead = element("th", {}, t("Distance, threshold {threshold}", { threshold: threshold.toFixed(3) }),
         element("span", { className: "camouflage-legend" }, element("span", {}, t("same person")),
             element("span", {}, t("another one"))));
     return element("table", {},
-        element("thead", {}, element("tr", {}, element("th", {}, t("Person")), element("th", {}, t("Verdict")), scaleHead,
+        element("thead", {}, element("tr", {},
+            element("th", {}, t("Person")), element("th", {}, t("Verdict")), scaleHead,
             element("th", {}, t("Place in px")), element("th", {}, t("Reason")))),
         element("tbody", {}, ...persons.map(person => personRow(person, threshold, longest))));
 }
@@ -77,18 +88,21 @@ function personTable(persons, threshold) {
  */
 function personRow(person, threshold, longest) {
     const [left, top, right, bottom] = person.box_ltrb.map(Math.round);
-    const distance = person.compared && person.distance !== null ? person.distance : null;
+    const distance = distanceOf(person);
     const words = distance === null ? t("nothing to compare") : distance.toFixed(3);
-    const nearest = distance !== null && person.nearest !== null && t("nearest: person {number}", { number: person.nearest });
+    const nearest = distance === null || person.nearest === null ? null
+        : t("nearest: person {number}", { number: person.nearest });
+    const names = person.detectors.join(", ");
+    const where = { width: right - left, height: bottom - top, left, top };
     return element("tr", {},
         element("th", { scope: "row" }, `${KINDS[person.kind] ?? person.kind} ${person.number}`),
         element("td", {}, chip(person.verdict)),
-        element("td", {}, element("span", {}, words), scale(threshold / longest, distance === null ? null : distance / longest,
-            t("Distance {distance}, threshold {threshold}", { distance: words, threshold: threshold.toFixed(3) })),
-        nearest && element("small", {}, nearest)),
-        element("td", {}, t("{width} x {height} at {left}, {top}", { width: right - left, height: bottom - top, left, top })),
-        element("td", {}, person.reason,
-            person.detectors.length > 0 && element("small", {}, t("Found by {names}", { names: person.detectors.join(", ") }))));
+        element("td", {}, element("span", {}, words),
+            scale(threshold / longest, distance === null ? null : distance / longest,
+                t("Distance {distance}, threshold {threshold}", { distance: words, threshold: threshold.toFixed(3) })),
+            nearest && element("small", {}, nearest)),
+        element("td", {}, t("{width} x {height} at {left}, {top}", where)),
+        element("td", {}, person.reason, names && element("small", {}, t("Found by {names}", { names }))));
 }
 
 /**
@@ -132,13 +146,17 @@ function tryTable(tries) {
 /** @param {number | null} seed JavaScript rounds what is larger than 2^53 */
 const seedOf = seed => (seed === null ? "–" : Number.isSafeInteger(seed) ? String(seed) : `≈ ${seed}`);
 
-/** @param {Picture} picture */
+/**
+ * Who looked, and with which threshold: the same for all pictures of a report.
+ *
+ * @param {Picture} picture
+ */
 function lookers({ threshold, recogniser, second_recognisers: second, detectors, notes }) {
     const values = { distance: threshold.distance.toFixed(3), source: threshold.source };
     const rate = threshold.false_accept_rate;
     const known = rate === null
         ? t("Threshold {distance} ({source}): how often two strangers count as one person is unknown.", values)
-        : t("Threshold {distance} ({source}), false-accept rate {rate}: this share of pairs of strangers is as near or nearer.",
+        : t("Threshold {distance} ({source}), false-accept rate {rate}: that share of pairs of strangers is as near.",
             { ...values, rate });
     const names = (/** @type {{name: string}[]} */ models) => models.map(model => model.name).join(", ");
     return [

@@ -32,9 +32,9 @@ const ORDER = Object.keys(WORDS);
  * @typedef {object} Picture
  * @property {boolean} passes
  * @property {boolean} nobody
- * @property {{width: number, height: number, verdict: string, persons: Person[], moved: string | null, nobody_passed: boolean,
- *     faces: {lost: number, new: number, elsewhere: number}, tries: Try[]}} checked
- * @property {{distance: number, source: string, false_accept_rate: number | null, laxer_than_advised: boolean}} threshold
+ * @property {{width: number, height: number, verdict: string, persons: Person[], tries: Try[], moved: string | null,
+ *     nobody_passed: boolean, faces: {lost: number, new: number, elsewhere: number}}} checked
+ * @property {{distance: number, source: string, false_accept_rate: number | null}} threshold
  * @property {{name: string}} recogniser
  * @property {{name: string}[]} second_recognisers
  * @property {{name: string}[]} detectors
@@ -81,4 +81,5 @@ export const inWords = counts => ORDER.filter(verdict => counts[verdict])
  *
  * @param {string} verdict
  */
-export const chip = verdict => element("strong", { className: `camouflage-verdict camouflage-${verdict}` }, wordOf(verdict));
+export const chip = verdict => element(
+    "strong", { className: `camouflage-verdict camouflage-${verdict}` }, wordOf(verdict));

@@ -66,8 +66,15 @@ const ROUTE = "/camouflage/weights";
 /** The event that tells how far the work is. */
 export const PROGRESS = "camouflage.weights";
 
-/** @returns {Promise<Facts>} */
-export const readFacts = async () => answerOf(await api.fetchApi(ROUTE));
+/**
+ * The facts; from then on this page hears of progress.
+ *
+ * @returns {Promise<Facts>}
+ */
+export async function readFacts() {
+    const query = api.clientId ? `?${new URLSearchParams({ client: api.clientId })}` : "";
+    return answerOf(await api.fetchApi(ROUTE + query));
+}
 
 /**
  * @param {"get" | "verify" | "stop"} what

@@ -130,7 +130,7 @@ export function lastText({ kind, outcome, why, present = 0, unverified = 0, dama
     }
     const parts = [];
     if (present + unverified) {
-        parts.push(t("Files that have come: {count}. They are in the lists of the loaders.",
+        parts.push(t("Files that have come: {count}. If a loader does not list them, press R.",
             { count: present + unverified }));
     }
     if (failed) parts.push(t("Files that could not be had: {count}. The reasons stand below.", { count: failed }));

@@ -234,7 +234,7 @@ def _node(blueprint: Blueprint, definition: Mapping[str, Any], values: list[Any]
         "size": [400, 120 + 26 * len(values) + 340], "flags": {}, "order": 0, "mode": 0,
         "inputs": inputs, "outputs": outputs, "title": blueprint.name,
         "properties": {
-            "proxyWidgets": [*(["-1", name] for name in widgets), [str(saves), PREVIEW]],
+            "proxyWidgets": [[str(saves), PREVIEW]],
             "previewExposures": [{"name": PREVIEW, "sourceNodeId": str(saves), "sourcePreviewName": PREVIEW}]},
         "widgets_values": values}
 

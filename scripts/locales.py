@@ -124,9 +124,9 @@ def problems_of(translation: Translation, wanted: list[Text]) -> Iterator[str]:
     """What is wrong with one translation."""
     needed = {(text.section, text.english): ".".join(text.path) for text in reversed(wanted)}
     have = {(section, english): told for section in translation if section != "glossary"
-            for english, told in translation[section].items()}
+            for english, told in translation[section].items() if told}
     for (section, english), path in reversed(needed.items()):
-        if not have.get((section, english)):
+        if (section, english) not in have:
             where = f" ({path})" if section != "panels" else ""
             yield f"{section} have no translation of {english!r}{where}."
     for (section, english), told in have.items():
@@ -143,7 +143,7 @@ def problems_of(translation: Translation, wanted: list[Text]) -> Iterator[str]:
 def broken_terms(glossary: Mapping[str, str], english: str, told: str) -> Iterator[tuple[str, str]]:
     """Terms of the glossary in an English text whose translation does not use theirs, the longest terms first."""
     for term in sorted(glossary, key=len, reverse=True):
-        english, count = re.subn(rf"(?<![\w'/-]){re.escape(term)}s?(?![\w'/-])", " ", english, flags=re.IGNORECASE)
+        english, count = re.subn(rf"(?<![\w'/{{-]){re.escape(term)}s?(?![\w'/}}-])", " ", english, flags=re.IGNORECASE)
         if count and glossary[term].lower() not in told.lower():
             yield term, glossary[term]
 

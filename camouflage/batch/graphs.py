@@ -92,7 +92,7 @@ def make_graph(document: Mapping[str, Any], object_info: Mapping[str, Any], load
         document: see :func:`read_workflow`.
         object_info: the host's schemas, by class.
         load: id or title of the Load Image node that gets the pictures, where there are several.
-        settings: "node.input" -> value as text; the node by id or title.
+        settings: "node.input" -> value as text; the node by id, by title, or by its name in the node library.
 
     Raises:
         CamouflageError: a class that the host does not know, not exactly one Save Anonymized, none or several Load
@@ -200,10 +200,11 @@ def _declared(object_info: Mapping[str, Any], kind: str, name: str) -> tuple[Any
 def _set(prompt: dict[str, Any], object_info: Mapping[str, Any], name: str, text: str) -> None:
     """Puts a value into a widget. Raises CamouflageError where there is no such widget, or it takes no such value."""
     who, _, socket = name.rpartition(".")
-    nodes = [node for node in prompt if who in (node, _title(prompt, node))]
+    nodes = ([node for node in prompt if who in (node, _title(prompt, node))]
+             or [node for node, one in prompt.items() if who == object_info[one["class_type"]].get("display_name")])
     if len(nodes) != 1:
-        raise CamouflageError(f"--set {name}={text}: '{who}' names {len(nodes)} nodes of the workflow, by id or title; "
-                              "it must name one.")
+        raise CamouflageError(f"--set {name}={text}: '{who}' names {len(nodes)} nodes of the workflow, by id, title or "
+                              "name; it must name one.")
     kind, _ = _declared(object_info, prompt[nodes[0]]["class_type"], socket)
     parse = {"INT": int, "FLOAT": float, "STRING": str, "BOOLEAN": {"true": True, "false": False}.__getitem__}
     try:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PREFIX = "/camouflage/weights"
 EVENT = "camouflage.weights"
 LONGEST = 4096  # bytes of a body
+WORDS = {list: "a list", bool: "true or false", str: "text"}
 
 
 class Refused(CamouflageError):
@@ -45,9 +46,12 @@ def register() -> None:
         return
     from aiohttp import web
 
-    service = WeightsService(lambda facts: running.send_sync(EVENT, facts))
+    listeners = Listeners(running)
+    service = WeightsService(listeners.send)
 
     async def facts(request: web.Request) -> dict[str, Any]:
+        if client := choices(dict(request.query), client=str).get("client"):
+            listeners.add(client)
         return await asyncio.to_thread(service.facts)
 
     async def get(request: web.Request) -> dict[str, Any]:
@@ -75,6 +79,29 @@ def register() -> None:
     for name, handler in {"get": get, "verify": verify, "stop": stop}.items():
         running.routes.post(f"{PREFIX}/{name}")(answered(handler))
     running.routes.route("*", PREFIX + "/{rest:.*}")(answered(nothing))
+
+
+class Listeners:
+    """The pages that have asked for facts: they alone hear of progress.
+
+    A page that is loaded again keeps its name, but not its socket, and a frontend takes a message that nobody waits for
+    yet as an error.
+    """
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+        self._sockets: dict[str, Any] = {}
+
+    def add(self, client: str) -> None:
+        """Tells a page from now on; one that the server does not know is passed over."""
+        if (socket := self._server.sockets.get(client)) is not None:
+            self._sockets[client] = socket
+
+    def send(self, facts: dict[str, Any]) -> None:
+        """Tells all that still listen."""
+        for client, socket in list(self._sockets.items()):
+            if self._server.sockets.get(client) is socket:
+                self._server.send_sync(EVENT, facts, client)
 
 
 Handler = Callable[["web.Request"], Awaitable["dict[str, Any]"]]
@@ -139,7 +166,7 @@ def choices(body: dict[str, Any], **kinds: type) -> dict[str, Any]:
         raise Refused(400, f"{', '.join(unknown)[:100]}: not known here. Known: {', '.join(kinds) or 'nothing'}.")
     for key, value in body.items():
         if not isinstance(value, kinds[key]):
-            raise Refused(400, f"'{key}' must be {'a list' if kinds[key] is list else 'true or false'}.")
+            raise Refused(400, f"'{key}' must be {WORDS[kinds[key]]}.")
     for name in body.get("pipelines", ()):
         if not isinstance(name, str) or name not in (*PIPELINES, ALL):
             raise Refused(400, f"There is no pipeline {str(name)[:100]!r}. Known: {', '.join((*PIPELINES, ALL))}.")

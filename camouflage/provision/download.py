@@ -103,9 +103,9 @@ def download(weight: Weight, target: Path, web: Web, known: KnownDigests, truste
         Cancelled: ``stop`` was set.
     """
     stop = stop or threading.Event()
-    tries, most = 0, _size(part_of(target))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        tries, most = 0, _size(part_of(target))
         while True:
             try:
                 begun, resumed = _receive(weight, target, web, trusted, report, stop)

@@ -239,6 +239,13 @@ def changed(shape: tuple[int, ...], regions: Sequence[Region], area: np.ndarray 
     return found
 
 
+def reached(region: Region, shape: Sequence[int]) -> tuple[int, int, int, int] | None:
+    """Left, top, right, bottom of what a region changes in a picture of this shape, whole px, right and bottom not
+    included; None where it does not touch it."""
+    whole = _reach(region, tuple(shape), 0, 0)
+    return whole and (whole.columns.start, whole.rows.start, whole.columns.stop, whole.rows.stop)
+
+
 def inside(region: Region, x: float, y: float) -> bool:
     """Whether a point (px) lies in a head to destroy, or on its soft edge."""
     (face_x, face_y), angle = centre(region.box_ltrb), math.radians(region.turn)

@@ -179,7 +179,7 @@ class Verifier:
                 if attempts[person.number] > _ATTEMPTS or rounds > _ROUNDS:
                     raise Blocked(f"{accusation(checked)} Redaction did not hide them. {_HELP}")
                 hidden = self._more(scene, hidden, person, policy.redaction, attempts[person.number], first)
-            result = redact(pixels, hidden.regions, hidden.area)
+            result = redact(pixels, hidden.regions, hidden.area, hidden.fill)
             scene = self._look(originals, result, hidden, others)
             checked = replace(self._judged(scene, result), moved=checked.moved)
         if checked.unsettled and policy.unsettled == "block":

@@ -31,6 +31,7 @@ interface HostLink {
 }
 
 interface HostGraph {
+    id?: string;
     nodes: HostNode[];
     getNodeById(id: number | string): HostNode | null;
     getLink?(id: number): HostLink | undefined;

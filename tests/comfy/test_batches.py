@@ -158,7 +158,7 @@ def check_in_step(host, save, three, images, report, text):
 
 def test_redact_leaves_out_a_picture_without_a_face(host, save, three):
     assert float((three[0, :6, :6] - three[2, :6, :6]).abs().max()) > 0.05
-    picture, redacted = host.run("CamouflageRedact", image=three, no_face="skip", **ONE)
+    picture, redacted, *_ = host.run("CamouflageRedact", image=three, no_face="skip", **ONE)
     assert len(picture) == 2 and redacted.kept == (0, 2) and redacted.count == 3
     check_in_step(host, save, three, *verify(host, three, picture, redacted=redacted, no_face="skip",
                                                       **ONE))
@@ -227,7 +227,7 @@ def test_without_a_box_nobody_knows_of_that_head(host):
 
 def test_redact_covers_what_a_box_shows(host):
     image, boxes = tensor(from_behind()), [[BOX]]
-    picture, redacted = host.run("CamouflageRedact", image=image, boxes=boxes, **ONE)
+    picture, redacted, *_ = host.run("CamouflageRedact", image=image, boxes=boxes, **ONE)
     assert grey_share(image, BACK) < 0.01 and grey_share(picture, BACK) > 0.99
     assert difference(picture[:, :, :200], image[:, :, :200]) == 0.0
     report = verify(host, image, picture, redacted=redacted, boxes=boxes, policy="block", **ONE)[1]
@@ -262,7 +262,7 @@ def mask(*areas: tuple[int, int, int, int]) -> torch.Tensor:
 
 def test_an_area_of_a_person_without_a_face_is_filled_or_blocks(host):
     image, seen = tensor(from_behind(somebody=True)), mask(MASKED)
-    picture, redacted = host.run("CamouflageRedact", image=image, person_mask=seen, **ONE)
+    picture, redacted, *_ = host.run("CamouflageRedact", image=image, person_mask=seen, **ONE)
     assert grey_share(image, MASKED) < 0.01 and grey_share(picture, MASKED) == 1
     assert grey_share(host.run("CamouflageRedact", image=image, **ONE)[0], MASKED) < 0.01
     report = verify(host, image, picture, redacted=redacted, person_mask=seen, policy="block", **ONE)[1]
@@ -280,18 +280,18 @@ def test_an_area_of_a_person_without_a_face_is_filled_or_blocks(host):
 
 def test_an_area_alone_is_somebody_and_a_face_has_its_own(host):
     nobody = tensor(background((560, 320)))
-    picture, _ = host.run("CamouflageRedact", image=nobody, person_mask=mask(MASKED), **ONE)
+    picture, _, *_ = host.run("CamouflageRedact", image=nobody, person_mask=mask(MASKED), **ONE)
     assert grey_share(picture, MASKED) == 1 and difference(picture[:, :150], nobody[:, :150]) < 1 / 255
     with pytest.raises(Exception, match="No face was found"):
         host.run("CamouflageRedact", image=nobody, person_mask=mask(), **ONE)
     image, body = tensor(from_behind(somebody=True)), (90, 80, 210, 310)  # the one with a face, and all of it
-    filled, _ = host.run("CamouflageRedact", image=image, person_mask=mask(body), **ONE)
+    filled, _, *_ = host.run("CamouflageRedact", image=image, person_mask=mask(body), **ONE)
     assert difference(filled, host.run("CamouflageRedact", image=image, **ONE)[0]) == 0.0
 
 
 def test_a_redaction_of_another_picture_is_refused(host):
     image = tensor(from_behind(somebody=True))
-    picture, redacted = host.run("CamouflageRedact", image=image, **ONE)
+    picture, redacted, *_ = host.run("CamouflageRedact", image=image, **ONE)
     more = ((10, 300, False),) if everything else ()
     places = ((300, 500, False), *more, (160, 150, True))  # the last one is in the face
     for row, column, same in places:
@@ -320,7 +320,7 @@ def test_a_large_photo_goes_all_the_way(host, size):
     heads = [paste(photo, PEOPLE["astronaut"], (round(1500 * size), round(1200 * size)), round(420 * size)),
              paste(photo, PEOPLE["hopper"], (round(4500 * size), round(3000 * size)), round(110 * size))]
     image, detectors = tensor(photo), {} if everything else ONE
-    picture, redacted = host.run("CamouflageRedact", image=image, **detectors)
+    picture, redacted, *_ = host.run("CamouflageRedact", image=image, **detectors)
     result, report, _ = verify(host, image, picture, redacted=redacted, policy="block", **detectors)
     assert result.shape == (1, height, width, 3) and report.verdict == "redacted"
     after = pixels(result)[0]

@@ -1,0 +1,69 @@
+"""Other regions than faces."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..camouflage.comfy import regions
+from ..camouflage.comfy.messages import show
+from ..camouflage.comfy.weights import FOLDER
+from .common import VERIFY, FileInput, schema
+from .types import BoundingBoxType
+
+_NONE = "no detector yet"
+
+
+class CamouflageFindRegions(io.ComfyNode):
+    """Finds licence plates, or whatever a detector of the user's own finds."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="CamouflageFindRegions", display_name="Find Regions", category=VERIFY,
+            search_aliases=["licence plate", "license plate", "number plate", "YOLO", "object detection", "ONNX"],
+            advanced=["resolution", "tiles"],
+            description="Finds other things than faces that must go, such as licence plates, with a YOLO detector that "
+                        "you supply as an ONNX file; connect 'boxes' to 'regions' of 'Redact'. How many it misses "
+                        "(its recall) is not measured here and depends on your file: look at every result.",
+            inputs=[
+                io.Image.Input("image", tooltip="The photos, 64 px a side to 100 megapixels; any batch."),
+                FileInput("model", options=regions.names() or [_NONE],
+                          tooltip=f"ONNX file in models/{FOLDER}/{regions.UNDER}: a YOLO detector with one output in "
+                                  "the layout of v8, v5 or end to end. None comes with this extension, and none was "
+                                  "tested by us: recall not measured. New files appear after a reload of the page."),
+                io.Float.Input("threshold", default=0.25, min=0.01, max=1.0, step=0.01,
+                               tooltip="Least score of a region, 0.01 to 1. Lower finds more, and more that is none; "
+                                       "to redact, lower is the safer side. 0.25 is what such detectors usually take."),
+                io.String.Input("labels", default="",
+                                tooltip="Which classes count: names or numbers from 0, with commas between them, for "
+                                        "instance 'licence plate' or '0, 2'. Empty: all classes of the file."),
+                io.Int.Input("resolution", default=640, min=64, max=2048, step=32,
+                             tooltip="Side of the square in px at which the detector sees a picture, 64 to 2048, where "
+                                     "its file leaves that open; most files have a size of their own, which counts."),
+                io.Boolean.Input("tiles", default=True,
+                                 tooltip="Look at pictures that are more than twice as large as the detector sees them "
+                                         "in overlapping tiles, too: small things are found that vanish in the whole "
+                                         "picture. Takes a look for each tile."),
+            ],
+            outputs=[
+                BoundingBoxType.Output("BOUNDING_BOX", display_name="boxes",
+                                       tooltip="For each picture its regions, the best first: x, y, width, height in "
+                                               "px, label, score. None is a valid result. Recall not measured."),
+                io.Mask.Output("MASK", display_name="mask",
+                               tooltip="1 inside of these boxes, 0 elsewhere. Recall not measured."),
+            ])
+
+    @classmethod
+    def fingerprint_inputs(cls, model: str, **others: object) -> str:
+        """The file's digest: a changed file is read again."""
+        return regions.digest(model)
+
+    @classmethod
+    def execute(cls, image: io.Image.Type, model: str, threshold: float, labels: str, resolution: int,
+                tiles: bool) -> io.NodeOutput:
+        boxes, mask = regions.find_regions(image, model, threshold, labels, resolution, tiles)
+        show(f"Regions: {', '.join(str(len(ones)) for ones in boxes)} (recall not measured)")
+        return io.NodeOutput(boxes, mask)
+
+
+NODES = [CamouflageFindRegions]
