@@ -24,10 +24,11 @@ _IP_ADAPTER = _HUB + "h94/IP-Adapter/resolve/main/models/"
 _HYPER_SD = _HUB + "ByteDance/Hyper-SD/resolve/main/"
 _ZOO = ("https://media.githubusercontent.com/media/opencv/opencv_zoo/966be4cb6eefc2a4f586ed0581bf4bbaa2533070/"
         "models/")
-_BASE, _FEW_STEPS = ("base", "base_few_steps", "base_light"), ("base_few_steps",)
+_OPENPOSE_BASE, _COMMERCIAL = ("base", "base_few_steps", "base_light"), ("base_commercial",)
+_BASE, _FEW_STEPS = (*_OPENPOSE_BASE, *_COMMERCIAL), ("base_few_steps",)
 _LIGHT, _LIGHT_PUBLIC = ("light", "base_light"), ("light_public",)
 _FACES = ("light", "light_public", "base_light")
-_ALL = ("base", "base_few_steps", *_FACES)
+_ALL = ("base", "base_few_steps", *_FACES, *_COMMERCIAL)
 _OPENRAIL = "OpenRAIL++ (ByteDance, April 11, 2024)"
 _OPENPOSE = "CMU OpenPose (academic research only, no redistribution)"
 FARL = "FaRL-Base-Patch16-LAIONFace20M-ep64"
@@ -100,7 +101,11 @@ def _in_folder(name: str, url: str, model: Weight, *small: str) -> tuple[Weight,
 REGISTRY: tuple[Weight, ...] = (
     Weight("checkpoint", "Realistic_Vision_V5.1_fp16-no-ema.safetensors", "checkpoints",
            _HUB + "SG161222/Realistic_Vision_V5.1_noVAE/resolve/main/Realistic_Vision_V5.1_fp16-no-ema.safetensors",
-           "CreativeML OpenRAIL-M", None, pipelines=_ALL),
+           "CreativeML OpenRAIL-M", None, pipelines=("base", "base_few_steps", *_FACES)),
+    Weight("checkpoint (SD 1.5)", "v1-5-pruned-emaonly.safetensors", "checkpoints",
+           _HUB + "stable-diffusion-v1-5/stable-diffusion-v1-5/resolve/main/v1-5-pruned-emaonly.safetensors",
+           "CreativeML OpenRAIL-M (commercial use within its use restrictions)", True, 4265146304,
+           "6ce0161689b3853acaa03779ec93eafe75a02f4ced659bee03f50797806fa2fa", _COMMERCIAL, "checkpoint"),
     Weight("vae", "vae-ft-mse-840000-ema-pruned.safetensors", "vae",
            _HUB + "stabilityai/sd-vae-ft-mse-original/resolve/main/vae-ft-mse-840000-ema-pruned.safetensors",
            "MIT", True, 334641190, "735e4c3a447a3255760d7f86845f09f937809baa529c17370d83e4c3758f3c75",
@@ -126,18 +131,20 @@ REGISTRY: tuple[Weight, ...] = (
                        "76c163aa531ab7edfb3a77bbcc039e340645aa0ffe2b0ffcfc68755f550c76ea"),
                 "config.json", "preprocessor_config.json"),
     Weight("pose", "pose/body_pose_model.pth", "camouflage", _ANNOTATORS + "body_pose_model.pth", _OPENPOSE, False,
-           209267595, "25a948c16078b0f08e236bda51a385d855ef4c153598947c28c0d47ed94bb746"),
+           209267595, "25a948c16078b0f08e236bda51a385d855ef4c153598947c28c0d47ed94bb746", _OPENPOSE_BASE),
     Weight("pose", "pose/hand_pose_model.pth", "camouflage", _ANNOTATORS + "hand_pose_model.pth", _OPENPOSE, False,
-           147341049, "b76b00d1750901abd07b9f9d8c98cc3385b8fe834a26d4b4f0aad439e75fc600"),
+           147341049, "b76b00d1750901abd07b9f9d8c98cc3385b8fe834a26d4b4f0aad439e75fc600", _OPENPOSE_BASE),
     Weight("pose", "pose/facenet.pth", "camouflage", _ANNOTATORS + "facenet.pth", _OPENPOSE, False,
-           153718792, "8beb52e548624ffcc4aed12af7aee7dcbfaeea420c75609fee999fe7add79d43"),
+           153718792, "8beb52e548624ffcc4aed12af7aee7dcbfaeea420c75609fee999fe7add79d43", _OPENPOSE_BASE),
     *_in_folder("rtdetr_r50vd", _PERSONS,
                 Weight("persons", "persons/rtdetr_r50vd/model.safetensors", "camouflage",
-                       _PERSONS + "model.safetensors", "Apache-2.0", True, pipelines=(), instead_of="pose"),
+                       _PERSONS + "model.safetensors", "Apache-2.0", True, pipelines=_COMMERCIAL,
+                       instead_of="pose"),
                 "config.json", "preprocessor_config.json"),
     *_in_folder("vitpose-base-simple", _KEYPOINTS,
                 Weight("keypoints", "keypoints/vitpose-base-simple/model.safetensors", "camouflage",
-                       _KEYPOINTS + "model.safetensors", "Apache-2.0", True, pipelines=(), instead_of="pose"),
+                       _KEYPOINTS + "model.safetensors", "Apache-2.0", True, pipelines=_COMMERCIAL,
+                       instead_of="pose"),
                 "config.json", "preprocessor_config.json"),
     Weight("lineart", "lineart/sk_model.pth", "camouflage", _ANNOTATORS + "sk_model.pth", "MIT", True,
            17173511, "c686ced2a666b4850b4bb6ccf0748031c3eda9f822de73a34b8979970d90f0c6"),
@@ -226,7 +233,8 @@ def of_role(role: str) -> tuple[Weight, ...]:
     return found
 
 
-INSTEAD = {"pose": ("Pose Map.network", "ViTPose")}
+INSTEAD = {"pose": ("Pose Map.network", "ViTPose"),
+           "checkpoint": ("Checkpoint.ckpt_name", "v1-5-pruned-emaonly.safetensors")}
 """Roles of which others can do the work, and the widget of the shipped workflows with the value that chooses them."""
 
 

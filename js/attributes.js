@@ -13,7 +13,7 @@ import { t } from "./texts.js";
 /** @typedef {{camouflage_faces: Picture[], camouflage_presets: Record<string, string[]>[]}} Facts of the node */
 
 const NODE = "CamouflageEditAttributes";
-const BUTTON_HEIGHT = 42, LINE_HEIGHT = 18, LETTER_WIDTH = 6.5;
+const FRAME = 26, BUTTON_HEIGHT = 36, LINE_HEIGHT = 18, LETTER_WIDTH = 6.5;
 const RUNS = 50;  // of the server's history, the newest
 
 document.head.append(element("link", { rel: "stylesheet", href: new URL("attributes.css", import.meta.url).href }));
@@ -56,7 +56,7 @@ class EditAttributes {
     height() {
         const letters = Math.max(20, (this.node.size[0] - 40) / LETTER_WIDTH);
         const lines = Math.ceil((this.note.textContent ?? "").length / letters);
-        return (this.button.hidden ? 0 : BUTTON_HEIGHT) + lines * LINE_HEIGHT + 8;
+        return FRAME + (this.button.hidden ? 0 : BUTTON_HEIGHT) + lines * LINE_HEIGHT;
     }
 
     /** @param {HostWidget} widget */

@@ -73,7 +73,7 @@ export function openComparison(saved, originals) {
  */
 function unknown(originals, count) {
     return originals
-        ? t("Originals that this browser knows: {originals}. Saved pictures: {count}. It cannot tell what belongs together.",
+        ? t("Originals that this browser knows: {originals}. Saved pictures: {count}. They cannot be paired.",
             { originals: originals.length, count })
         : t("This browser does not know the original: it was not loaded by 'Load Image'.");
 }

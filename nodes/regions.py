@@ -1,4 +1,4 @@
-"""Other regions than faces."""
+"""Other regions than faces; and what was found or covered, for other tools."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from comfy_api.latest import io
 
 from ..camouflage.comfy import regions
 from ..camouflage.comfy.messages import show
+from ..camouflage.comfy.saving_masks import save_regions
 from ..camouflage.comfy.weights import FOLDER
 from .common import VERIFY, FileInput, schema
 from .types import BoundingBoxType
@@ -66,4 +67,45 @@ class CamouflageFindRegions(io.ComfyNode):
         return io.NodeOutput(boxes, mask)
 
 
-NODES = [CamouflageFindRegions]
+class CamouflageSaveMasks(io.ComfyNode):
+    """Saves what was covered, for other tools."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="CamouflageSaveMasks", display_name="Save Masks and Boxes", category=VERIFY, is_output_node=True,
+            search_aliases=["COCO", "save mask", "export annotations", "bounding boxes JSON"],
+            description="Saves where something was found or covered: a PNG mask for each picture, and one JSON file in "
+                        "COCO's format with all boxes. No picture, name of a source, time or machine is in them. It "
+                        "never writes over a file.",
+            inputs=[
+                io.Image.Input("image", tooltip="The pictures, for their number and size alone; any batch, up to 100 "
+                                                "megapixels. Their pixels are not saved."),
+                io.String.Input("filename_prefix", default="masks/camouflage",
+                                tooltip="How the names begin, inside the output folder; '/' makes subfolders. A number "
+                                        "follows: masks/camouflage_00001.png, and masks/camouflage_coco_00001.json. "
+                                        "Do not write anything that tells who is in the picture."),
+                io.Mask.Input("mask", optional=True,
+                              tooltip="'mask' of 'Redact' or 'Find Regions', of the pictures' size: one for each, or "
+                                      "one for all. Written with 8 bits: 255 where it is 1. Not connected: drawn from "
+                                      "the boxes."),
+                BoundingBoxType.Input("boxes", optional=True, extra_dict={"forceInput": True},
+                                      tooltip="'boxes' of 'Redact' or 'Find Regions' (x, y, width, height in px, and "
+                                              "a label, which is written as it is): a list for the picture, or a list "
+                                              "for each. Not connected: the JSON file has no boxes."),
+            ],
+            outputs=[io.String.Output("FILES", display_name="files", is_output_list=True,
+                                      tooltip="A list with the path of every mask, and then of the JSON file, relative "
+                                              "to the output folder.")])
+
+    @classmethod
+    def execute(cls, image: io.Image.Type, filename_prefix: str, mask: io.Mask.Type | None = None,
+                boxes: object = None) -> io.NodeOutput:
+        files = save_regions(image, mask, boxes, filename_prefix)
+        show(f"Saved: {', '.join(files)}")
+        places = [file.rpartition("/") for file in files[:-1]]
+        return io.NodeOutput(files, ui={"images": [{"filename": name, "subfolder": folder, "type": "output"}
+                                                   for folder, _, name in places]})
+
+
+NODES = [CamouflageFindRegions, CamouflageSaveMasks]

@@ -24,11 +24,11 @@ _PICKLES = (".pt", ".pth", ".bin")
 
 def register_folder(key: str = FOLDER,
                     extensions: Iterable[str] = (".json", ".txt", ".safetensors", ".onnx", *_PICKLES)) -> None:
-    """Adds ``models/<key>`` to the host's model folders, before what others put there (extra_model_paths.yaml)."""
+    """Adds ``models/<key>`` to the host's model folders; what others put there (extra_model_paths.yaml) is kept."""
     paths, known = folder_paths.folder_names_and_paths.get(key, ([], set()))
     default = os.path.join(folder_paths.models_dir, key)
     if default not in paths or not set(extensions) <= set(known):
-        folder_paths.folder_names_and_paths[key] = ([*([] if default in paths else [default]), *paths],
+        folder_paths.folder_names_and_paths[key] = ([*paths, *([] if default in paths else [default])],
                                                     {*known, *extensions})
 
 
@@ -56,7 +56,7 @@ def missing_text(role: str, missing: list[Weight]) -> str:
     for weight in missing:
         roots = folder_paths.get_folder_paths(weight.folder)
         lines.append(f"- {weight.url or 'no public download: it must be trained (docs/training.md)'}\n"
-                     f"  to {os.path.join(roots[0], *weight.file.split('/'))}  ({weight.size_text}, licence: "
+                     f"  to {os.path.join(roots[-1], *weight.file.split('/'))}  ({weight.size_text}, licence: "
                      f"{weight.licence})")
     return "\n".join(lines)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import os
 import re
 import shutil
 import threading
@@ -42,6 +41,8 @@ from ..provision.state import (
 from ..provision.web import from_environment
 from ..weights import REGISTRY, Weight
 
+NOT_THE_HOSTS = ("camouflage", "ipadapter")
+"""Kinds of models that the host does not know by itself; the folders of extra_model_paths.yaml come first there."""
 JOBS = 3
 PAUSE = 0.25  # seconds between two messages of progress
 DONE, STOPPED, BROKEN = "done", "stopped", "failed"
@@ -50,9 +51,11 @@ Send = Callable[[dict[str, Any]], None]
 
 def host_folders(key: str) -> Sequence[Path]:
     """Where the host looks for models of a kind; new files go into the first."""
-    own = os.path.join(folder_paths.models_dir, key)
-    known = folder_paths.folder_names_and_paths.get(key, ([], set()))[0]
-    return [Path(folder) for folder in (known if own in known else [own, *known])]
+    own = Path(folder_paths.models_dir, key)
+    known = [Path(folder) for folder in folder_paths.folder_names_and_paths.get(key, ([], set()))[0]]
+    if own in known and key not in NOT_THE_HOSTS:
+        return known  # the first is ComfyUI's own, or the one that extra_model_paths.yaml calls the default
+    return [own, *(folder for folder in known if folder != own)]
 
 
 class WeightsService:

@@ -43,11 +43,11 @@ def make_parser() -> argparse.ArgumentParser:
                                "picture with its manifest, the report and a contact sheet to a new folder.")
     demo.add_argument("photo", nargs="?", type=kinds.path, metavar="PHOTO",
                       help="a picture file (default: NASA's public-domain portrait of Eileen Collins)")
-    demo.add_argument("--pipeline", choices=("auto", "base", "base_few_steps", "light", "light_public", "redact",
-                                             "both", "all"),
+    demo.add_argument("--pipeline", choices=("auto", "base", "base_few_steps", "base_commercial", "light",
+                                             "light_public", "redact", "both", "all"),
                       default="auto", help="which workflow. redact only covers the heads and needs no weights; "
-                      "base_few_steps is base in 8 model calls, with a few-step LoRA; light_public is light with "
-                      "downloads alone, and light falls back to it; both is base and light, all is base, light and "
+                      "base_few_steps is base in 8 model calls, with a few-step LoRA; base_commercial is base "
+                      "with weights that a company may use; light_public is light with downloads alone, and light falls back to it; both is base and light, all is base, light and "
                       "redact; auto is base, else light or light_public, where their weights and a GPU are there, "
                       "else redact (default: auto)")
     weights = demo.add_mutually_exclusive_group()

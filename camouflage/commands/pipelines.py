@@ -63,6 +63,7 @@ PIPELINES = {
                        REPORT, {**VERDICT, "verdict_before": BEFORE}, samples=False),
     "base": _BASE,
     "base_few_steps": replace(_BASE, name="base_few_steps", title="CAMOUFLaGE-Base in few steps"),
+    "base_commercial": replace(_BASE, name="base_commercial", title="CAMOUFLaGE-Base for commercial use"),
     "light": _LIGHT,
     "light_public": replace(_LIGHT, name="light_public", title="CAMOUFLaGE-Light, public weights"),
 }

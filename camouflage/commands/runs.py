@@ -12,7 +12,7 @@ from ..errors import CamouflageError
 from . import arguments as kinds
 
 TABLES = ".parquet"
-PIPELINES = ("auto", "base", "base_few_steps", "light", "light_public", "redact")
+PIPELINES = ("auto", "base", "base_few_steps", "base_commercial", "light", "light_public", "redact")
 
 
 def add_commands(commands: Any) -> None:

@@ -240,10 +240,17 @@ def changed(shape: tuple[int, ...], regions: Sequence[Region], area: np.ndarray 
 
 
 def reached(region: Region, shape: Sequence[int]) -> tuple[int, int, int, int] | None:
-    """Left, top, right, bottom of what a region changes in a picture of this shape, whole px, right and bottom not
-    included; None where it does not touch it."""
-    whole = _reach(region, tuple(shape), 0, 0)
-    return whole and (whole.columns.start, whole.rows.start, whole.columns.stop, whole.rows.stop)
+    """Left, top, right, bottom of what :func:`redact` may change for a region in a picture of this shape: whole px,
+    right and bottom not included; None where it does not touch it."""
+    rows, columns = np.zeros(shape[0], bool), np.zeros(shape[1], bool)
+    for reach in _bands(region, tuple(shape), _BAND):
+        within = reach.distance < 1 + _EDGE
+        rows[reach.rows] |= within.any(axis=1)
+        columns[reach.columns] |= within.any(axis=0)
+    if not rows.any():
+        return None
+    (top, bottom), (left, right) = (np.flatnonzero(one)[[0, -1]].tolist() for one in (rows, columns))
+    return left, top, right + 1, bottom + 1
 
 
 def inside(region: Region, x: float, y: float) -> bool:

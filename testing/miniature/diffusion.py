@@ -7,6 +7,7 @@ TAESD: the host builds an AutoencoderKL at full size whatever the weights say, w
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -236,7 +237,7 @@ def _recognise_noise(state: State, prefix: str = "model.diffusion_model.") -> No
 
 
 def checkpoint(models: Path, seed: int) -> None:
-    """Write the checkpoint: UNet, VAE and text encoder, half precision."""
+    """Write the checkpoint: UNet, VAE and text encoder, half precision. The other checkpoint is the same file."""
     path = file_of(models, "checkpoint")
     rng = generator(seed, path)
     state = random_state(unet_shapes(), rng, _UNET_GAINS)
@@ -244,6 +245,7 @@ def checkpoint(models: Path, seed: int) -> None:
     state |= _vae_state(rng, "first_stage_model.")
     state |= random_state(text_encoder_shapes(), rng)
     save_file(state, path)
+    os.link(path, file_of(models, "checkpoint (SD 1.5)"))
 
 
 def vae(models: Path, seed: int) -> None:

@@ -29,8 +29,8 @@ OPENED = [(version, blueprint) for version in VERSIONS for blueprint in BLUEPRIN
 RUN = [(version, name) for version in VERSIONS for name in WORKFLOWS
        if everything or (version, name) == (VERSIONS[-1], "redact")]
 SMALL = {"CamouflagePrepareImage": {0: 128}, "BasicScheduler": {1: 1}, "CamouflagePoseMap": {0: 64, 1: False},
-         **dict.fromkeys(("CamouflageDepthMap", "CamouflageNormalMap", "CamouflageSegmentationMap",
-                          "CamouflageLineartMap"), {0: 64})}
+         "CamouflageDepthMap": {0: 64}, "CamouflageNormalMap": {0: 64}, "CamouflageSegmentationMap": {0: 64},
+         "CamouflageLineartMap": {0: 64}}
 """Places and values of widgets with which a run is short."""
 PROMPT = "async () => (await app.graphToPrompt()).output"
 TURN = """([name, value]) => {

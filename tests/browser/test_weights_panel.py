@@ -142,8 +142,8 @@ def test_the_panel_agrees_with_the_disk_from_nothing_to_all(panel: Panel) -> Non
     panel.press("Download")
     panel.says("Files that could not be had: 1.")
     assert "the server answered 404" in panel.agrees()[last.path]["text"]
-    page.reload()
-    page.wait_for_function("() => window.app?.graph && window.app.vueAppReady")
+    page.evaluate(TOGGLE)
+    page.wait_for_selector(".camouflage-weights", state="detached")
     panel.open()
     assert "the server answered 404" in panel.agrees()[last.path]["text"], "what was found wrong stays"
     place.hub.files[address(last)] = content
@@ -204,10 +204,11 @@ def test_choosing_and_searching(panel: Panel) -> None:
 
     page.get_by_label("Only weights that a company may use").check()
     panel.says("Others do the work of pose: set 'network' of 'Pose Map' to ViTPose.")
-    panel.says("No licence clearly lets a company use the files for: checkpoint.")
+    panel.says("Others do the work of checkpoint: set 'ckpt_name' of 'Checkpoint' to v1-5-pruned-emaonly.safetensors.")
     assert not any("pose/" in file for file in shown()) and any("keypoints/" in file for file in shown())
-    page.get_by_label("Only weights that a company may use").uncheck()
     page.locator(".camouflage-weights select").select_option(label="CAMOUFLaGE-Light")
+    panel.says("No licence clearly lets a company use the files for: face attributes, face encoder, ")
+    page.get_by_label("Only weights that a company may use").uncheck()
     panel.says("Files that you have to train: 2.")
     trained = panel.rows()["camouflage/light/camouflage_light_sd15.safetensors"]["text"]
     assert "`python run.py train`" in trained and "docs/training.md" in trained

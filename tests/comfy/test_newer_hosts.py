@@ -14,7 +14,8 @@ from shipped import workflow
 APP_MODE = {"redact": {"inputs": ["Photo"], "outputs": ["Verdict", "Anonymized"]},
             "base": {"inputs": ["Photo", "Guidance away from identity", "Seed"], "outputs": ["Verdict", "Anonymized"]},
             "light": {"inputs": ["Photo", "Seed"], "outputs": ["Verdict", "Anonymized"]}}
-APP_MODE |= {"base_few_steps": APP_MODE["base"], "base_light": APP_MODE["base"], "light_public": APP_MODE["light"]}
+APP_MODE |= {"base_few_steps": APP_MODE["base"], "base_light": APP_MODE["base"], "base_commercial": APP_MODE["base"],
+             "light_public": APP_MODE["light"]}
 
 
 @pytest.fixture

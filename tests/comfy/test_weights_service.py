@@ -229,10 +229,12 @@ def test_the_commercial_safe_set_says_what_to_set(panel):
     base = next(entry for entry in panel.service.facts()["pipelines"] if entry["name"] == "base")
     assert base["title"] == "CAMOUFLaGE-Base" and len(base["needs"]["files"]) == 27
     safe = base["commercial_safe"]
-    assert safe["instead"] == [{"role": "pose", "widget": "Pose Map.network", "value": "ViTPose"}]
-    assert safe["nothing_for"] == ["checkpoint"]
+    assert safe["instead"] == [
+        {"role": "checkpoint", "widget": "Checkpoint.ckpt_name", "value": "v1-5-pruned-emaonly.safetensors"},
+        {"role": "pose", "widget": "Pose Map.network", "value": "ViTPose"}]
+    assert safe["nothing_for"] == []
     assert sorted(safe["files"]) == sorted(
-        weight.path for weight in needed_by("base", ["ViTPose"]) if weight.commercial)
+        weight.path for weight in needed_by("base_commercial"))
 
 
 def test_files_of_one_role_share_what_the_panel_says_once_for_all():
@@ -241,15 +243,19 @@ def test_files_of_one_role_share_what_the_panel_says_once_for_all():
     assert {role: told for role, told in shared.items() if len(told) > 1} == {}
 
 
-def test_the_hosts_folders_are_ours_first():
+def test_new_files_go_where_the_host_wants_them(monkeypatch, tmp_path):
     import folder_paths
 
-    for weight in REGISTRY:
-        folders = weights_service.host_folders(weight.folder)
-        listed = folder_paths.folder_names_and_paths.get(weight.folder, ([], set()))[0]
-        assert set(map(str, folders)) >= set(listed)
-        assert Path(folder_paths.models_dir, weight.folder) in folders
-    assert weights_service.host_folders("nobody_has_this") == [Path(folder_paths.models_dir, "nobody_has_this")]
+    def folders(key: str, *listed: Path) -> list[Path]:
+        names = {key: (list(map(str, listed)), set())} if listed else {}
+        monkeypatch.setattr(folder_paths, "folder_names_and_paths", names)
+        return list(weights_service.host_folders(key))
+
+    vae, ours = Path(folder_paths.models_dir, "vae"), Path(folder_paths.models_dir, "camouflage")
+    assert folders("vae", vae, tmp_path) == [vae, tmp_path]
+    assert folders("vae", tmp_path, vae) == [tmp_path, vae], "extra_model_paths.yaml calls it the default"
+    assert folders("camouflage", tmp_path, ours) == [ours, tmp_path]
+    assert folders("ipadapter") == [Path(folder_paths.models_dir, "ipadapter")], "before anybody has asked for one"
 
 
 def test_an_error_that_nobody_expected_ends_the_work_and_not_the_service(panel, monkeypatch):

@@ -146,7 +146,7 @@ def test_the_choices_are_those_of_the_command_line() -> None:
         assert parse("--pipeline", choice).pipeline == choice
         assert set(names) <= set(PIPELINES)
     assert CHOICES["both"] == ("base", "light")
-    assert {*CHOICES["all"], "light_public", "base_few_steps"} == set(PIPELINES)
+    assert {*CHOICES["all"], "light_public", "base_few_steps", "base_commercial"} == set(PIPELINES)
     for wrong in (["--pipeline", "none"], ["--check-wiring", "--weights", "miniature"]):
         with pytest.raises(SystemExit):
             parse(*wrong)

@@ -211,9 +211,10 @@ def test_a_disk_that_is_too_small_is_said_before_anything_comes(models, mirror, 
 def test_commercial_safe_leaves_out_and_says_what(models, capsys):
     assert run("list", "--commercial-safe", "--pipeline", "base", "--models", models) == 0
     told = capsys.readouterr().out
-    assert "--commercial-safe leaves nothing for: checkpoint.\n" in told
+    assert "leaves nothing for" not in told
+    assert "run with --set 'Checkpoint.ckpt_name=v1-5-pruned-emaonly.safetensors'" in told
     assert "set 'network' of Pose Map to ViTPose, or run with --set 'Pose Map.network=ViTPose'" in told
-    assert "29 files: 29 missing." in told and "openpose_fp16" in told and "body_pose_model" not in told
+    assert "30 files: 30 missing." in told and "openpose_fp16" in told and "body_pose_model" not in told
     assert "vitpose-base-simple/model.safetensors" in told and "rtdetr_r50vd/config.json" in told
 
 

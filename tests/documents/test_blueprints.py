@@ -1,4 +1,4 @@
-"""Every blueprint is what its workflow makes it, and means what the workflow means."""
+"""Every blueprint and variant is what its workflow makes it, and means what the workflow means."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from comfy_cli.workflow_to_api import convert_ui_to_api
 from blueprints import flat, known_inputs, with_photo, without_ids
 from camouflage.batch.graphs import make_graph
 from camouflage.errors import CamouflageError
+from camouflage.weights import INSTEAD, needed_by, of_role
 from scripts import blueprints
+from scripts import workflow_variants as variants
 from scripts.blueprints import BLUEPRINTS, Blueprint
 
 each = pytest.mark.parametrize("blueprint", BLUEPRINTS, ids=lambda blueprint: blueprint.workflow)
@@ -108,3 +110,20 @@ def test_a_blueprint_alone_has_no_photo_and_says_so(object_info: dict[str, Any])
     for blueprint in BLUEPRINTS:
         with pytest.raises(CamouflageError, match="exactly one Load Image node"):
             make_graph(json.loads(blueprint.file.read_text(encoding="utf-8")), object_info)
+
+
+def test_the_commercial_workflow_is_base_with_other_weights_alone() -> None:
+    base, ours = (json.loads(path.read_text(encoding="utf-8")) for path in (variants.BASE, variants.COMMERCIAL))
+    assert not variants.stale(), "run: python -m scripts.workflow_variants"
+    changed = {title: new["widgets_values"] for (title, old), (_, new) in zip(
+        *([(node["title"], node) for node in graph["nodes"]] for graph in (base, ours)), strict=True)
+        if new["widgets_values"] != old["widgets_values"]}
+    assert changed.pop("Read me first")[0].startswith("# CAMOUFLaGE-Base for commercial use\n\n")
+    assert changed == {"Checkpoint": ["v1-5-pruned-emaonly.safetensors"], "Pose Map": [512, True, False, "ViTPose"]}
+    assert ours["links"] == base["links"] and ours["groups"] == base["groups"]
+    needed = needed_by("base_commercial")
+    assert all(weight.commercial for weight in needed) and set(needed) == set(
+        needed_by("base", [value for _, value in INSTEAD.values()]))
+    (loader,) = [node for node in ours["nodes"] if node["title"] == "Checkpoint"]
+    (weight,) = of_role("checkpoint (SD 1.5)")
+    assert loader["properties"]["models"] == [{"name": weight.file, "url": weight.url, "directory": weight.folder}]

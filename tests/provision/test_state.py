@@ -101,9 +101,11 @@ def test_what_is_chosen():
     safe = chosen(["base"], commercial_safe=True)
     assert {weight.role for weight in chosen(["base"]) if weight not in safe} == {"checkpoint", "pose"}
     assert all(weight.commercial for weight in safe)
-    assert {weight.role for weight in safe if weight not in chosen(["base"])} == {"persons", "keypoints"}
+    assert {weight.role for weight in safe if weight not in chosen(["base"])} == {
+        "checkpoint (SD 1.5)", "persons", "keypoints"}
+    assert safe == chosen(["base_commercial"]) == chosen(["base_commercial"], commercial_safe=True)
     assert not {"persons", "keypoints"} & {weight.role for weight in chosen(["light"], commercial_safe=True)}
-    assert {"base", "light", "light_public", "base_light", "base_few_steps"} == set(PIPELINES)
+    assert {"base", "light", "light_public", "base_light", "base_few_steps", "base_commercial"} == set(PIPELINES)
     assert [size_text(size) for size in (0, 999, 1000, 99_173_660, 2_528_373_448)] == [
         "0 bytes", "999 bytes", "1.0 kB", "99.2 MB", "2.53 GB"]
 

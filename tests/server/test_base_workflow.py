@@ -79,7 +79,8 @@ def test_the_photo_of_the_workflow_is_one_that_every_host_ships(shipped, comfyui
 def test_the_template_browser_knows_the_workflows(server):
     templates = server.get("/api/workflow_templates")
     assert sorted(templates["my.CAMOUFLaGE-1 (copy)"]) == [
-        f"camouflage_{name}" for name in ("base", "base_few_steps", "base_light", "light", "light_public", "redact")]
+        f"camouflage_{name}" for name in (
+            "base", "base_commercial", "base_few_steps", "base_light", "light", "light_public", "redact")]
 
 
 def test_the_whole_workflow_and_its_seeds(server, prompt):

@@ -9,5 +9,5 @@ NODE_IDS = [
     "CamouflageFacePreview", "CamouflageAttributeMap", "CamouflageLightAdapterLoader", "CamouflageApplyLightAdapter",
     "CamouflageFaceEncoder", "CamouflageImagePromptLoader", "CamouflageApplyImagePrompt", "CamouflageVerify",
     "CamouflageSafeSampler", "CamouflageRedact", "CamouflageSaveImage", "CamouflageReport", "CamouflageCalibration",
-    "CamouflageFacesByHand",
+    "CamouflageFacesByHand", "CamouflageFindRegions", "CamouflageSaveMasks",
 ]  # fmt: skip
