@@ -20,7 +20,7 @@ PLACES = {"CheckpointLoaderSimple": 0, "CamouflagePoseMap": 3}
 """Where the nodes keep the values of the widgets that ``INSTEAD`` names."""
 _NOTE = """# CAMOUFLaGE-Base for commercial use
 
-Base with weights alone whose licences let a company use them: Stable Diffusion 1.5 itself paints, and ViTPose finds \
+Base with weights that a company may use by their licences: Stable Diffusion 1.5 paints, and ViTPose finds \
 the poses.
 
 1. Choose **your photo** in *Photo*.

@@ -47,9 +47,9 @@ def make_parser() -> argparse.ArgumentParser:
                                              "light_public", "redact", "both", "all"),
                       default="auto", help="which workflow. redact only covers the heads and needs no weights; "
                       "base_few_steps is base in 8 model calls, with a few-step LoRA; base_commercial is base "
-                      "with weights that a company may use; light_public is light with downloads alone, and light falls back to it; both is base and light, all is base, light and "
-                      "redact; auto is base, else light or light_public, where their weights and a GPU are there, "
-                      "else redact (default: auto)")
+                      "with weights that a company may use; light_public is light with downloads alone, and light "
+                      "falls back to it; both is base and light, all is base, light and redact; auto is base, else "
+                      "light or light_public, where their weights and a GPU are there, else redact (default: auto)")
     weights = demo.add_mutually_exclusive_group()
     weights.add_argument("--weights", choices=("miniature", "installed"), default="installed",
                          help="installed: the real ones in ComfyUI's models folders; miniature: see --check-wiring "

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..errors import CamouflageError
-from ..files import file_sha256, to_disk, write_whole
+from ..files import file_sha256, remove_leftovers, to_disk, write_whole
 from ..weights import Weight, size_text
 from .digests import KnownDigests
 from .state import DAMAGED, UNVERIFIED, judge, part_of, wrong_content
@@ -105,6 +105,7 @@ def download(weight: Weight, target: Path, web: Web, known: KnownDigests, truste
     stop = stop or threading.Event()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(note_of(target))
         tries, most = 0, _size(part_of(target))
         while True:
             try:

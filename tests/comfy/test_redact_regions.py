@@ -241,7 +241,7 @@ def test_masks_and_boxes_are_saved_without_the_picture(host, two, plain, tmp_pat
     drawn, = host.run("CamouflageSaveMasks", image=two, boxes=[PLATE], filename_prefix="drawn")
     with Image.open(tmp_path / drawn[0]) as picture:
         assert np.array(picture).sum() == 255 * 90 * 24
-    with pytest.raises(Exception, match="Save Masks and Boxes: Neither 'mask' nor 'boxes'"):
+    with pytest.raises(Exception, match="Save Masks And Boxes: Neither 'mask' nor 'boxes'"):
         host.run("CamouflageSaveMasks", image=two)
     with pytest.raises(Exception, match="'mask' has 1 masks of 399 x 256 px, but there are 1 pictures of 400 x 256"):
         host.run("CamouflageSaveMasks", image=two, mask=mask[:, :, 1:])

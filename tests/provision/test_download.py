@@ -95,6 +95,14 @@ def test_what_does_not_pass_is_said_and_never_kept(server, get, content, tmp_pat
     nothing_else(tmp_path)
 
 
+def test_what_a_kill_left_of_the_note_goes(server, get, content, tmp_path):
+    server.files[NAME] = data = content(LENGTH)
+    target_of(tmp_path).parent.mkdir(parents=True)
+    target_of(tmp_path).with_name(".model.bin.part.json-x1y2z3").write_text("{")
+    get(weight_of(data, "digest"))
+    nothing_else(tmp_path)
+
+
 def test_what_came_is_not_fetched_again(server, get, content, tmp_path):
     server.files[NAME] = data = content(LENGTH)
     server.moods[NAME] = ["break", "503", "503", "503", "503"]
