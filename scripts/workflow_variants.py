@@ -43,7 +43,7 @@ _NOTE_HEIGHT, _GAP, _PHOTO_HEIGHT = 380, 60, 520  # px: note, what is between, a
 
 def commercial(base: dict[str, Any]) -> dict[str, Any]:
     """Base with the values of ``INSTEAD``, and a note that says so."""
-    graph = copy.deepcopy(base) | {"id": "c0a3e1f7-2b64-4d0c-8f5e-91b7d6a4e250"}
+    graph: dict[str, Any] = copy.deepcopy(base) | {"id": "c0a3e1f7-2b64-4d0c-8f5e-91b7d6a4e250"}
     nodes = {node["type"]: node for node in graph["nodes"]}
     for title, value in ((widget.split(".")[0], value) for widget, value in INSTEAD.values()):
         (node,) = [node for node in graph["nodes"] if node["title"] == title]

@@ -19,7 +19,8 @@ from .views import nothing
 
 ALIKE = 0.75
 """Correlation of colours from which on a fill shows a part of a picture. Parts of scikit-image's photos, mirrored,
-turned and scaled, have 0.84 to 1; other photos, drawings and patterns 0.47 at most."""
+turned and scaled, have 0.84 to 1; of 370 pairs of other photos, drawings and heads one has 0.88 (a dark suit and a dark
+text), the others 0.47 at most."""
 _SIDE, _LEAST, _STEP = 96, 24, 1.1  # px: longer side of the whole, least shorter side of a part; between two scales
 _OFF = 25.0  # levels, root of the mean square: up to which colours are nearly the same
 _LEVELS, _SMALL = 8.0, 32  # levels: spread of what is not flat, mean difference of what is the same; px

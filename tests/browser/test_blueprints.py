@@ -26,8 +26,7 @@ __all__ = ["browser"]
 WORKFLOWS = sorted(path.stem.removeprefix("camouflage_") for path in (ROOT / "workflows").glob("*.json"))
 OPENED = [(version, blueprint) for version in VERSIONS for blueprint in BLUEPRINTS
           if everything or (version, blueprint.workflow) in [("own", "base"), (VERSIONS[-1], "light")]]
-RUN = [(version, name) for version in VERSIONS for name in WORKFLOWS
-       if everything or (version, name) == (VERSIONS[-1], "redact")]
+RUN = [(version, name) for version in VERSIONS for name in WORKFLOWS if everything or name == "redact"]
 SMALL = {"CamouflagePrepareImage": {0: 128}, "BasicScheduler": {1: 1}, "CamouflagePoseMap": {0: 64, 1: False},
          "CamouflageDepthMap": {0: 64}, "CamouflageNormalMap": {0: 64}, "CamouflageSegmentationMap": {0: 64},
          "CamouflageLineartMap": {0: 64}}
@@ -140,8 +139,8 @@ def test_the_search_for_nodes_offers_the_blueprints(frontend: Frontend, url: str
     page.keyboard.press("Enter")
     page.wait_for_function("() => app.graph.nodes.length === 1")
     values = page.evaluate("() => app.graph.nodes[0].widgets.map(widget => [widget.name, widget.value])")
-    assert dict(values) == {"redaction": "solid", "size": 1, "policy": "redact", "no_face": "block",
-                            "filename_prefix": "camouflage"}
+    assert {name: value for name, value in values if "preview" not in name} == {
+        "redaction": "solid", "size": 1, "policy": "redact", "no_face": "block", "filename_prefix": "camouflage"}
 
 
 @pytest.mark.parametrize(("version", "name"), RUN, indirect=["version"], scope="session",

@@ -30,7 +30,8 @@ def network(path: Path, values: np.ndarray, *, notes=None, element=TensorProto.F
                numpy_helper.from_array(np.zeros((), np.float32), "zero")]
     graph = helper.make_graph(
         nodes, "detector", [helper.make_tensor_value_info("images", element, shape)],
-        [helper.make_tensor_value_info(f"output{i}", TensorProto.FLOAT, np.shape(values)) for i in range(outputs)], weights)
+        [helper.make_tensor_value_info(f"output{i}", TensorProto.FLOAT, np.shape(values)) for i in range(outputs)],
+        weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13), helper.make_opsetid("ours", 1)],
                               ir_version=8)
     helper.set_model_props(model, notes or {})
