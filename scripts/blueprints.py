@@ -120,9 +120,8 @@ def made(blueprint: Blueprint, workflow: Mapping[str, Any], object_info: ObjectI
     """A blueprint's file."""
     nodes = {node["id"]: copy.deepcopy(node) for node in workflow["nodes"] if node["type"] != "LoadImage"}
     kinds = {node["type"]: node for node in nodes.values()}
-    links: list[dict[str, Any]] = [
-        dict(zip(("id", "origin_id", "origin_slot", "target_id", "target_slot", "type"), link, strict=True))
-             for link in workflow["links"]]
+    keys = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
+    links: list[dict[str, Any]] = [dict(zip(keys, link, strict=True)) for link in workflow["links"]]
     numbers = count(workflow["last_link_id"] + 1)
     photos = [link for link in links if link["origin_id"] not in nodes]
     for link in photos:

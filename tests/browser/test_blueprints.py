@@ -41,6 +41,10 @@ SIZE = """() => {
     const node = app.graph.nodes.find(node => node.subgraph)
     return {size: [...node.size], least: [...node.computeSize()]}
 }"""
+SHOWN = """() => {
+    app.canvas.setDirty(true, true)  // as when the mouse moves over it
+    return app.graph.nodes.find(node => node.subgraph).widgets.at(-1).type === "custom"
+}"""
 LISTEN = """() => {
     window.ran = null
     for (const what of ["execution_success", "execution_error"])
@@ -159,5 +163,5 @@ def test_the_button_runs_it_and_the_blueprint_gives_the_very_same_picture(
     if page.evaluate("() => document.querySelector('[data-node-id]') !== null"):
         page.locator(f"[data-node-id] img[src*='{file}']").wait_for()
     else:
-        page.wait_for_function("() => app.graph.nodes.find(node => node.subgraph).widgets.at(-1).type === 'custom'")
+        page.wait_for_function(SHOWN)
         assert any(f"filename={file}" in address for address in fetched)
