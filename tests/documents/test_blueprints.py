@@ -127,3 +127,11 @@ def test_the_commercial_workflow_is_base_with_other_weights_alone() -> None:
     (loader,) = [node for node in ours["nodes"] if node["title"] == "Checkpoint"]
     (weight,) = of_role("checkpoint (SD 1.5)")
     assert loader["properties"]["models"] == [{"name": weight.file, "url": weight.url, "directory": weight.folder}]
+
+
+def test_a_setting_reaches_a_node_by_its_title_and_by_its_name_in_the_library(object_info: dict[str, Any]) -> None:
+    for graph in (flat(BLUEPRINTS[0]), with_photo(BLUEPRINTS[0])):
+        for name in ("Guidance away from identity", "CAMOUFLaGE Guider"):
+            prompt = make_graph(graph, object_info, settings={f"{name}.anonymization_scale": "1.5"}).prompt
+            (guider,) = [node for node in prompt.values() if node["class_type"] == "CamouflageGuider"]
+            assert guider["inputs"]["anonymization_scale"] == 1.5
