@@ -6,9 +6,8 @@ from typing import Any
 
 from ..method.attributes import PRESETS
 from ..method.faces import ATTRIBUTES, Face, Faces, Picture
-from .messages import _server, executing_node
+from .messages import tell
 
-EVENT = "camouflage.faces"
 _PLACES = 3
 
 
@@ -27,9 +26,7 @@ def face_facts(faces: Faces) -> dict[str, list[Any]]:
 
 def tell_faces(facts: dict[str, list[Any]]) -> None:
     """Tells the page that queued the prompt the same where the executing node stops and so gives no ``ui``."""
-    server, node_id = _server(), executing_node()
-    if server is not None and node_id is not None and server.client_id is not None:
-        server.send_sync(EVENT, {"node": node_id, "output": facts}, server.client_id)
+    tell("camouflage.faces", output=facts)
 
 
 def _picture_facts(picture: Picture) -> dict[str, Any]:

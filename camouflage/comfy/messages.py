@@ -31,9 +31,16 @@ def warn(text: str) -> None:
 
 def show(text: str) -> None:
     """Shows ``text`` on the executing node; does nothing where there is no server (in process)."""
-    server, node_id = _server(), executing_node()
-    if server is not None and node_id is not None:
-        server.send_progress_text(text, node_id)
+    running, node_id = server(), executing_node()
+    if running is not None and node_id is not None:
+        running.send_progress_text(text, node_id)
+
+
+def tell(event: str, **facts: Any) -> None:
+    """Sends an event to the page that queued the prompt, with the executing node's id as ``node``; no pixel ever."""
+    running, node_id = server(), executing_node()
+    if running is not None and node_id is not None and running.client_id is not None:
+        running.send_sync(event, {"node": node_id, **facts}, running.client_id)
 
 
 def tell_try(number: int, of: int, seed: int | None, scale: float | None, verdicts: Iterable[Verdict]) -> None:
@@ -45,11 +52,8 @@ def tell_try(number: int, of: int, seed: int | None, scale: float | None, verdic
         seed, scale: of the sampling, where it has them.
         verdicts: of all persons in the pictures that were sampled.
     """
-    server, node_id = _server(), executing_node()
-    if server is not None and node_id is not None and server.client_id is not None:
-        counts = Counter(verdict.value for verdict in verdicts)
-        server.send_sync("camouflage.try", {"node": node_id, "number": number, "of": of, "seed": seed,
-                                            "anonymization_scale": scale, "verdicts": counts}, server.client_id)
+    tell("camouflage.try", number=number, of=of, seed=seed, anonymization_scale=scale,
+         verdicts=Counter(verdict.value for verdict in verdicts))
 
 
 def report_facts(report: Report) -> dict[str, list[dict[str, Any]]]:
@@ -67,7 +71,7 @@ def _picture_facts(report: Report, index: int) -> dict[str, Any]:
     return {**facts, "passes": picture.passes, "nobody": picture.nobody}
 
 
-def _server() -> Any:
+def server() -> Any:
     """The server in this process; None where there is none."""
     # Looked up, not imported: importing it would start to build a web application where there is none.
     return getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit
 from ..errors import CamouflageError
 from ..provision.plan import ALL, AtWork
 from ..provision.state import PIPELINES
+from .messages import server
 from .weights_service import WeightsService
 
 if TYPE_CHECKING:
@@ -40,8 +40,7 @@ class Refused(CamouflageError):
 
 def register() -> None:
     """Adds the routes to the server of this process, if there is one and they are not there yet."""
-    # Looked up, not imported: importing it would start to build a web application where there is none.
-    running = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
+    running = server()
     if running is None or any(getattr(route, "path", None) == PREFIX for route in running.routes):
         return
     from aiohttp import web

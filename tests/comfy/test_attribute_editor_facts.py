@@ -37,7 +37,7 @@ def server(host, monkeypatch):
     sent: list[tuple] = []
     made = SimpleNamespace(client_id="a page", sent=sent, send_sync=lambda *what: sent.append(what))
     monkeypatch.setitem(sys.modules, "server", SimpleNamespace(PromptServer=SimpleNamespace(instance=made)))
-    monkeypatch.setattr(host.module("camouflage.comfy.face_facts"), "executing_node", lambda: "5:3")
+    monkeypatch.setattr(host.module("camouflage.comfy.messages"), "executing_node", lambda: "5:3")
     return made
 
 
