@@ -85,7 +85,7 @@ function lookForRefusal(until) {
 let waiting = 0;
 
 app.registerExtension({
-    name: "CAMOUFLaGE.Errors",
+    name: "camouflage.errors",
     setup() {
         api.addEventListener("promptQueueing", () => {
             clearTimeout(waiting);

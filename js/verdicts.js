@@ -79,7 +79,7 @@ function comparison(node, saved) {
 }
 
 app.registerExtension({
-    name: "CAMOUFLaGE.Verdicts",
+    name: "camouflage.verdicts",
     setup() {
         api.addEventListener("camouflage.try", ({ detail }) => watched(detail.node)?.tell(detail));
         api.addEventListener("executing", ({ detail }) => watched(detail)?.clear());

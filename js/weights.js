@@ -23,7 +23,7 @@ function close() {
 }
 
 app.registerExtension({
-    name: "CAMOUFLaGE.Weights",
+    name: "camouflage.weights",
     setup() {
         app.extensionManager.registerSidebarTab({
             id: TAB, icon: "pi pi-download", title: t("Weights"), tooltip: t("CAMOUFLaGE weights"), type: "custom",
