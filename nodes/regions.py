@@ -74,7 +74,7 @@ class CamouflageSaveMasks(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             node_id="CamouflageSaveMasks", display_name="Save Masks And Boxes", category=VERIFY, is_output_node=True,
-            search_aliases=["COCO", "save mask", "export annotations", "bounding boxes JSON"],
+            search_aliases=["COCO", "mask to file", "export annotations", "bounding boxes JSON"],
             description="Saves where something was found or covered: a PNG mask for each picture, and one JSON file in "
                         "COCO's format with all boxes. No picture, name of a source, time or machine is in them. It "
                         "never writes over a file.",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,18 +26,30 @@ def version(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def url(comfyui: Path, miniature_models: Path, cache: Path, version: str) -> Iterator[str]:
-    """Address of a ComfyUI with the pack under a plain name.
+def servers(comfyui: Path, miniature_models: Path, cache: Path) -> Iterator[Callable[[str], str]]:
+    """The address of the ComfyUI with a frontend; each is started once, and all run until the end.
 
-    Under an odd one (the other server's) the nodes work, but the host does not serve thumbnails and help pages to a
-    path with spaces, and the frontend takes a folder's name up to its first dot.
+    The pack is under a plain name. Under an odd one (the other server's) the nodes work, but the host does not serve
+    thumbnails and help pages to a path with spaces, and the frontend takes a folder's name up to its first dot.
     """
     newer = newer_frontend.folder(cache)
-    if version != "own" and not newer.is_dir():
-        missing(f"{newer.name} was not fetched: `python run.py test` does it")
-    root = [] if version == "own" else ["--front-end-root", str(newer)]
-    with ComfyServer(comfyui, models=[miniature_models], arguments=root) as running:
-        yield f"http://{running.address}"
+    with contextlib.ExitStack() as running:
+
+        @functools.cache
+        def address(version: str) -> str:
+            if version != "own" and not newer.is_dir():
+                missing(f"{newer.name} was not fetched: `python run.py test` does it")
+            root = [] if version == "own" else ["--front-end-root", str(newer)]
+            server = running.enter_context(ComfyServer(comfyui, models=[miniature_models], arguments=root))
+            return f"http://{server.address}"
+
+        yield address
+
+
+@pytest.fixture(scope="session")
+def url(servers: Callable[[str], str], version: str) -> str:
+    """Address of a ComfyUI with the frontend."""
+    return servers(version)
 
 
 @pytest.fixture(scope="module")

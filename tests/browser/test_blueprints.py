@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -21,6 +21,9 @@ from newest import NEWEST
 from sampled import everything
 from scripts.blueprints import BLUEPRINTS, Blueprint
 from shipped import pixels, workflow
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 __all__ = ["browser"]
 WORKFLOWS = sorted(path.stem.removeprefix("camouflage_") for path in (ROOT / "workflows").glob("*.json"))
@@ -90,6 +93,15 @@ def small(graph: dict[str, Any], photo: str = "") -> dict[str, Any]:
     return graph
 
 
+def told(page: Page, address: str) -> dict[str, Any]:
+    """What the server's history says of a prompt; it is written a moment after the page hears of its end."""
+    for _ in range(100):
+        if found := page.request.get(address).json():
+            return found
+        page.wait_for_timeout(100)
+    raise AssertionError("the history does not know the prompt")
+
+
 def saved(frontend: Frontend, url: str, graph: dict[str, Any]) -> tuple[np.ndarray, str]:
     """What a workflow saves that is run by the button, and its file's name; nothing is left from an earlier run."""
     page = frontend.page
@@ -99,7 +111,7 @@ def saved(frontend: Frontend, url: str, graph: dict[str, Any]) -> tuple[np.ndarr
     page.locator("button:visible", has_text=re.compile(r"^\s*Run\s*$")).first.click()
     what, detail = page.wait_for_function("() => window.ran", timeout=180_000).json_value()
     assert what == "execution_success", detail
-    outputs = page.request.get(f"{url}/history/{detail['prompt_id']}").json()[detail["prompt_id"]]["outputs"]
+    outputs = told(page, f"{url}/history/{detail['prompt_id']}")[detail["prompt_id"]]["outputs"]
     (image,) = [image for output in outputs.values() for image in output.get("images", [])
                 if image["type"] == "output"]
     return pixels(page.request.get(f"{url}/view", params=image).body()), image["filename"]
