@@ -2,6 +2,7 @@
 
 import { changed, cleared, givenToAll, without } from "./attribute_edits.js";
 import { NOTHING, read, write } from "./attribute_text.js";
+import { History } from "./history.js";
 
 /** @typedef {import("./attribute_edits.js").Known} Known */
 /** @typedef {import("./attribute_edits.js").Scope} Scope */
@@ -9,10 +10,8 @@ import { NOTHING, read, write } from "./attribute_text.js";
 /** @typedef {{text: string, preset: string}} Kept as the node's widgets have them */
 
 export class AttributeModel {
-    /** @type {Kept[]} */
-    #past = [];
-    /** @type {Kept[]} */
-    #future = [];
+    /** @type {History<Kept>} */
+    #history = new History();
     /** @type {(() => void)[]} */
     #watchers = [];
     /** @type {Kept} */
@@ -116,37 +115,29 @@ export class AttributeModel {
     /** @param {Kept} next */
     #step(next) {
         if (this.locked || (next.text === this.#now.text && next.preset === this.#now.preset)) return;
-        this.#past.push(this.#now);
-        this.#future = [];
+        this.#history.add(this.#now);
         this.#set(next);
     }
 
     get canUndo() {
-        return this.#past.length > 0;
+        return this.#history.canUndo;
     }
 
     get canRedo() {
-        return this.#future.length > 0;
+        return this.#history.canRedo;
     }
 
     undo() {
-        this.#back(this.#past, this.#future);
+        this.#set(this.#history.undo(this.#now));
     }
 
     redo() {
-        this.#back(this.#future, this.#past);
+        this.#set(this.#history.redo(this.#now));
     }
 
-    /** @param {Kept[]} from @param {Kept[]} to */
-    #back(from, to) {
-        const next = from.pop();
-        if (!next) return;
-        to.push(this.#now);
-        this.#set(next);
-    }
-
-    /** @param {Kept} next */
+    /** @param {Kept | undefined} next undefined: nothing changes */
     #set(next) {
+        if (!next) return;
         this.#now = next;
         this.#understood = this.#read();
         this.#keep?.(next);

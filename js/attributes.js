@@ -5,8 +5,10 @@ import { missing, scopeOf } from "./attribute_edits.js";
 import { openEditor } from "./attribute_dialog.js";
 import { read } from "./attribute_text.js";
 import { whoIs } from "./attribute_words.js";
-import { element } from "./elements.js";
-import { addPanel, after, api, app, grow, nodeOf, setWidget, sourcePictures, widgetOf } from "./host.js";
+import { element, loadStyle } from "./elements.js";
+import {
+    addPanel, after, api, app, asOneStep, follow, grow, nodeOf, setWidget, sourcePictures, widgetOf,
+} from "./host.js";
 import { t } from "./texts.js";
 
 /** @typedef {import("./attribute_pictures.js").Picture} Picture */
@@ -16,7 +18,7 @@ const NODE = "CamouflageEditAttributes";
 const FRAME = 26, BUTTON_HEIGHT = 36, LINE_HEIGHT = 18, LETTER_WIDTH = 6.5;
 const RUNS = 50;  // of the server's history, the newest
 
-document.head.append(element("link", { rel: "stylesheet", href: new URL("attributes.css", import.meta.url).href }));
+loadStyle("attributes.css");
 
 /** @param {HostNode} node @param {string} name */
 const slotOf = (node, name) => node.inputs?.find(slot => slot.name === name);
@@ -43,8 +45,8 @@ class EditAttributes {
         this.button = element("button", { className: "camouflage-button", onclick: () => this.open(), hidden: true });
         this.note = element("p", { className: "camouflage-attribute-note", role: "status" });
         addPanel(node, "camouflage_attributes",
-            element("div", { className: "camouflage-attribute-panel" }, this.button, this.note), () => this.height());
-        for (const widget of [this.edits, this.preset]) this.#follow(widget);
+            element("div", { className: "camouflage-node-panel camouflage-attribute-panel" }, this.button, this.note), () => this.height());
+        for (const widget of [this.edits, this.preset]) follow(widget, () => this.refresh());
         after(node, "onExecuted", output => this.learn(output));
         after(node, "onConfigure", () => this.refresh());
         after(node, "onConnectionsChange", () => this.refresh());
@@ -57,15 +59,6 @@ class EditAttributes {
         const letters = Math.max(20, (this.node.size[0] - 40) / LETTER_WIDTH);
         const lines = Math.ceil((this.note.textContent ?? "").length / letters);
         return FRAME + (this.button.hidden ? 0 : BUTTON_HEIGHT) + lines * LINE_HEIGHT;
-    }
-
-    /** @param {HostWidget} widget */
-    #follow(widget) {
-        const { callback } = widget;
-        widget.callback = (/** @type {any[]} */ ...values) => {
-            /** @type {any} */ (callback)?.apply(widget, values);
-            this.refresh();
-        };
     }
 
     /** @param {any} output of the node */
@@ -128,10 +121,10 @@ class EditAttributes {
 
     /** @param {import("./attribute_model.js").Kept} kept */
     #keep({ text, preset }) {
-        app.canvas.emitBeforeChange?.();
-        if (text !== this.edits.value) setWidget(this.edits, text);
-        if (preset !== this.preset.value) setWidget(this.preset, preset);
-        app.canvas.emitAfterChange?.();
+        asOneStep(() => {
+            if (text !== this.edits.value) setWidget(this.edits, text);
+            if (preset !== this.preset.value) setWidget(this.preset, preset);
+        });
     }
 
     remove() {

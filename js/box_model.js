@@ -1,13 +1,13 @@
 /** Boxes while they are drawn: which of them is chosen, and what can be undone. */
 
+import { History } from "./history.js";
+
 /** @typedef {import("./box_text.js").Box} Box */
 /** @typedef {import("./box_text.js").Size} Size */
 
 export class BoxModel {
-    /** @type {Box[][]} */
-    #past = [];
-    /** @type {Box[][]} */
-    #future = [];
+    /** @type {History<Box[]>} */
+    #history = new History();
     /** @type {Box[]} as they were last kept */
     #kept;
     /** @type {(() => void)[]} */
@@ -59,8 +59,7 @@ export class BoxModel {
     /** Keeps what is shown, as one step. */
     keep() {
         if (JSON.stringify(this.boxes) === JSON.stringify(this.#kept)) return;
-        this.#past.push(this.#kept);
-        this.#future = [];
+        this.#history.add(this.#kept);
         this.#kept = this.boxes;
         this.#keep(this.boxes);
         this.#changed();
@@ -86,26 +85,24 @@ export class BoxModel {
     }
 
     get canUndo() {
-        return this.#past.length > 0;
+        return this.#history.canUndo;
     }
 
     get canRedo() {
-        return this.#future.length > 0;
+        return this.#history.canRedo;
     }
 
     undo() {
-        this.#step(this.#past, this.#future);
+        this.#back(this.#history.undo(this.#kept));
     }
 
     redo() {
-        this.#step(this.#future, this.#past);
+        this.#back(this.#history.redo(this.#kept));
     }
 
-    /** @param {Box[][]} from @param {Box[][]} to */
-    #step(from, to) {
-        const boxes = from.pop();
+    /** @param {Box[] | undefined} boxes undefined: nothing changes */
+    #back(boxes) {
         if (!boxes) return;
-        to.push(this.#kept);
         this.#kept = boxes;
         this.#keep(boxes);
         this.#restore(boxes);

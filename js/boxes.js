@@ -4,8 +4,8 @@ import { cannotDraw, warnings } from "./box_notes.js";
 import { drawIn, writeIn } from "./box_dialog.js";
 import { onPhoto, outside, read, write } from "./box_text.js";
 import { sourceOf } from "./box_source.js";
-import { addPanel, after, api, app, grow, setWidget, widgetOf } from "./host.js";
-import { element } from "./elements.js";
+import { addPanel, after, api, app, asOneStep, follow, grow, setWidget, widgetOf } from "./host.js";
+import { element, loadStyle } from "./elements.js";
 import { t } from "./texts.js";
 
 /** @typedef {import("./box_text.js").Box} Box */
@@ -15,8 +15,7 @@ const NODE = "CamouflageFacesByHand";
 const THUMBNAIL = { width: 480, height: 300 };  // px that are drawn; it is shown half as large
 const BUTTON_HEIGHT = 42, LINE_HEIGHT = 18, LETTER_WIDTH = 6.5;
 
-const style = element("link", { rel: "stylesheet", href: new URL("boxes.css", import.meta.url).href });
-document.head.append(style);
+loadStyle("boxes.css");
 
 /** @type {Set<FacesByHand>} */
 const shown = new Set();
@@ -45,9 +44,9 @@ class FacesByHand {
         this.note = element("p", { className: "camouflage-boxes-note", role: "status" });
         const draw = element("button", { className: "camouflage-button", onclick: () => this.open() },
             t("Draw faces…"));
-        this.panel = element("div", { className: "camouflage-boxes-panel" }, draw, this.canvas, this.note);
+        this.panel = element("div", { className: "camouflage-node-panel camouflage-boxes-panel" }, draw, this.canvas, this.note);
         addPanel(node, "camouflage_boxes", this.panel, () => this.height());
-        for (const widget of [this.text, this.fit]) this.#follow(widget);
+        for (const widget of [this.text, this.fit]) follow(widget, () => this.refresh());
         after(node, "onConfigure", () => this.refresh());
         after(node, "onConnectionsChange", () => this.refresh());
         after(node, "onRemoved", () => this.remove());
@@ -60,15 +59,6 @@ class FacesByHand {
         const lines = (this.note.textContent ?? "").split("\n").filter(Boolean)
             .reduce((count, line) => count + Math.ceil(line.length / letters), 0);
         return BUTTON_HEIGHT + (this.canvas.hidden ? 0 : this.canvas.height / 2 + 6) + lines * LINE_HEIGHT;
-    }
-
-    /** @param {HostWidget} widget */
-    #follow(widget) {
-        const { callback } = widget;
-        widget.callback = (/** @type {any[]} */ ...values) => {
-            /** @type {any} */ (callback)?.apply(widget, values);
-            this.refresh();
-        };
     }
 
     /** Shows the boxes as they are now; links are known only after everything has been loaded. */
@@ -162,10 +152,10 @@ class FacesByHand {
 
     /** @param {string} text @param {string | null} [fit] as 'Prepare Image' has it */
     #keep(text, fit = null) {
-        app.canvas.emitBeforeChange?.();
-        setWidget(this.text, text);
-        if (fit && fit !== this.fit.value) setWidget(this.fit, fit);
-        app.canvas.emitAfterChange?.();
+        asOneStep(() => {
+            setWidget(this.text, text);
+            if (fit && fit !== this.fit.value) setWidget(this.fit, fit);
+        });
     }
 
     remove() {

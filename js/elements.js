@@ -2,10 +2,19 @@
 
 import { t } from "./texts.js";
 
-const style = document.createElement("link");
-style.rel = "stylesheet";
-style.href = new URL("camouflage.css", import.meta.url).href;
-document.head.append(style);
+/**
+ * Loads a style sheet of ours into the page.
+ *
+ * @param {string} name of a file in this folder
+ */
+export function loadStyle(name) {
+    const link = document.createElement("link");
+    link.rel = "stylesheet";
+    link.href = new URL(name, import.meta.url).href;
+    document.head.append(link);
+}
+
+loadStyle("camouflage.css");
 
 /**
  * An element; its class begins with `camouflage-` in the style sheet.

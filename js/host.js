@@ -40,6 +40,31 @@ export function setWidget(widget, value) {
 }
 
 /**
+ * Calls `then` after a widget was changed, by a person or by {@link setWidget}.
+ *
+ * @param {HostWidget} widget
+ * @param {() => void} then
+ */
+export function follow(widget, then) {
+    const { callback } = widget;
+    widget.callback = (/** @type {any[]} */ ...values) => {
+        /** @type {any} */ (callback)?.apply(widget, values);
+        then();
+    };
+}
+
+/**
+ * Makes several changes that the frontend undoes as one.
+ *
+ * @param {() => void} changes
+ */
+export function asOneStep(changes) {
+    app.canvas.emitBeforeChange?.();
+    changes();
+    app.canvas.emitAfterChange?.();
+}
+
+/**
  * Puts an element into a node, below its widgets; it is no part of the workflow's values. Classic canvas and Nodes 2.0 alike.
  *
  * @param {HostNode} node

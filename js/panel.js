@@ -1,11 +1,11 @@
 /** A panel in a node that has no height as long as it has nothing to say. */
 
 import { addPanel, grow } from "./host.js";
-import { element } from "./elements.js";
+import { element, loadStyle } from "./elements.js";
 
 const MARGIN = 10;  // px that the host leaves around an element in a node
 
-document.head.append(element("link", { rel: "stylesheet", href: new URL("seeing.css", import.meta.url).href }));
+loadStyle("seeing.css");
 
 /**
  * @typedef {object} Panel

@@ -1,6 +1,6 @@
 /** The panel about weights: what is there, what lacks, and the buttons that fetch and check it. */
 
-import { element } from "./elements.js";
+import { element, loadStyle } from "./elements.js";
 import { api } from "./host.js";
 import { t } from "./texts.js";
 import { WeightList } from "./weights_list.js";
@@ -10,7 +10,7 @@ import { lastText, safeNotes, summary, workText } from "./weights_words.js";
 /** @typedef {import("./weights_server.js").Facts} Facts */
 /** @typedef {import("./weights_server.js").Progress} Progress */
 
-document.head.append(element("link", { rel: "stylesheet", href: new URL("weights.css", import.meta.url).href }));
+loadStyle("weights.css");
 
 /** What the person chose stays until the page is loaded again. */
 const chosen = { pipeline: "base", commercialSafe: false, replaceDamaged: false, search: "", missingOnly: false };

@@ -10,7 +10,7 @@ from ..camouflage.comfy.messages import show
 from ..camouflage.comfy.redaction import Redacted, declared_fill, redact_everybody
 from ..camouflage.verification.fills import GREY_FILL, text_of
 from .common import IMAGE_TOOLS, VERIFY, schema
-from .types import BoundingBoxType, RedactionType
+from .types import BoundingBoxType, RedactionType, boxes_input
 from .verify import detectors_input, exempt_input, known_inputs, no_face_input, redaction_input
 
 _LARGEST_HEAD = 3.0
@@ -37,12 +37,10 @@ class CamouflageRedact(io.ComfyNode):
                                tooltip=f"Factor on the head's size, 1 to {_LARGEST_HEAD:g}. 1 covers hair, ears and "
                                        "chin; more covers more around them."),
                 no_face_input(), detectors_input(), *known_inputs("image"),
-                BoundingBoxType.Input(
-                    "regions", optional=True, extra_dict={"forceInput": True},
-                    tooltip="Boxes in 'image' (x, y, width, height in its px) of what else must go, for instance of "
+                boxes_input("Boxes in 'image' (x, y, width, height in its px) of what else must go, for instance of "
                             "licence plates from 'Find Regions': a list for the picture, or a list for each. They are "
                             "covered as rectangles, in the same way as heads, and do not count as faces: 'no_face' "
-                            "is asked all the same."),
+                            "is asked all the same.", "regions"),
                 exempt_input("image", "Their heads are left where a detector finds a face at the box; everybody else "
                                       "is redacted, also where heads overlap. A box on which no face or more than one "
                                       "stands exempts nobody. Connect the same boxes to 'Verify'."),

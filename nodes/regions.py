@@ -9,7 +9,7 @@ from ..camouflage.comfy.messages import show
 from ..camouflage.comfy.saving_masks import save_regions
 from ..camouflage.comfy.weights import FOLDER
 from .common import VERIFY, FileInput, schema
-from .types import BoundingBoxType
+from .types import BoundingBoxType, boxes_input
 
 _NONE = "no detector yet"
 
@@ -89,10 +89,9 @@ class CamouflageSaveMasks(io.ComfyNode):
                               tooltip="'mask' of 'Redact' or 'Find Regions', of the pictures' size: one for each, or "
                                       "one for all. Written with 8 bits: 255 where it is 1. Not connected: drawn from "
                                       "the boxes."),
-                BoundingBoxType.Input("boxes", optional=True, extra_dict={"forceInput": True},
-                                      tooltip="'boxes' of 'Redact' or 'Find Regions' (x, y, width, height in px, and "
-                                              "a label, which is written as it is): a list for the picture, or a list "
-                                              "for each. Not connected: the JSON file has no boxes."),
+                boxes_input("'boxes' of 'Redact' or 'Find Regions' (x, y, width, height in px, and a label, which is "
+                            "written as it is): a list for the picture, or a list for each. Not connected: the JSON "
+                            "file has no boxes."),
             ],
             outputs=[io.String.Output("FILES", display_name="files", is_output_list=True,
                                       tooltip="A list with the path of every mask, and then of the JSON file, relative "

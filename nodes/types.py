@@ -14,9 +14,9 @@ RedactionType = io.Custom("CAMOUFLAGE_REDACTION")  # camouflage.comfy.redaction.
 BoundingBoxType = io.Custom("BOUNDING_BOX")  # the host's own, which older hosts do not name (method/known.py)
 
 
-def boxes_input(tooltip: str) -> io.Input:
-    """The optional socket `boxes`.
+def boxes_input(tooltip: str, name: str = "boxes") -> io.Input:
+    """An optional socket for boxes.
 
     A socket by force: newer hosts would draw a widget for this type, whose default is a box of 512 x 512 px.
     """
-    return BoundingBoxType.Input("boxes", optional=True, tooltip=tooltip, extra_dict={"forceInput": True})
+    return BoundingBoxType.Input(name, optional=True, tooltip=tooltip, extra_dict={"forceInput": True})

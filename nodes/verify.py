@@ -19,7 +19,7 @@ from ..camouflage.verification.redaction import MODES
 from ..camouflage.verification.report import Report, Verdict
 from ..camouflage.verification.verify import Verifier
 from .common import IMAGE_TOOLS, VERIFY, schema
-from .types import BoundingBoxType, CalibrationType, RedactionType, ReportType, boxes_input
+from .types import CalibrationType, RedactionType, ReportType, boxes_input
 
 
 def _original_input() -> io.Image.Input:
@@ -99,10 +99,8 @@ def known_inputs(whose: str) -> list:
 
 def exempt_input(whose: str, tooltip: str) -> io.Input:
     """The socket for persons who stay as they are by consent."""
-    return BoundingBoxType.Input(
-        "exempt", optional=True, extra_dict={"forceInput": True},
-        tooltip=f"Boxes of faces in '{whose}' (x, y, width, height in its px) of persons who stay as they are because "
-                f"they agreed: a list for the picture, or one for each. {tooltip}")
+    return boxes_input(f"Boxes of faces in '{whose}' (x, y, width, height in its px) of persons who stay as they are "
+                       f"because they agreed: a list for the picture, or one for each. {tooltip}", "exempt")
 
 
 def _last_inputs() -> list:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import os
 import sys
 import uuid
 from collections.abc import Mapping
@@ -22,9 +21,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from camouflage.batch.server import ComfyServer
 from camouflage.errors import CamouflageError
 from camouflage.files import ROOT
+
+from .document import object_info_now
 
 FOLDER = ROOT / "subgraphs"
 INPUTS, OUTPUTS = -10, -20
@@ -258,10 +258,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.blueprints", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if something is stale")
     options = parser.parse_args(arguments)
-    chosen = os.environ.get("CAMOUFLAGE_COMFYUI")
     try:
-        with ComfyServer(Path(chosen) if chosen else None) as server:
-            object_info = server.object_info()
+        object_info = object_info_now()
     except CamouflageError as error:
         print(error, file=sys.stderr)
         return error.exit_code

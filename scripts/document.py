@@ -311,15 +311,20 @@ def benchmarks_table() -> str:
     return table("Benchmark | What it measures", rows)
 
 
+def object_info_now() -> ObjectInfo:
+    """What a ComfyUI with the pack answers, started for it: that of ``CAMOUFLAGE_COMFYUI``, else the usual one."""
+    chosen = os.environ.get("CAMOUFLAGE_COMFYUI")
+    with ComfyServer(Path(chosen) if chosen else None) as server:
+        return server.object_info()
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Write what is stale, or only say it. Returns 1 if something is wrong that this did not mend."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if something is stale")
     options = parser.parse_args(arguments)
-    chosen = os.environ.get("CAMOUFLAGE_COMFYUI")
     try:
-        with ComfyServer(Path(chosen) if chosen else None) as server:
-            object_info = server.object_info()
+        object_info = object_info_now()
         old = stale(object_info)
         if not options.check:
             for path, text in written(object_info).items():

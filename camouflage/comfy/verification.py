@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..errors import CamouflageError
-from ..method.known import exempt_boxes_of
+from ..method.known import exempt_boxes_of, for_each_picture
 from ..verification.binding import same_shape
 from ..verification.policy import Policy
 from ..verification.recognition import Threshold, held_to
@@ -138,9 +138,8 @@ def verify(original: OriginalBatch, anonymized: torch.Tensor, verifier: Verifier
 def _picked(original: OriginalBatch, kept: Sequence[int]) -> OriginalBatch:
     """The batch with boxes and masks of the pictures that were kept alone, where they were given for each."""
     def picked(boxes: object) -> object:
-        each = isinstance(boxes, (list, tuple)) and len(boxes) > max(kept) and all(
-            isinstance(one, (list, tuple)) for one in boxes)
-        return [boxes[index] for index in kept] if each else boxes  # pyright: ignore[reportIndexIssue]
+        each = for_each_picture(boxes) and len(boxes) > max(kept)
+        return [boxes[index] for index in kept] if each else boxes
 
     mask = original.person_mask
     if mask is not None and mask.ndim == 3 and len(mask) > max(kept):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -59,13 +59,18 @@ def boxes_of(value: object, count: int, socket: str) -> list[tuple[Box, ...]]:
     if isinstance(value, Mapping):
         return [(_box(value, f"'{socket}'"),)] * count
     entries = _list(value, f"'{socket}'")
-    if not entries or not all(isinstance(entry, (list, tuple)) for entry in entries):
+    if not entries or not for_each_picture(entries):
         return [_picture(entries, f"'{socket}'")] * count
     if len(entries) not in (1, count):
         raise CamouflageError(f"'{socket}' has boxes for {len(entries)} pictures, but there are {count}. Connect boxes "
                               "that were found in these very pictures, or one list of boxes for all.")
     pictures = [_picture(entry, f"'{socket}'[{i}]") for i, entry in enumerate(entries)]
     return pictures * count if len(pictures) == 1 else pictures
+
+
+def for_each_picture(value: object) -> TypeGuard[Sequence[Sequence[object]]]:
+    """Whether boxes are lists, one a picture, and not boxes for every picture."""
+    return isinstance(value, (list, tuple)) and all(isinstance(one, (list, tuple)) for one in value)
 
 
 def exempt_boxes_of(value: object, count: int, socket: str) -> list[tuple[Box, ...]]:
@@ -76,9 +81,7 @@ def exempt_boxes_of(value: object, count: int, socket: str) -> list[tuple[Box, .
             the same place in another picture has not agreed to anything.
     """
     boxes = boxes_of(value, count, socket)
-    each = isinstance(value, (list, tuple)) and len(value) == count and all(
-        isinstance(one, (list, tuple)) for one in value)
-    if count > 1 and any(boxes) and not each:
+    if count > 1 and any(boxes) and not (for_each_picture(value) and len(value) == count):
         raise CamouflageError(f"'{socket}' has boxes without a picture of their own, but there are {count} pictures: "
                               "in another one somebody else may stand there. Connect a list of boxes for each picture "
                               "(an empty one where nobody is exempt), or one picture at a time.")

@@ -34,6 +34,7 @@ from browsers import browser
 from camouflage.comfy.face_facts import face_facts
 from camouflage.method.attributes import DEMOGRAPHICS, EXPRESSION, edit
 from camouflage.method.faces import ATTRIBUTES
+from frontends import in_nodes_2
 from newest import NEWEST
 
 if TYPE_CHECKING:
@@ -338,11 +339,7 @@ def test_copies_reloads_and_a_second_editor_have_their_own_edits(page: Page) -> 
 
 @NEWEST
 def test_in_nodes_2_the_text_on_the_node_follows(page: Page) -> None:
-    def switch(on: bool) -> None:
-        page.evaluate("on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", on)
-
-    switch(True)
-    try:
+    with in_nodes_2(page):
         told(page, people(1))
         opened(page)
         page.keyboard.press("8")
@@ -353,5 +350,3 @@ def test_in_nodes_2_the_text_on_the_node_follows(page: Page) -> None:
         text.fill('{"persons": {"all": {"Male": "forget"}}}')
         opened(page)
         assert chip(page, "Person 0", "Male").get_attribute("data-state") == "forget"
-    finally:
-        switch(False)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from browsers import browser
-from frontends import Frontend
+from frontends import Frontend, in_nodes_2
 from newest import NEWEST
 
 if TYPE_CHECKING:
@@ -304,11 +304,7 @@ def test_what_cannot_be_drawn_can_be_written(page: Page) -> None:
 
 @NEWEST
 def test_in_nodes_2_it_is_the_same(page: Page) -> None:
-    def switch(on: bool) -> None:
-        page.evaluate("on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", on)
-
-    switch(True)
-    try:
+    with in_nodes_2(page):
         photo = opened(page)
         drag(page, photo, (200, 150), (320, 300))
         near(drawn(page), (200, 150, 120, 150))
@@ -316,5 +312,3 @@ def test_in_nodes_2_it_is_the_same(page: Page) -> None:
         page.wait_for_function(f"id => ({PANEL})(id).drawn > 50", arg=NODE)
         shown = page.locator(".camouflage-boxes-thumbnail").bounding_box()
         assert shown and shown["height"] > 60
-    finally:
-        switch(False)

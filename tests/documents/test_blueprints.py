@@ -21,11 +21,6 @@ from scripts.blueprints import BLUEPRINTS, Blueprint
 each = pytest.mark.parametrize("blueprint", BLUEPRINTS, ids=lambda blueprint: blueprint.workflow)
 
 
-@pytest.fixture(scope="module")
-def object_info(server: Any) -> dict[str, Any]:
-    return server.object_info()
-
-
 def test_nothing_is_stale(object_info: dict[str, Any]) -> None:
     assert blueprints.stale(object_info) == [], "run: python -m scripts.blueprints"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -17,17 +16,6 @@ from scripts import inspect_documents as inspect
 
 README, NODES, WEIGHTS = Path("README.md"), Path("docs/nodes.md"), Path("docs/weights.md")
 VERIFY = Path("js/docs/CamouflageVerify/en.md")
-
-
-@pytest.fixture(scope="module")
-def object_info(server: Any) -> dict[str, Any]:
-    return server.object_info()
-
-
-@pytest.fixture
-def spoiled(object_info: dict[str, Any]) -> dict[str, Any]:
-    """What the server says, to be changed."""
-    return copy.deepcopy({name: node for name, node in object_info.items() if name.startswith("Camouflage")})
 
 
 def changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:

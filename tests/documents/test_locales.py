@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -14,17 +13,6 @@ from scripts.locales import Text
 
 TEXT = Text(("nodeDefs", "CamouflageX", "description"), "sentences", "Draws the mask.")
 PANEL = Text(("main", "camouflage", "{count} faces"), "panels", "{count} faces")
-
-
-@pytest.fixture(scope="module")
-def object_info(server: Any) -> dict[str, Any]:
-    return server.object_info()
-
-
-@pytest.fixture
-def spoiled(object_info: dict[str, Any]) -> dict[str, Any]:
-    """What the server says, to be changed."""
-    return copy.deepcopy({name: node for name, node in object_info.items() if name.startswith("Camouflage")})
 
 
 def threshold(nodes: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -52,3 +54,16 @@ class Frontend:
         """
         return [error for error in self.errors
                 if error.startswith("uncaught") or ("camouflage" in error.lower() and "api.comfy.org" not in error)]
+
+
+@contextlib.contextmanager
+def in_nodes_2(page: Page) -> Iterator[None]:
+    """Nodes 2.0 instead of the classic canvas, until the block ends."""
+    def switch(on: bool) -> None:
+        page.evaluate("on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", on)
+
+    switch(True)
+    try:
+        yield
+    finally:
+        switch(False)
