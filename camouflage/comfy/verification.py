@@ -138,8 +138,9 @@ def verify(original: OriginalBatch, anonymized: torch.Tensor, verifier: Verifier
 def _picked(original: OriginalBatch, kept: Sequence[int]) -> OriginalBatch:
     """The batch with boxes and masks of the pictures that were kept alone, where they were given for each."""
     def picked(boxes: object) -> object:
-        each = for_each_picture(boxes) and len(boxes) > max(kept)
-        return [boxes[index] for index in kept] if each else boxes
+        if for_each_picture(boxes) and len(boxes) > max(kept):
+            return [boxes[index] for index in kept]
+        return boxes
 
     mask = original.person_mask
     if mask is not None and mask.ndim == 3 and len(mask) > max(kept):
