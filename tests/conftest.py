@@ -17,6 +17,7 @@ import hypothesis
 import pytest
 import torch
 
+import kept
 import one_library
 import sampled
 from in_host import enter_host, host_folder
@@ -43,20 +44,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Test files ask while they are collected."""
     sampled.everything = bool(config.getoption("--all"))
+    if (reporter := config.pluginmanager.get_plugin("terminalreporter")) is not None:  # not in a worker
+        config.pluginmanager.register(AtOnce(reporter))
+
+
+class AtOnce:
+    """Says what failed when it fails, so that a run that never comes to its end has told all it knew."""
+
+    def __init__(self, reporter: Any) -> None:
+        self.reporter = reporter
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self.reporter.ensure_newline()
+            self.reporter.write_line(f"FAILED {report.nodeid} ({report.when}, {report.duration:.0f} s)")
+            for line in report.longreprtext.splitlines()[-12:]:
+                self.reporter.write_line(f"    {line}")
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With several processes a file's tests stay together, and one process has all that the served ComfyUI is for:
-    there is one such server then, of several GB. So it is with the one that commands start."""
-    from xdist.scheduler import LoadScopeScheduling
-
-    class Scheduler(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.split("::", 1)[0]
-            if file.startswith(("tests/commands/test_anonymize", "tests/commands/test_demo",
-                                "tests/commands/test_experiment", "tests/commands/test_weights_command")):
-                return "commands"
-            return "served" if file.startswith(("tests/server/", "tests/documents/")) else file
+    from scheduling import Scheduler
 
     return Scheduler(config, log)
 
@@ -78,9 +86,23 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """Between two files, gives back what the tests of one left behind: networks are large, and lie in cycles."""
-    if nextitem is None or nextitem.path != item.path:
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """Between two folders, ends the servers that the tests of one shared; between two files, gives back what the tests
+    of one left behind: networks are large, and lie in cycles."""
+    try:
+        yield
+    finally:
+        if nextitem is None or nextitem.path != item.path:
+            give_back(servers=nextitem is None or nextitem.path.parent != item.path.parent)
+
+
+def give_back(servers: bool) -> None:
+    """Memory, as much as there is to give."""
+    try:
+        if servers:
+            kept.end()
+    finally:
         gc.collect()
         if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # glibc
             libc.malloc_trim(0)
@@ -149,14 +171,14 @@ def host(miniature_models: Path, tmp_path_factory: pytest.TempPathFactory) -> It
                           module=lambda name: importlib.import_module(f".{name}", package))
 
 
-@pytest.fixture(scope="session")
-def server(comfyui: Path, miniature_models: Path) -> Iterator[ComfyServer]:
+@pytest.fixture(scope="module")
+def server(comfyui: Path, miniature_models: Path) -> ComfyServer:
     """A real ComfyUI over HTTP with the pack, under an odd folder name, and the miniature weights.
 
     The stock samplers send a preview of every step: whatever is tested here must not leak by one.
     """
     from camouflage.batch.server import ComfyServer
 
-    with ComfyServer(comfyui, models=[miniature_models], packs={"my.CAMOUFLaGE-1 (copy)": ROOT},
-                     arguments=["--preview-method", "latent2rgb"]) as running:
-        yield running
+    return kept.kept("server", lambda: ComfyServer(
+        comfyui, models=[miniature_models], packs={"my.CAMOUFLaGE-1 (copy)": ROOT},
+        arguments=["--preview-method", "latent2rgb"]))

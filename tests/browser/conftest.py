@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +11,7 @@ import pytest
 from browsers import missing
 from camouflage.batch.server import ComfyServer
 from frontends import VERSIONS, Frontend
+from kept import kept
 from testing import frontend as newer_frontend
 
 if TYPE_CHECKING:
@@ -25,31 +24,20 @@ def version(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.fixture(scope="session")
-def servers(comfyui: Path, miniature_models: Path, cache: Path) -> Iterator[Callable[[str], str]]:
-    """The address of the ComfyUI with a frontend; each is started once, and all run until the end.
+@pytest.fixture(scope="module")
+def url(comfyui: Path, miniature_models: Path, cache: Path, version: str) -> str:
+    """Address of the ComfyUI with the frontend; there is one for all tests of this folder.
 
     The pack is under a plain name. Under an odd one (the other server's) the nodes work, but the host does not serve
     thumbnails and help pages to a path with spaces, and the frontend takes a folder's name up to its first dot.
     """
-    newer = newer_frontend.folder(cache)
-    with contextlib.ExitStack() as running:
-
-        @functools.cache
-        def address(version: str) -> str:
-            if version != "own" and not newer.is_dir():
-                missing(f"{newer.name} was not fetched: `python run.py test` does it")
-            root = [] if version == "own" else ["--front-end-root", str(newer)]
-            server = running.enter_context(ComfyServer(comfyui, models=[miniature_models], arguments=root))
-            return f"http://{server.address}"
-
-        yield address
-
-
-@pytest.fixture(scope="session")
-def url(servers: Callable[[str], str], version: str) -> str:
-    """Address of a ComfyUI with the frontend."""
-    return servers(version)
+    root = []
+    if version != "own":
+        if not (newer := newer_frontend.folder(cache)).is_dir():
+            missing(f"{newer.name} was not fetched: `python run.py test` does it")
+        root = ["--front-end-root", str(newer)]
+    server = kept(version, lambda: ComfyServer(comfyui, models=[miniature_models], arguments=root))
+    return f"http://{server.address}"
 
 
 @pytest.fixture(scope="module")

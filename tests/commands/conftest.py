@@ -6,7 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ import pytest
 from camouflage.batch.host import Host, ServerOptions
 from camouflage.commands import anonymize, demo, environments, experiment, launch
 from camouflage.files import ROOT
+from kept import kept
 
 NAMES = ("CAMOUFLAGE_CACHE", "CAMOUFLAGE_COMFYUI", "COMFYUI_PATH", launch.HANDED_OVER, "WORLD_SIZE", "LOCAL_RANK")
 
@@ -39,21 +40,26 @@ class KeptHost(Host):
             super().close()
 
 
-@pytest.fixture(scope="session")
-def kept_host() -> Iterator[Callable[[ServerOptions], Host]]:
-    """In the place of ``Host``: the same one for the same options."""
-    hosts: dict[str, Host] = {}
+class KeptHosts:
+    """In the place of ``Host``: the same one for the same options; another ends the one before."""
 
-    def kept(options: ServerOptions) -> Host:
-        if repr(options) not in hosts:
-            for other in hosts.values():
-                Host.close(other)
-            hosts[repr(options)] = KeptHost(options)
-        return hosts[repr(options)]
+    def __init__(self) -> None:
+        self.host: Host | None = None
 
-    yield kept
-    for host in hosts.values():
-        Host.close(host)
+    def __call__(self, options: ServerOptions) -> Host:
+        if self.host is None or self.host.options != options:
+            self.close()
+            self.host = KeptHost(options)
+        return self.host
+
+    def close(self) -> None:
+        if self.host is not None:
+            Host.close(self.host)
+
+
+@pytest.fixture(scope="module")
+def kept_host() -> Callable[[ServerOptions], Host]:
+    return kept("host", lambda: contextlib.closing(KeptHosts()))
 
 
 @pytest.fixture
