@@ -17,10 +17,17 @@ class Scheduler(LoadScopeScheduling):
             return "commands"
         return "served" if file.startswith(("tests/server/", "tests/documents/")) else file
 
-    def remove_node(self, node: WorkerController) -> str | None:
-        """Of a process that has ended: the test that it died of, and what it had not begun goes to the others.
+    def _reschedule(self, node: WorkerController) -> None:
+        """Work for a process, until it has more than two tests or there are no more: it waits with its last test until
+        it knows of another, and what a crash left may be a single one."""
+        while (node in self.registered_collections and not node.shutting_down
+               and self._pending_of(self.assigned_work[node]) <= 2):
+            super()._reschedule(node)
 
-        xdist 3.8 would run that test again, and again; and it would hand out what was finished, and wait for it forever.
+    def remove_node(self, node: WorkerController) -> str | None:
+        """Of a process that has ended: the test that it died of; what it had not begun goes to the others.
+
+        xdist 3.8 would run that test again, and again. It would also hand out what was finished, and wait for it.
         """
         units = self.assigned_work.pop(node)
         crashed = next((test for unit in units.values() for test, done in unit.items() if not done), None)
