@@ -17,6 +17,12 @@ from testing import frontend as newer_frontend
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext
 
+LEFT_OPEN = "[role=dialog], dialog[open], .p-dialog, .camouflage-weights"
+TIDY = """() => {
+    document.querySelectorAll('dialog[open]').forEach(dialog => dialog.close())
+    localStorage.clear()
+    sessionStorage.clear()
+}"""
 
 @pytest.fixture(scope="session", params=VERSIONS)
 def version(request: pytest.FixtureRequest) -> str:
@@ -47,20 +53,32 @@ def context(browser: Browser, version: str) -> Iterator[BrowserContext]:
         yield opened
 
 
-@pytest.fixture
-def frontend(context: BrowserContext, url: str, comfyui: Path) -> Iterator[Frontend]:
-    """The frontend of somebody new, ready for work; the workflow's example picture is where ComfyUI ships it."""
+@pytest.fixture(scope="module")
+def opened(context: BrowserContext, url: str, comfyui: Path) -> Frontend:
+    """The frontend in a page; the workflow's example picture is where ComfyUI ships it."""
     page = context.new_page()
-    opened = Frontend(page)
-    page.on("console", lambda message: opened.errors.append(f"{message.text} [{message.location.get('url', '')}]")
-            if message.type == "error" else None)
-    page.on("pageerror", lambda error: opened.errors.append(f"uncaught: {error}"))
     example = comfyui / "input" / "example.png"
     page.request.post(f"{url}/upload/image", multipart={
         "image": {"name": example.name, "mimeType": "image/png", "buffer": example.read_bytes()}, "overwrite": "true"})
     page.request.post(f"{url}/settings", data={"Comfy.TutorialCompleted": True})
-    page.goto(url)
-    page.wait_for_function("() => window.app?.graph && window.app.vueAppReady")
+    frontend = Frontend(page)
+    page.on("console", lambda message: frontend.errors.append(f"{message.text} [{message.location.get('url', '')}]")
+            if message.type == "error" else None)
+    page.on("pageerror", lambda error: frontend.errors.append(f"uncaught: {error}"))
+    return frontend
+
+
+@pytest.fixture
+def frontend(opened: Frontend, url: str) -> Iterator[Frontend]:
+    """The frontend, ready for work: to open the page takes longer than most tests, so that it stays for the next one,
+    with an empty workflow. What a test leaves open ends with a new page."""
+    page = opened.page
+    opened.errors.clear()
+    if page.url.partition("#")[0].rstrip("/") != url or page.locator(LEFT_OPEN).count():
+        page.goto("about:blank")
+        page.goto(url)
+        page.wait_for_function("() => window.app?.graph && window.app.vueAppReady")
+    else:
+        page.evaluate("() => app.extensionManager.command.execute('Comfy.NewBlankWorkflow')")
     yield opened
-    page.evaluate("() => { localStorage.clear(); sessionStorage.clear() }")
-    page.close()
+    page.evaluate(TIDY)

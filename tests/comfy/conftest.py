@@ -44,7 +44,7 @@ def sd(texts_and_vae):
     return SimpleNamespace(**vars(narrow.networks()), **vars(texts_and_vae))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # 2.5 GB
 def wide_sd(host, texts_and_vae):
     """Model and ControlNets of the miniature files, through the stock loaders, with SD 1.5's own widths."""
     model, *_ = host.run("CheckpointLoaderSimple", ckpt_name=CHECKPOINT)

@@ -23,8 +23,9 @@ def test_a_crash_ends_one_test_and_the_others_run(tmp_path: Path) -> None:
     for number in range(8):
         crash = "import os; os._exit(1)" if number == 4 else "pass"
         (tmp_path / f"test_{number}.py").write_text(f"def test_a(): pass\ndef test_b(): {crash}\ndef test_c(): pass\n")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     run = subprocess.run([sys.executable, "-m", "pytest", "-p", "xdist", "--numprocesses=2", "--dist=loadscope",
                           "--no-loadscope-reorder", "-p", "no:cacheprovider", "-q"], cwd=tmp_path, text=True,
-                         env={**os.environ, "PYTHONPATH": str(SUPPORT)}, capture_output=True, timeout=120, check=False)
+                         env={**environment, "PYTHONPATH": str(SUPPORT)}, capture_output=True, timeout=120, check=False)
     assert run.returncode == 1 and "1 failed, 23 passed" in run.stdout, run.stdout
     assert "crashed while running 'test_4.py::test_b'" in run.stdout
