@@ -1,28 +1,30 @@
-"""The pack in ComfyUI's frontend: one server for each frontend, for all tests of this folder."""
+"""The pack in ComfyUI's frontend: one browser, and one server and page for each frontend, for all tests here."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from browsers import missing
+from browsers import launched, missing
 from camouflage.batch.server import ComfyServer
 from frontends import VERSIONS, Frontend
 from kept import kept
 from testing import frontend as newer_frontend
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext
+    from playwright.sync_api import Browser
 
-LEFT_OPEN = "[role=dialog], dialog[open], .p-dialog, .camouflage-weights"
+LEFT_OPEN = "[role=dialog], dialog[open], .p-dialog, .p-toast-message, .camouflage-weights"
 TIDY = """() => {
     document.querySelectorAll('dialog[open]').forEach(dialog => dialog.close())
     localStorage.clear()
     sessionStorage.clear()
 }"""
+
 
 @pytest.fixture(scope="session", params=VERSIONS)
 def version(request: pytest.FixtureRequest) -> str:
@@ -47,31 +49,29 @@ def url(comfyui: Path, miniature_models: Path, cache: Path, version: str) -> str
 
 
 @pytest.fixture(scope="module")
-def context(browser: Browser, version: str) -> Iterator[BrowserContext]:
-    """A profile for every frontend: what a page has fetched need not be fetched by the next one."""
-    with browser.new_context(viewport={"width": 1920, "height": 1080}) as opened:
-        yield opened
+def browser() -> Browser:
+    return kept("browser", launched)
 
 
-@pytest.fixture(scope="module")
-def opened(context: BrowserContext, url: str, comfyui: Path) -> Frontend:
-    """The frontend in a page; the workflow's example picture is where ComfyUI ships it."""
-    page = context.new_page()
-    example = comfyui / "input" / "example.png"
-    page.request.post(f"{url}/upload/image", multipart={
-        "image": {"name": example.name, "mimeType": "image/png", "buffer": example.read_bytes()}, "overwrite": "true"})
-    page.request.post(f"{url}/settings", data={"Comfy.TutorialCompleted": True})
-    frontend = Frontend(page)
-    page.on("console", lambda message: frontend.errors.append(f"{message.text} [{message.location.get('url', '')}]")
-            if message.type == "error" else None)
-    page.on("pageerror", lambda error: frontend.errors.append(f"uncaught: {error}"))
-    return frontend
+@contextmanager
+def page_at(url: str, browser: Browser, example: Path) -> Iterator[Frontend]:
+    """A profile and a page for a ComfyUI, not yet opened; the workflows' example picture is where ComfyUI ships it."""
+    with browser.new_context(viewport={"width": 1920, "height": 1080}) as context:
+        frontend = Frontend(page := context.new_page())
+        page.request.post(f"{url}/upload/image", multipart={"overwrite": "true", "image": {
+            "name": example.name, "mimeType": "image/png", "buffer": example.read_bytes()}})
+        page.request.post(f"{url}/settings", data={"Comfy.TutorialCompleted": True})
+        page.on("console", lambda message: frontend.errors.append(
+            f"{message.text} [{message.location.get('url', '')}]") if message.type == "error" else None)
+        page.on("pageerror", lambda error: frontend.errors.append(f"uncaught: {error}"))
+        yield frontend
 
 
 @pytest.fixture
-def frontend(opened: Frontend, url: str) -> Iterator[Frontend]:
+def frontend(browser: Browser, url: str, comfyui: Path) -> Iterator[Frontend]:
     """The frontend, ready for work: to open the page takes longer than most tests, so that it stays for the next one,
     with an empty workflow. What a test leaves open ends with a new page."""
+    opened = kept(("page", url), lambda: page_at(url, browser, comfyui / "input" / "example.png"))
     page = opened.page
     opened.errors.clear()
     if page.url.partition("#")[0].rstrip("/") != url or page.locator(LEFT_OPEN).count():

@@ -30,7 +30,6 @@ from attribute_editor import (
     says,
     told,
 )
-from browsers import browser
 from camouflage.comfy.face_facts import face_facts
 from camouflage.method.attributes import DEMOGRAPHICS, EXPRESSION, edit
 from camouflage.method.faces import ATTRIBUTES
@@ -40,7 +39,7 @@ from newest import NEWEST
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-__all__ = ["browser", "page"]
+__all__ = ["page"]
 
 
 def test_after_a_real_run_every_face_has_a_card_with_its_part_of_the_photo(page: Page) -> None:

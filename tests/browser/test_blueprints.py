@@ -14,7 +14,6 @@ from comfy_cli.workflow_to_api import convert_ui_to_api
 from PIL import Image
 
 from blueprints import NAMED, flat, known_inputs, with_photo, without_ids
-from browsers import browser
 from camouflage.files import ROOT
 from frontends import VERSIONS, Frontend
 from newest import NEWEST
@@ -25,7 +24,6 @@ from shipped import pixels, workflow
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-__all__ = ["browser"]
 WORKFLOWS = sorted(path.stem.removeprefix("camouflage_") for path in (ROOT / "workflows").glob("*.json"))
 OPENED = [(version, blueprint) for version in VERSIONS for blueprint in BLUEPRINTS
           if everything or (version, blueprint.workflow) in [("own", "base"), (VERSIONS[-1], "light")]]

@@ -6,12 +6,10 @@ from typing import Any
 
 import skimage.data
 
-from browsers import browser
 from frontends import Frontend
 from graphs import queue, redaction, set_widget, upload
 from newest import NEWEST
 
-__all__ = ["browser"]
 PHOTO = skimage.data.astronaut()[:384, 96:352]
 ERRORS = """() => {
     const said = {}

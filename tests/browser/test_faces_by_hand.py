@@ -11,14 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from browsers import browser
 from frontends import Frontend, in_nodes_2
 from newest import NEWEST
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
-__all__ = ["browser"]
 WIDTH, HEIGHT = 900, 700
 PHOTO, SMALL = "by_hand.png", "by_hand_small.png"
 LOADER, PREPARE, NODE, SHOW = 1, 2, 3, 4

@@ -16,7 +16,6 @@ from urllib.parse import quote
 import pytest
 from comfy_cli.workflow_to_api import convert_ui_to_api
 
-from browsers import browser
 from frontends import LOOK_AT, VERSIONS, Frontend
 from newest import NEWEST
 from sampled import everything, sampled
@@ -24,7 +23,6 @@ from sampled import everything, sampled
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-__all__ = ["browser"]
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = sorted((ROOT / "workflows").glob("*.json"))
 BASE = ROOT / "workflows" / "camouflage_base.json"

@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from browsers import browser
 from frontends import Frontend
 
-__all__ = ["browser"]
 PAGES = sorted((Path(__file__).resolve().parents[2] / "js" / "docs").glob("*/en.md"))
 PUT = """types => {
     app.graph.clear()

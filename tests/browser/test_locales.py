@@ -9,10 +9,8 @@ from typing import Any
 
 import pytest
 
-from browsers import browser
 from frontends import Frontend
 
-__all__ = ["browser"]
 ROOT = Path(__file__).resolve().parents[2]
 READY = "() => window.app?.graph && window.app.vueAppReady"
 NODES = """() => Object.fromEntries(Object.keys(LiteGraph.registered_node_types)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 import mixed_photos
-from browsers import browser
 from camouflage.batch import reviewing
 from camouflage.batch.accounts import Accounts
 from camouflage.batch.decisions import Decision, read_decisions
@@ -19,7 +18,6 @@ from small_datasets import make_dataset, record
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-__all__ = ["browser"]
 WITHHELD = Result(state="blocked", reason="No face was found in the original, so nothing is proved.")
 
 

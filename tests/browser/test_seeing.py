@@ -11,7 +11,6 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from browsers import browser
 from camouflage.comfy.messages import report_facts
 from camouflage.verification.model_info import ModelInfo
 from camouflage.verification.recognition import Threshold
@@ -23,7 +22,6 @@ from newest import NEWEST
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-__all__ = ["browser"]
 PHOTO = skimage.data.astronaut()[:384, 96:352]
 ADD = """type => {
     const node = LiteGraph.createNode(type)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bad_server import BadServer, running
-from browsers import browser, missing
+from browsers import missing
 from camouflage.batch.server import ComfyServer
 from camouflage.weights import Weight, size_text
 from frontends import Frontend
@@ -18,7 +18,6 @@ from stand_ins import BASE, address, on_disk, publish, stand_ins
 from testing import frontend as newer_frontend
 from weights_tab import ALL_ROWS, OPEN, ROWS, TOGGLE
 
-__all__ = ["browser"]
 FILES = stand_ins(30_000, 90_000)
 SHOWS = """states => Object.entries(states).every(
     ([file, state]) => document.querySelector(`[data-file="${file}"]`)?.dataset.state === state)"""

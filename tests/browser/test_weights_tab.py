@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from browsers import browser
 from camouflage.provision.digests import KnownDigests
 from camouflage.provision.state import states
 from camouflage.weights import REGISTRY
@@ -14,7 +13,6 @@ from weights_tab import ALL_ROWS, OPEN, ROWS, TOGGLE
 if TYPE_CHECKING:
     from frontends import Frontend
 
-__all__ = ["browser"]
 
 
 def test_the_tab_opens_says_what_the_command_says_and_closes(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
@@ -23,9 +24,9 @@ def missing(what: str) -> NoReturn:
     (pytest.fail if REQUIRED else pytest.skip)(what)
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A browser for this module only: Playwright's event loop would be in the way of other modules' asyncio.run."""
+@contextmanager
+def launched() -> Iterator[Browser]:
+    """A browser. While it runs, Playwright's event loop is in the way of asyncio.run."""
     if REQUIRED:
         from playwright import sync_api
     else:
