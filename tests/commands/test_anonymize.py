@@ -218,6 +218,7 @@ def test_what_was_tried_is_not_kept(command, folder, tmp_path, capsys):
     assert "s a picture" in told and not (tmp_path / "out").exists()
 
 
+@long  # of one photo: tests/commands/test_weights_command.py; of batches: tests/server
 def test_base_from_one_end_to_the_other(command, folder, tmp_path):
     """With miniature weights nobody is painted, so what is saved is covered; each picture has noise of its own."""
     small = [f"{name} Map.resolution=64" for name in ("Depth", "Normal", "Segmentation", "Pose", "Lineart")]

@@ -11,6 +11,7 @@ import pytest
 
 from camouflage.batch.server import ComfyServer, NodeFailed
 from node_ids import NODE_IDS
+from sampled import long
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -92,6 +93,7 @@ def test_without_optional_dependencies_all_nodes_are_listed_and_the_affected_one
     assert bare_server.run(graph)["status"]["status_str"] == "success"
 
 
+@long  # with a stand-in for ComfyUI: tests/batch/test_server.py
 def test_the_server_dies_with_its_parent(comfyui, tmp_path):
     script = f"""
 import sys, time, pathlib
