@@ -1,9 +1,8 @@
-"""The pack in ComfyUI's frontend: one browser, and one server and page for each frontend, for all tests here."""
+"""The pack in ComfyUI's frontend: one browser and a server for each frontend, for all tests here."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ from testing import frontend as newer_frontend
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-LEFT_OPEN = "[role=dialog], dialog[open], .p-dialog, .p-toast-message, .camouflage-weights"
+LEFT_OPEN = "[role=dialog], dialog[open], .p-dialog, .p-toast-message, .sidebar-content-container, .node-help-content, .camouflage-weights"
 TIDY = """() => {
     document.querySelectorAll('dialog[open]').forEach(dialog => dialog.close())
     localStorage.clear()
@@ -53,9 +52,10 @@ def browser() -> Browser:
     return kept("browser", launched)
 
 
-@contextmanager
-def page_at(url: str, browser: Browser, example: Path) -> Iterator[Frontend]:
+@pytest.fixture(scope="module")
+def opened(browser: Browser, url: str, comfyui: Path) -> Iterator[Frontend]:
     """A profile and a page for a ComfyUI, not yet opened; the workflows' example picture is where ComfyUI ships it."""
+    example = comfyui / "input" / "example.png"
     with browser.new_context(viewport={"width": 1920, "height": 1080}) as context:
         frontend = Frontend(page := context.new_page())
         page.request.post(f"{url}/upload/image", multipart={"overwrite": "true", "image": {
@@ -68,10 +68,9 @@ def page_at(url: str, browser: Browser, example: Path) -> Iterator[Frontend]:
 
 
 @pytest.fixture
-def frontend(browser: Browser, url: str, comfyui: Path) -> Iterator[Frontend]:
-    """The frontend, ready for work: to open the page takes longer than most tests, so that it stays for the next one,
-    with an empty workflow. What a test leaves open ends with a new page."""
-    opened = kept(("page", url), lambda: page_at(url, browser, comfyui / "input" / "example.png"))
+def frontend(opened: Frontend, url: str) -> Iterator[Frontend]:
+    """The frontend, ready for work: to open the page takes longer than most tests, so that it stays for the next one of
+    the file, with an empty workflow. What a test leaves open ends with a new page."""
     page = opened.page
     opened.errors.clear()
     if page.url.partition("#")[0].rstrip("/") != url or page.locator(LEFT_OPEN).count():
