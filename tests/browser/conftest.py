@@ -17,8 +17,8 @@ from testing import frontend as newer_frontend
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-LEFT_OPEN = ("[role=dialog], dialog[open], .p-dialog, .p-toast-message, .sidebar-content-container, .node-help-content, "
-             ".camouflage-weights")
+LEFT_OPEN = ("[role=dialog], dialog[open], .p-dialog, .p-toast-message, .sidebar-content-container, "
+             ".node-help-content, .camouflage-weights")
 TIDY = """() => {
     document.querySelectorAll('dialog[open]').forEach(dialog => dialog.close())
     localStorage.clear()
