@@ -82,3 +82,10 @@ def frontend(opened: Frontend, url: str) -> Iterator[Frontend]:
         page.evaluate("() => app.extensionManager.command.execute('Comfy.NewBlankWorkflow')")
     yield opened
     page.evaluate(TIDY)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A page that never answers is waited for, but not as long as a computation."""
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(150))
