@@ -41,6 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="every case of the long tables, not a sample of them")
 
 
+@pytest.hookimpl(trylast=True)  # after the reporter is there
 def pytest_configure(config: pytest.Config) -> None:
     """Test files ask while they are collected."""
     sampled.everything = bool(config.getoption("--all"))
@@ -57,8 +58,7 @@ class AtOnce:
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
-            self.reporter.ensure_newline()
-            self.reporter.write_line(f"FAILED {report.nodeid} ({report.when}, {report.duration:.0f} s)")
+            self.reporter.write_line(f"\nFAILED {report.nodeid} ({report.when}, {report.duration:.0f} s)")
             for line in report.longreprtext.splitlines()[-12:]:
                 self.reporter.write_line(f"    {line}")
 
