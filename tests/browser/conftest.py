@@ -59,6 +59,7 @@ def opened(browser: Browser, url: str, comfyui: Path) -> Iterator[Frontend]:
     example = comfyui / "input" / "example.png"
     with browser.new_context(viewport={"width": 1920, "height": 1080}) as context:
         frontend = Frontend(page := context.new_page())
+        page.add_init_script("performance.setResourceTimingBufferSize(10000)")  # tests find our files by it
         page.request.post(f"{url}/upload/image", multipart={"overwrite": "true", "image": {
             "name": example.name, "mimeType": "image/png", "buffer": example.read_bytes()}})
         page.request.post(f"{url}/settings", data={"Comfy.TutorialCompleted": True})
