@@ -148,6 +148,7 @@ def test_the_search_for_nodes_offers_the_blueprints(frontend: Frontend, url: str
     assert {entry["name"] for entry in entries} == {blueprint.name for blueprint in BLUEPRINTS}
     page.evaluate("() => app.graph.clear()")
     page.mouse.dblclick(960, 540)
+    page.wait_for_function("() => document.activeElement?.tagName === 'INPUT'")
     page.keyboard.type(NAMED["redact"].name)
     page.get_by_text("Covers every head that is found").first.wait_for()
     page.keyboard.press("Enter")
