@@ -10,7 +10,7 @@ import pytest
 
 from browsers import launched, missing
 from camouflage.batch.server import ComfyServer
-from frontends import VERSIONS, Frontend
+from frontends import READY, VERSIONS, Frontend
 from kept import kept
 from testing import frontend as newer_frontend
 
@@ -32,19 +32,24 @@ def version(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+@pytest.fixture(scope="session")
+def front_end(cache: Path, version: str) -> list[str]:
+    """ComfyUI's arguments for the frontend."""
+    if version == "own":
+        return []
+    if not (newer := newer_frontend.folder(cache)).is_dir():
+        missing(f"{newer.name} was not fetched: `python run.py test` does it")
+    return ["--front-end-root", str(newer)]
+
+
 @pytest.fixture(scope="module")
-def url(comfyui: Path, miniature_models: Path, cache: Path, version: str) -> str:
+def url(comfyui: Path, miniature_models: Path, version: str, front_end: list[str]) -> str:
     """Address of the ComfyUI with the frontend; there is one for all tests of this folder.
 
     The pack is under a plain name. Under an odd one (the other server's) the nodes work, but the host does not serve
     thumbnails and help pages to a path with spaces, and the frontend takes a folder's name up to its first dot.
     """
-    root = []
-    if version != "own":
-        if not (newer := newer_frontend.folder(cache)).is_dir():
-            missing(f"{newer.name} was not fetched: `python run.py test` does it")
-        root = ["--front-end-root", str(newer)]
-    server = kept(version, lambda: ComfyServer(comfyui, models=[miniature_models], arguments=root))
+    server = kept(version, lambda: ComfyServer(comfyui, models=[miniature_models], arguments=front_end))
     return f"http://{server.address}"
 
 
@@ -76,9 +81,9 @@ def frontend(opened: Frontend, url: str) -> Iterator[Frontend]:
     page = opened.page
     opened.errors.clear()
     if page.url.partition("#")[0].rstrip("/") != url or page.locator(LEFT_OPEN).count():
-        page.goto("about:blank")
+        page.goto("about:blank")  # to another fragment of the same address is no new page
         page.goto(url)
-        page.wait_for_function("() => window.app?.graph && window.app.vueAppReady")
+        page.wait_for_function(READY)
     else:
         page.evaluate("() => app.extensionManager.command.execute('Comfy.NewBlankWorkflow')")
     yield opened

@@ -33,7 +33,7 @@ from attribute_editor import (
 from camouflage.comfy.face_facts import face_facts
 from camouflage.method.attributes import DEMOGRAPHICS, EXPRESSION, edit
 from camouflage.method.faces import ATTRIBUTES
-from frontends import in_nodes_2
+from frontends import READY, in_nodes_2
 from newest import NEWEST
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def test_after_a_real_run_every_face_has_a_card_with_its_part_of_the_photo(page:
     saved = page.evaluate("() => app.graph.serialize()")
     run(page)
     page.reload()
-    page.wait_for_function("() => window.app?.graph && window.app.vueAppReady")
+    page.wait_for_function(READY)
     open_graph(page, saved)
     assert "Run the workflow once" in page.evaluate(NOTE, NODE)
     run(page)  # all of it is in the host's cache
@@ -325,7 +325,7 @@ def test_copies_reloads_and_a_second_editor_have_their_own_edits(page: Page) -> 
     saved = page.evaluate("() => app.graph.serialize()")
     assert "box_ltrb" not in json.dumps(saved) and "camouflage_attributes" not in json.dumps(saved["nodes"])
     page.reload()
-    page.wait_for_function("() => window.app?.graph && window.app.vueAppReady")
+    page.wait_for_function(READY)
     open_graph(page, saved)
     says(page, {"0": {"Smiling": 0.1}}, node=copy)
     says(page, {"0": {"Smiling": 0.7}})

@@ -15,7 +15,7 @@ from PIL import Image
 
 from blueprints import NAMED, flat, known_inputs, with_photo, without_ids
 from camouflage.files import ROOT
-from frontends import VERSIONS, Frontend
+from frontends import READY, VERSIONS, Frontend
 from newest import NEWEST
 from sampled import everything
 from scripts.blueprints import BLUEPRINTS, Blueprint
@@ -60,7 +60,7 @@ def nodes_2(frontend: Frontend, url: str, version: str) -> Iterator[Frontend]:
     if version != "own":
         page.request.post(f"{url}/settings", data={"Comfy.VueNodes.Enabled": True})
         page.reload()
-        page.wait_for_function("() => window.app?.graph && window.app.vueAppReady")
+        page.wait_for_function(READY)
     yield frontend
     page.request.post(f"{url}/settings", data={"Comfy.VueNodes.Enabled": False})
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from frontends import Frontend, in_nodes_2
+from frontends import READY, Frontend, in_nodes_2
 from newest import NEWEST
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ def test_boxes_are_there_again_after_a_reload_and_in_a_copy(page: Page) -> None:
     kept = drawn(page)
     saved = page.evaluate("() => app.graph.serialize()")
     page.reload()
-    page.wait_for_function("() => window.app?.graph && window.app.vueAppReady")
+    page.wait_for_function(READY)
     page.evaluate("workflow => app.loadGraphData(workflow)", saved)
     page.wait_for_function(f"id => ({PANEL})(id).drawn > 50", arg=NODE)
     assert drawn(page) == kept

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from frontends import Frontend
+from frontends import READY, Frontend
 
 ROOT = Path(__file__).resolve().parents[2]
-READY = "() => window.app?.graph && window.app.vueAppReady"
 NODES = """() => Object.fromEntries(Object.keys(LiteGraph.registered_node_types)
     .filter(type => type.startsWith('Camouflage')).map(type => {
         const node = LiteGraph.createNode(type)

@@ -9,13 +9,11 @@ from pathlib import Path
 import pytest
 
 from bad_server import BadServer, running
-from browsers import missing
 from camouflage.batch.server import ComfyServer
 from camouflage.weights import Weight, size_text
-from frontends import Frontend
+from frontends import READY, Frontend
 from newest import NEWEST
 from stand_ins import BASE, address, on_disk, publish, stand_ins
-from testing import frontend as newer_frontend
 from weights_tab import ALL_ROWS, OPEN, ROWS, TOGGLE
 
 FILES = stand_ins(30_000, 90_000)
@@ -40,16 +38,12 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(comfyui: Path, cache: Path, version: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    newer = newer_frontend.folder(cache)
-    if version != "own" and not newer.is_dir():
-        missing(f"{newer.name} was not fetched: `python run.py test` does it")
+def place(comfyui: Path, front_end: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("weights")
     with running() as hub:
         publish(FILES, hub, folder / "run" / "models")
         environment = {"CAMOUFLAGE_CACHE": str(folder / "cache"), "HF_ENDPOINT": hub.url}
-        with ComfyServer(comfyui, folder / "run", environment=environment,
-                         arguments=[] if version == "own" else ["--front-end-root", str(newer)]) as server:
+        with ComfyServer(comfyui, folder / "run", environment=environment, arguments=front_end) as server:
             yield Place(f"http://{server.address}", folder / "run" / "models", hub)
 
 
@@ -128,7 +122,7 @@ def test_the_panel_agrees_with_the_disk_from_nothing_to_all(panel: Panel) -> Non
     assert refused.status == 409 and "already" in refused.json()["error"]
 
     page.reload()
-    page.wait_for_function("() => window.app?.graph && window.app.vueAppReady")
+    page.wait_for_function(READY)
     page.evaluate(OPEN)
     page.wait_for_selector('[data-state="downloading"]')
     panel.press("Stop")

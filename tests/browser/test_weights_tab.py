@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from frontends import Frontend
 
 
-
 def test_the_tab_opens_says_what_the_command_says_and_closes(
         frontend: Frontend, miniature_models: Path, cache: Path, tmp_path: Path) -> None:
     page = frontend.page

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 VERSIONS = ["own", newer_frontend.VERSION]
+READY = "() => window.app?.graph && window.app.vueAppReady"
 LOOK_AT = """id => {
     const node = app.graph.getNodeById(id)
     app.canvas.ds.scale = 1
