@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
@@ -19,10 +21,12 @@ class Scheduler(LoadScopeScheduling):
 
     def _reschedule(self, node: WorkerController) -> None:
         """Work for a process, until it has more than two tests or there are no more: it waits with its last test until
-        it knows of another, and what a crash left may be a single one."""
-        while (node in self.registered_collections and not node.shutting_down
-               and self._pending_of(self.assigned_work[node]) <= 2):
-            super()._reschedule(node)
+        it knows of another, and what a crash left may be a single one. What cannot be sent, for the process has ended
+        and that is not known yet, stays with it until `remove_node`."""
+        with contextlib.suppress(OSError):
+            while (node in self.registered_collections and not node.shutting_down
+                   and self._pending_of(self.assigned_work[node]) <= 2):
+                super()._reschedule(node)
 
     def remove_node(self, node: WorkerController) -> str | None:
         """Of a process that has ended: the test that it died of; what it had not begun goes to the others.

@@ -16,10 +16,18 @@ import scheduling
 def pytest_xdist_make_scheduler(config, log):
     return scheduling.Scheduler(config, log)
 """
+CLOSED = """
+def pytest_runtest_logreport(report):
+    if hasattr(report, "node") and report.nodeid == "test_4.py::test_a":
+        report.node.send_runtest_some = closed
+def closed(indices):
+    raise OSError("cannot send (already closed?)")
+"""
 
 
-def test_a_crash_ends_one_test_and_the_others_run(tmp_path: Path) -> None:
-    (tmp_path / "conftest.py").write_text(CONFTEST)
+@pytest.mark.parametrize("more", ["", CLOSED], ids=["noticed at once", "noticed after work was sent to it"])
+def test_a_crash_ends_one_test_and_the_others_run(tmp_path: Path, more: str) -> None:
+    (tmp_path / "conftest.py").write_text(CONFTEST + more)
     for number in range(8):
         crash = "import os; os._exit(1)" if number == 4 else "pass"
         (tmp_path / f"test_{number}.py").write_text(f"def test_a(): pass\ndef test_b(): {crash}\ndef test_c(): pass\n")
