@@ -63,9 +63,9 @@ def _models() -> tuple:
 
 @functools.cache
 def photo(name: str) -> np.ndarray:
-    """With its longer side at 640 px or less, to save time; the six as they are."""
+    """With its longer side at 640 px or less, to save time; the six at 768 px."""
     pixels = photos.load(name)
-    factor = 1 if name == "six" else min(1, 640 / max(pixels.shape))
+    factor = min(1, (768 if name == "six" else 640) / max(pixels.shape))
     return cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
 
 
@@ -262,7 +262,7 @@ def test_redaction_settles_everybody_by_every_detector(name, mode, which) -> Non
      for name in ("astronaut", "hopper", "biden", "obama2", "six")  # each takes its time
      for mode, attack in (("mosaic", "bicubic"), ("mosaic", "Lanczos"), ("mosaic", "smoothed"),
                           ("mosaic", "Richardson-Lucy"), ("blur", "unsharp mask"), ("blur", "Richardson-Lucy"),
-                          ("blur", "Wiener"))], 1))
+                          ("blur", "Wiener"))], 1, seed=1))
 def test_no_attack_on_a_redaction_brings_anybody_back(name, mode, attack) -> None:
     """Solid has nothing to attack. Whatever an attack makes of a head, it is not who was there.
 
