@@ -81,7 +81,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What was imported stays: the collector need not look at a million objects again and again."""
+    collect()
+
+
+def collect() -> None:
+    """Gives back what nobody uses. What is left stays for a while: the collector, which the host calls again and again,
+    need not look at a million objects each time."""
+    gc.unfreeze()
     gc.collect()
     gc.freeze()
 
@@ -103,7 +109,7 @@ def give_back(servers: bool) -> None:
         if servers:
             kept.end()
     finally:
-        gc.collect()
+        collect()
         if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # glibc
             libc.malloc_trim(0)
 
