@@ -68,7 +68,7 @@ def test_a_run_shows_verdict_report_and_before_and_after(frontend: Frontend) -> 
     assert "the region was replaced (solid)" in row[4] and "Found by CenterFace" in row[4]
     assert "Threshold 0.600 (dlib's advice)" in report.inner_text()
     page.keyboard.press("Escape")
-    assert opened(page).count() == 0
+    opened(page).wait_for(state="detached")
 
     page.get_by_role("button", name="Before and after").click()
     pictures = opened(page).locator("img")
@@ -82,6 +82,7 @@ def test_a_run_shows_verdict_report_and_before_and_after(frontend: Frontend) -> 
         assert stage.evaluate("stage => stage.style.getPropertyValue('--shown')") == shown
     assert "The original stays in this browser's memory." in opened(page).inner_text()
     page.keyboard.press("Escape")
+    opened(page).wait_for(state="detached")
     gone = "async urls => Promise.all(urls.map(url => fetch(url).then(() => false, () => true)))"
     assert page.evaluate(gone, addresses) == [True, True]
 
