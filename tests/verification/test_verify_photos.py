@@ -63,9 +63,9 @@ def _models() -> tuple:
 
 @functools.cache
 def photo(name: str) -> np.ndarray:
-    """With its longer side at 640 px or less, to save time; the six at 768 px."""
+    """With its longer side at 640 px or less, to save time; the six as they are."""
     pixels = photos.load(name)
-    factor = min(1, (768 if name == "six" else 640) / max(pixels.shape))
+    factor = 1 if name == "six" else min(1, 640 / max(pixels.shape))
     return cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
 
 
